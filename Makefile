@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a newcomer needs; each installs what it wants into .venv.
+PYTHON ?= python3
+BACKEND ?= jax
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# What each backend is installed from. PyTorch is pinned: a floating one brings CUDA packages of
+# several GB along on Linux.
+jax := jax
+tensorflow := $(if $(filter Linux x86_64,$(shell uname -sm)),tensorflow-cpu,tensorflow)
+torch := torch==2.13.0
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test quick lint readme clean
+
+demo: $(VENV)/.demo-$(BACKEND)
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m training.train --config digits
+
+test: $(VENV)/.test
+	VENV=$(VENV) sh tests/run.sh
+
+quick: $(VENV)/.test
+	VENV=$(VENV) sh tests/run.sh -m "not slow"
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+readme: $(VENV)/.test
+	KERAS_BACKEND=jax $(BIN)/python -m tests.variant_table --write
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-%: $(BIN)/python pyproject.toml
+	@case "$*" in jax|tensorflow|torch) ;; \
+	  *) echo "BACKEND must be jax, tensorflow or torch, not '$*'." >&2; exit 2;; esac
+	$(BIN)/pip install -q "$($*)" -e ".[train]"
+	touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml
+	$(BIN)/pip install -q "$(torch)" "$(tensorflow)" "$(jax)" -e ".[dev]"
+	touch $@

@@ -1,0 +1,47 @@
+"""ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
+
+from keras_convnext.layers import (
+    ConvNeXtBlock,
+    GlobalResponseNormalization,
+    LayerScale,
+    SimpleNorm,
+    StochasticDepth,
+)
+from keras_convnext.models import (
+    ConvNeXt,
+    ConvNeXtAtto,
+    ConvNeXtAttoOLS,
+    ConvNeXtBase,
+    ConvNeXtFemto,
+    ConvNeXtFemtoOLS,
+    ConvNeXtIsotropicBase,
+    ConvNeXtIsotropicLarge,
+    ConvNeXtIsotropicSmall,
+    ConvNeXtLarge,
+    ConvNeXtLargeMLP,
+    ConvNeXtNano,
+    ConvNeXtNanoOLS,
+    ConvNeXtPico,
+    ConvNeXtPicoOLS,
+    ConvNeXtSmall,
+    ConvNeXtTest,
+    ConvNeXtTest2,
+    ConvNeXtTest3,
+    ConvNeXtTiny,
+    ConvNeXtTinyHNF,
+    ConvNeXtV2Atto,
+    ConvNeXtV2Base,
+    ConvNeXtV2Femto,
+    ConvNeXtV2Huge,
+    ConvNeXtV2Large,
+    ConvNeXtV2Nano,
+    ConvNeXtV2Pico,
+    ConvNeXtV2Small,
+    ConvNeXtV2Tiny,
+    ConvNeXtXLarge,
+    ConvNeXtXXLarge,
+    ConvNeXtZeptoRMS,
+    ConvNeXtZeptoRMSOLS,
+)
+from keras_convnext.variants import VARIANTS, Variant
+from keras_convnext.version import __version__

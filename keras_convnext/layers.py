@@ -1,0 +1,315 @@
+"""The layers of ConvNeXt and ConvNeXt V2. All of them work on channels_last feature maps."""
+
+import keras
+from keras import ops
+
+serializable = keras.saving.register_keras_serializable(package="keras_convnext")
+
+
+@serializable
+def gelu(x):
+    """The exact GELU, with erf."""
+    return ops.gelu(x, approximate=False)
+
+
+@serializable
+def gelu_tanh(x):
+    """The tanh approximation of GELU."""
+    return ops.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": keras.activations.silu}
+NORMS = {
+    "layernorm": keras.layers.LayerNormalization,
+    "simplenorm": lambda **kwargs: SimpleNorm(**kwargs),
+}
+
+
+def one_of(argument, value, allowed):
+    """Returns `value`; raises a ValueError that lists `allowed` if it is not among them."""
+    if value not in allowed:
+        raise ValueError(f"`{argument}` must be one of {list(allowed)}, received {value!r}.")
+    return value
+
+
+def kernel_initializer(scale=1.0):
+    """The reference's initialisation: its "truncated" normal of std 0.02 is cut at +-2, that is at
+    100 standard deviations. (Keras' TruncatedNormal cuts at two, which leaves a std of 0.0176.)"""
+    return keras.initializers.RandomNormal(stddev=0.02 * scale)
+
+
+def _wide(layer):
+    """float32, or the compute dtype if that is wider: where half precision would lose too much."""
+    return keras.backend.result_type(layer.compute_dtype, "float32")
+
+
+class _SameShape(keras.layers.Layer):
+    """A layer whose output has the shape of its input, with one value per channel as weights."""
+
+    def _per_channel(self, name, shape, initializer):
+        # autocast=False: 1e-6 has two significant bits left in float16
+        return self.add_weight(
+            name=name, shape=(shape[-1],), initializer=initializer, autocast=False
+        )
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+
+@serializable
+class LayerScale(_SameShape):
+    """Multiplies each channel by a trained factor `gamma` that starts small, in float32.
+
+    Source: arXiv 2103.17239; section A.1 of arXiv 2201.03545 (initial value 1e-6).
+
+    Args:
+        init_value: initial value of `gamma`, a float > 0. (A network without layer scale has no
+            LayerScale; one that starts at 0 would keep its block dead.)
+
+    Input and output: `(..., channels)`, any float dtype; the output has the compute dtype.
+
+    Raises:
+        ValueError: if `init_value` is not positive.
+    """
+
+    def __init__(self, init_value=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        if not init_value > 0:
+            raise ValueError(
+                f"`init_value` must be > 0, received {init_value!r}. "
+                "For a block without layer scale pass `layer_scale=None` to the block."
+            )
+        self.init_value = init_value
+
+    def build(self, input_shape):
+        self.gamma = self._per_channel(
+            "gamma", input_shape, keras.initializers.Constant(self.init_value)
+        )
+
+    def call(self, inputs):
+        wide = _wide(self)
+        return ops.cast(
+            ops.cast(inputs, wide) * ops.cast(self.gamma, wide), self.compute_dtype
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "init_value": self.init_value}
+
+
+@serializable
+class StochasticDepth(_SameShape):
+    """Drops whole samples of a residual branch while training, and scales up the others.
+
+    Each sample (entry of the first axis) becomes zero with probability `rate`, else it is divided
+    by `1 - rate`. Outside of training it does nothing. Each layer draws from its own
+    `keras.random.SeedGenerator`, whose state is saved with the layer.
+
+    Source: arXiv 1603.09382.
+
+    Args:
+        rate: probability in [0, 1) with which a sample is dropped.
+        seed: int, or `None` for one drawn when the layer is made
+            (`keras.utils.set_random_seed` fixes it).
+
+    Input and output: `(batch, ...)`, any float dtype, which is kept.
+
+    Raises:
+        ValueError: if `rate` is outside [0, 1).
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"`rate` must be in [0, 1), received {rate!r}.")
+        self.rate, self.seed = rate, seed
+        if rate:
+            self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        # drawn in float32: in bfloat16 the rate itself would be rounded
+        kept = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
+        return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
+
+    # Keras leaves seed generators out of the weights files; a run could not be resumed exactly.
+    def save_own_variables(self, store):
+        if self.rate:
+            store["seed_generator_state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        if self.rate and "seed_generator_state" in store.keys():
+            self.seed_generator.state.assign(store["seed_generator_state"])
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@serializable
+class GlobalResponseNormalization(_SameShape):
+    """Lets the channels of a feature map compete (ConvNeXt V2).
+
+    `x + gamma * x * n + beta` with `n = g / (mean over channels of g + epsilon)` and `g` the L2
+    norm of each channel over the map. `gamma` and `beta` start at 0, so that the layer starts as
+    the identity. Computed in float32. The root is taken of the sum plus `epsilon ** 2`: the norm's
+    gradient stays finite on a channel that is zero everywhere.
+
+    Source: arXiv 2301.00808, section 3.3.
+
+    Input and output: `(batch, height, width, channels)`, any float dtype; the output has the
+    compute dtype.
+    """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        self.gamma = self._per_channel("gamma", input_shape, "zeros")
+        self.beta = self._per_channel("beta", input_shape, "zeros")
+
+    def call(self, inputs):
+        x = ops.cast(inputs, _wide(self))
+        norm = ops.sqrt(ops.sum(x * x, axis=(1, 2), keepdims=True) + self.epsilon**2)
+        norm = norm / (ops.mean(norm, axis=-1, keepdims=True) + self.epsilon)
+        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
+        return ops.cast(x + gamma * (x * norm) + beta, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@serializable
+class SimpleNorm(_SameShape):
+    """`x / sqrt(variance + epsilon) * gamma`, with the unbiased variance over the channels and
+    without subtracting their mean (timm's `SimpleNorm`, in the `zepto_rms` models).
+
+    Input and output: `(..., channels)` with at least 2 channels; the output has the compute dtype.
+    """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        self.gamma = self._per_channel("gamma", input_shape, "ones")
+
+    def call(self, inputs):
+        x = ops.cast(inputs, _wide(self))
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.sum(centred * centred, axis=-1, keepdims=True) / (x.shape[-1] - 1)
+        x = x * ops.rsqrt(variance + self.epsilon) * ops.cast(self.gamma, x.dtype)
+        return ops.cast(x, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@serializable
+class ConvNeXtBlock(_SameShape):
+    """The residual block: `x + StochasticDepth(LayerScale(MLP(norm(depthwise(x)))))`.
+
+    `dwconv` (depthwise, large kernel), `norm`, `pwconv1` (to `expansion` times the channels),
+    activation, `grn` (V2), `pwconv2` (back), `gamma` (layer scale), `drop_path`.
+
+    Source: arXiv 2201.03545, Figure 4; arXiv 2301.00808, Figure 5.
+
+    Args:
+        kernel_size: side of the depthwise kernel.
+        expansion: width of the hidden layer as a multiple of the channels.
+        activation: `"gelu"` (exact), `"gelu_tanh"` or `"silu"`.
+        norm: `"layernorm"` or `"simplenorm"`.
+        epsilon: of the norm.
+        layer_scale: initial value of the layer scale, or `None` for none.
+        grn: whether Global Response Normalization follows the activation.
+        drop_path_rate: rate of stochastic depth, in [0, 1).
+        dilation: of the depthwise convolution.
+        seed: of stochastic depth; see `StochasticDepth`.
+
+    Input and output: `(batch, height, width, channels)`; the number of channels is taken from the
+    first input, height and width may vary.
+
+    Raises:
+        ValueError: if an argument has a value that is not allowed, or the input has no static
+            number of channels.
+    """
+
+    def __init__(
+        self,
+        kernel_size=7,
+        expansion=4,
+        activation="gelu",
+        norm="layernorm",
+        epsilon=1e-6,
+        layer_scale=1e-6,
+        grn=False,
+        drop_path_rate=0.0,
+        dilation=1,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        self.fields = {
+            "kernel_size": kernel_size,
+            "expansion": expansion,
+            "activation": activation,
+            "norm": one_of("norm", norm, NORMS),
+            "epsilon": epsilon,
+            "layer_scale": layer_scale,
+            "grn": grn,
+            "drop_path_rate": drop_path_rate,
+            "dilation": dilation,
+            "seed": seed,
+        }
+        dtype = {"dtype": self.dtype_policy}
+        self.dwconv = keras.layers.DepthwiseConv2D(
+            kernel_size,
+            padding="same",
+            dilation_rate=dilation,
+            data_format="channels_last",
+            depthwise_initializer=kernel_initializer(),
+            name="dwconv",
+            **dtype,
+        )
+        self.norm = NORMS[norm](epsilon=epsilon, name="norm", **dtype)
+        self.grn = GlobalResponseNormalization(name="grn", **dtype) if grn else None
+        scaled = layer_scale is not None
+        self.gamma = LayerScale(layer_scale, name="gamma", **dtype) if scaled else None
+        self.drop_path = StochasticDepth(drop_path_rate, seed, name="drop_path", **dtype)
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        if channels is None:
+            raise ValueError(
+                f"ConvNeXtBlock needs a known number of channels, received shape {input_shape}."
+            )
+        width = int(channels * self.fields["expansion"])
+        hidden_shape = (*input_shape[:-1], width)
+        self.pwconv1 = self._dense(width, "pwconv1")
+        self.pwconv2 = self._dense(channels, "pwconv2")
+        for layer in (self.dwconv, self.norm, self.pwconv1, self.gamma, self.drop_path):
+            if layer is not None:
+                layer.build(input_shape)
+        for layer in (self.grn, self.pwconv2):
+            if layer is not None:
+                layer.build(hidden_shape)
+
+    def _dense(self, units, name):
+        return keras.layers.Dense(
+            units, kernel_initializer=kernel_initializer(), name=name, dtype=self.dtype_policy
+        )
+
+    def call(self, inputs, training=False):
+        x = self.norm(self.dwconv(inputs))
+        x = self.activation(self.pwconv1(x))
+        if self.grn is not None:
+            x = self.grn(x)
+        x = self.pwconv2(x)
+        if self.gamma is not None:
+            x = self.gamma(x)
+        return ops.cast(inputs, x.dtype) + self.drop_path(x, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), **self.fields}

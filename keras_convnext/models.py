@@ -1,0 +1,322 @@
+"""`ConvNeXt()`: a row of `variants.py` becomes a functional `keras.Model`. One factory per variant.
+
+Names inside every model: `stem`, `stage{s}_block{b}`, `downsample{s}`, `head_norm`, `head`, with s
+and b from 0. A stage's output is that of its last block.
+"""
+
+import inspect
+
+import keras
+import numpy as np
+
+from keras_convnext.layers import (
+    ACTIVATIONS,
+    NORMS,
+    ConvNeXtBlock,
+    kernel_initializer,
+    one_of,
+)
+from keras_convnext.variants import VARIANTS, Variant
+
+
+def ConvNeXt(
+    variant,
+    include_top=True,
+    include_preprocessing=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    name=None,
+    *,
+    drop_path_rate=0.0,
+    head_init_scale=1.0,
+    output_stride=None,
+):
+    """Builds a ConvNeXt as a functional `keras.Model`.
+
+    The arguments are those of `keras.applications`, with the same meanings, and four more.
+    Source: arXiv 2201.03545 (V1), 2301.00808 (V2).
+
+    Args:
+        variant: name of a row of `keras_convnext.VARIANTS`, or a `keras_convnext.Variant`.
+        include_top: whether the model ends with the classifier.
+        include_preprocessing: whether the first layer normalises images of range [0, 255], uint8
+            or float, with the variant's mean and std. Without it the input must be normalised.
+            For 1 channel the averages of mean and std are used, for others they are repeated.
+        weights: `None` (random), or the path of a file in any published layout (`.safetensors`,
+            `.pth`, `.pt`, `.bin`, `.h5`, `.weights.h5`, `.keras`). Everything but the classifier
+            is loaded where `include_top` is false or `classes` differs from the file's. For
+            another number of input channels the stem adapts: summed for 1, else repeated and
+            rescaled by 3 / channels.
+        input_tensor: a Keras tensor to build on, in place of a new input.
+        input_shape: `(height, width, channels)`, or channels first where
+            `keras.config.image_data_format()` says so. Height and width may be `None`. Default:
+            `(224, 224, 3)` with the classifier, `(None, None, 3)` without.
+        pooling: without the classifier: `None` (a feature map comes out), `"avg"` or `"max"`.
+        classes: number of classes. Default: as many as the weights have; 1000 without weights.
+        classifier_activation: of the classifier; `None` returns logits.
+        name: of the model. Default: the variant's name.
+        drop_path_rate: stochastic depth of the last block, in [0, 1); the blocks before it rise
+            linearly from 0.
+        head_init_scale: factor on the initial weights of the classifier.
+        output_stride: 8, 16 or 32: input pixels per output pixel. Below the variant's own, the
+            last stages keep their resolution and their convolutions are dilated. `None`: its own.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
+        mixed precision, or, without the classifier, to normalised features: `(batch, height',
+        width', dim)`, with `pooling` `(batch, dim)`.
+
+    Raises:
+        ValueError: if an argument has a value that is not allowed, or the file of weights is not
+            exactly that of this architecture.
+    """
+    if isinstance(variant, str):
+        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    one_of("pooling", pooling, (None, "avg", "max"))
+    checkpoint = None
+    if weights is not None:
+        from keras_convnext import pretrained  # only who wants a file needs its readers
+
+        checkpoint = pretrained.open_checkpoint(weights, variant)
+        variant = checkpoint.variant
+        classes = checkpoint.classes_for(include_top, classes)
+    classes = 1000 if classes is None else classes
+    if type(classes) is not int or classes < 1:
+        raise ValueError(f"`classes` must be a positive int, received {classes!r}.")
+
+    inputs, x = _inputs(variant, include_top, input_tensor, input_shape)
+    if include_preprocessing:
+        x = _preprocessing(variant, x.shape[-1])(x)
+    x = _features(variant, x, drop_path_rate, output_stride)
+    if include_top:
+        x = _classifier(variant, x, classes, classifier_activation, head_init_scale)
+    else:
+        x = _pooled(variant, x, pooling, with_norm=variant.head_norm)
+        if pooling is None and _channels_first():
+            x = keras.layers.Permute((3, 1, 2), name="to_channels_first")(x)
+    model = keras.Model(inputs, x, name=name or variant.name)
+    if checkpoint is not None:
+        checkpoint.load_into(model)
+    return model
+
+
+def _channels_first():
+    return keras.config.image_data_format() == "channels_first"
+
+
+def _inputs(variant, include_top, input_tensor, input_shape):
+    """-> what the model starts from, and the same as a channels_last tensor."""
+    x = input_tensor
+    if x is None:
+        if input_shape is None:
+            side = 224 if include_top else None
+            input_shape = (3, side, side) if _channels_first() else (side, side, 3)
+        x = keras.Input(input_shape, name="image")
+    if len(x.shape) != 4:
+        raise ValueError(f"An image has 3 axes, received an input of shape {tuple(x.shape[1:])}.")
+    inputs = x if input_tensor is None else keras.utils.get_source_inputs(x)
+    if _channels_first():
+        x = keras.layers.Permute((2, 3, 1), name="to_channels_last")(x)
+    _, height, width, channels = x.shape
+    if channels is None:
+        raise ValueError(f"The number of channels must be known, received {tuple(x.shape[1:])}.")
+    if min(height or variant.stride, width or variant.stride) < variant.stride:
+        raise ValueError(
+            f"{variant.name} needs images of at least {variant.stride} x {variant.stride} pixels, "
+            f"received height {height} and width {width}."
+        )
+    return inputs, x
+
+
+def _preprocessing(variant, channels):
+    mean, std = 255 * np.array(variant.mean), 255 * np.array(variant.std)
+    if channels == 1:
+        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+    mean, std = np.resize(mean, channels), np.resize(std, channels)
+    return keras.layers.Normalization(
+        mean=mean.tolist(),
+        variance=(std**2).tolist(),
+        dtype=_float32(),
+        name="preprocessing",
+    )
+
+
+def _float32():
+    """The dtype of input and head: under mixed precision that of the weights."""
+    return keras.config.dtype_policy().variable_dtype
+
+
+def _conv(filters, kernel_size, strides, name, **kwargs):
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        data_format="channels_last",
+        kernel_initializer=kernel_initializer(),
+        name=name,
+        **kwargs,
+    )
+
+
+def _norm(variant, name, **kwargs):
+    return NORMS[variant.norm](epsilon=variant.epsilon, name=name, **kwargs)
+
+
+def _stem(variant):
+    dim = variant.dims[0]
+    if variant.stem == "patch":
+        layers = [_conv(dim, variant.patch_size, variant.patch_size, "conv")]
+    else:
+        tiered = variant.stem == "overlap_tiered"
+        first = _multiple_of_8(dim // 2) if tiered else dim
+        act = [keras.layers.Activation(ACTIVATIONS[variant.activation])]
+        layers = [
+            _pad(),
+            _conv(first, 3, 2, "conv1"),
+            *(act if variant.stem == "overlap_act" else []),
+            _pad(),
+            _conv(dim, 3, 2, "conv2"),
+        ]
+    return keras.Sequential(
+        [*layers, *([_norm(variant, "norm")] if variant.stem_norm else [])], name="stem"
+    )
+
+
+def _pad():
+    return keras.layers.ZeroPadding2D(1, data_format="channels_last")
+
+
+def _multiple_of_8(value):
+    """The multiple of 8 nearest to `value`, but at least nine tenths of it."""
+    rounded = max(8, (value + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * value else rounded + 8
+
+
+def _downsample(variant, stage, stride, dilation):
+    """A norm and a 2x2 convolution; at stride 1 it is padded at the bottom and right."""
+    conv = _conv(
+        variant.dims[stage],
+        2,
+        stride,
+        "conv",
+        padding="valid" if stride == 2 else "same",
+        dilation_rate=dilation,
+    )
+    return keras.Sequential([_norm(variant, "norm"), conv], name=f"downsample{stage}")
+
+
+def _features(variant, x, drop_path_rate, output_stride):
+    """Stem and stages, up to the last block."""
+    if not 0 <= drop_path_rate < 1:
+        raise ValueError(f"`drop_path_rate` must be in [0, 1), received {drop_path_rate!r}.")
+    strides = [s for s in (8, 16, 32) if variant.stem_stride <= s <= variant.stride]
+    one_of("output_stride", output_stride, (None, *strides))
+    rates = iter(np.linspace(0, drop_path_rate, sum(variant.depths)).tolist())
+    x = _stem(variant)(x)
+    stride, dilation = variant.stem_stride, 1
+    for stage, depth in enumerate(variant.depths):
+        if stage:
+            step = 2 if stride < (output_stride or variant.stride) else 1
+            x = _downsample(variant, stage, step, dilation)(x)
+            stride, dilation = stride * step, dilation * 2 // step
+        for block in range(depth):
+            x = ConvNeXtBlock(
+                kernel_size=variant.kernel_sizes[stage],
+                activation=variant.activation,
+                norm=variant.norm,
+                epsilon=variant.epsilon,
+                layer_scale=variant.layer_scale,
+                grn=variant.grn,
+                drop_path_rate=next(rates),
+                dilation=dilation,
+                name=f"stage{stage}_block{block}",
+            )(x)
+    return x
+
+
+def _pooled(variant, x, pooling, with_norm=True):
+    """Pooling and norm, in the variant's order, in float32."""
+    layers = []
+    if pooling is not None:
+        pools = {
+            "avg": keras.layers.GlobalAveragePooling2D,
+            "max": keras.layers.GlobalMaxPooling2D,
+        }
+        layers.append(pools[pooling](data_format="channels_last", dtype=_float32(), name="pool"))
+    if with_norm:
+        layers.append(_norm(variant, "head_norm", dtype=_float32()))
+    for layer in reversed(layers) if variant.head_norm_first else layers:
+        x = layer(x)
+    return x
+
+
+def _classifier(variant, x, classes, activation, init_scale):
+    x = _pooled(variant, x, "avg")
+    if variant.head_hidden is not None:
+        x = keras.layers.Dense(
+            variant.head_hidden,
+            activation=ACTIVATIONS[variant.activation],
+            kernel_initializer=kernel_initializer(),
+            dtype=_float32(),
+            name="head_hidden",
+        )(x)
+    return keras.layers.Dense(
+        classes,
+        activation=activation,
+        use_bias=variant.head_bias,
+        kernel_initializer=kernel_initializer(init_scale),
+        dtype=_float32(),
+        name="head",
+    )(x)
+
+
+def _factory(name, variant):
+    def factory(*args, **kwargs):
+        return ConvNeXt(variant, *args, **kwargs)
+
+    signature = inspect.signature(ConvNeXt)
+    arguments = list(signature.parameters.values())[1:]
+    factory.__name__ = factory.__qualname__ = name
+    factory.__module__ = __name__
+    factory.__signature__ = signature.replace(parameters=arguments)
+    factory.__doc__ = f"`ConvNeXt({variant!r}, ...)`: see `ConvNeXt` for the arguments."
+    return factory
+
+
+ConvNeXtTiny = _factory("ConvNeXtTiny", "convnext_tiny")
+ConvNeXtSmall = _factory("ConvNeXtSmall", "convnext_small")
+ConvNeXtBase = _factory("ConvNeXtBase", "convnext_base")
+ConvNeXtLarge = _factory("ConvNeXtLarge", "convnext_large")
+ConvNeXtXLarge = _factory("ConvNeXtXLarge", "convnext_xlarge")
+ConvNeXtZeptoRMS = _factory("ConvNeXtZeptoRMS", "convnext_zepto_rms")
+ConvNeXtZeptoRMSOLS = _factory("ConvNeXtZeptoRMSOLS", "convnext_zepto_rms_ols")
+ConvNeXtAtto = _factory("ConvNeXtAtto", "convnext_atto")
+ConvNeXtAttoOLS = _factory("ConvNeXtAttoOLS", "convnext_atto_ols")
+ConvNeXtFemto = _factory("ConvNeXtFemto", "convnext_femto")
+ConvNeXtFemtoOLS = _factory("ConvNeXtFemtoOLS", "convnext_femto_ols")
+ConvNeXtPico = _factory("ConvNeXtPico", "convnext_pico")
+ConvNeXtPicoOLS = _factory("ConvNeXtPicoOLS", "convnext_pico_ols")
+ConvNeXtNano = _factory("ConvNeXtNano", "convnext_nano")
+ConvNeXtNanoOLS = _factory("ConvNeXtNanoOLS", "convnext_nano_ols")
+ConvNeXtTinyHNF = _factory("ConvNeXtTinyHNF", "convnext_tiny_hnf")
+ConvNeXtLargeMLP = _factory("ConvNeXtLargeMLP", "convnext_large_mlp")
+ConvNeXtXXLarge = _factory("ConvNeXtXXLarge", "convnext_xxlarge")
+ConvNeXtTest = _factory("ConvNeXtTest", "test_convnext")
+ConvNeXtTest2 = _factory("ConvNeXtTest2", "test_convnext2")
+ConvNeXtTest3 = _factory("ConvNeXtTest3", "test_convnext3")
+ConvNeXtIsotropicSmall = _factory("ConvNeXtIsotropicSmall", "convnext_isotropic_small")
+ConvNeXtIsotropicBase = _factory("ConvNeXtIsotropicBase", "convnext_isotropic_base")
+ConvNeXtIsotropicLarge = _factory("ConvNeXtIsotropicLarge", "convnext_isotropic_large")
+ConvNeXtV2Atto = _factory("ConvNeXtV2Atto", "convnextv2_atto")
+ConvNeXtV2Femto = _factory("ConvNeXtV2Femto", "convnextv2_femto")
+ConvNeXtV2Pico = _factory("ConvNeXtV2Pico", "convnextv2_pico")
+ConvNeXtV2Nano = _factory("ConvNeXtV2Nano", "convnextv2_nano")
+ConvNeXtV2Tiny = _factory("ConvNeXtV2Tiny", "convnextv2_tiny")
+ConvNeXtV2Small = _factory("ConvNeXtV2Small", "convnextv2_small")
+ConvNeXtV2Base = _factory("ConvNeXtV2Base", "convnextv2_base")
+ConvNeXtV2Large = _factory("ConvNeXtV2Large", "convnextv2_large")
+ConvNeXtV2Huge = _factory("ConvNeXtV2Huge", "convnextv2_huge")

@@ -1,0 +1,213 @@
+"""From a file of weights into a model: recognise the layout, compare everything, then assign.
+
+Two assertions: every tensor of the file is used or named as ignorable, and every weight of the
+model is filled. Shapes are compared before an array is read, and every number must be finite.
+"""
+
+import dataclasses
+import functools
+import re
+
+import numpy as np
+
+from keras_convnext.pretrained import files
+from keras_convnext.pretrained.layouts import LAYOUTS, Layout
+from keras_convnext.pretrained.tensors import WeightsError
+from keras_convnext.variants import VARIANTS, Variant
+
+HEAD, HEAD_NORM = ("head/kernel", "head/bias"), ("head_norm/gamma", "head_norm/beta")
+HEAD_HIDDEN = ("head_hidden/kernel", "head_hidden/bias")
+
+
+def open_checkpoint(path, variant):
+    """-> the `Checkpoint` at `path`, to be loaded into a model of `variant`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        WeightsError: if it cannot be read, or its names are of no known layout.
+    """
+    tensors = files.read(path)
+    for layout in LAYOUTS:
+        prefix = layout.prefix(tensors)
+        if prefix is not None:
+            break
+    else:
+        raise WeightsError(
+            f"{path}: its tensors {list(tensors)[:5]} ... are named in no known ConvNeXt layout. "
+            f"Known are {[layout.name for layout in LAYOUTS]}."
+        )
+    checkpoint = Checkpoint(str(path), variant, layout, layout.prepare(tensors), prefix)
+    if checkpoint.is_bare_encoder():
+        bare = dataclasses.replace(variant, head_norm=False)
+        return dataclasses.replace(checkpoint, variant=bare)
+    return checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """An opened file of weights and the architecture it shall fill."""
+
+    path: str
+    variant: Variant
+    layout: Layout
+    tensors: dict
+    prefix: str
+
+    def found(self, weight):
+        """-> the names in the file that stand for our `weight`."""
+        names = self.layout.names(self.variant, weight, self.prefix)
+        return [name for name in names if name in self.tensors]
+
+    def is_bare_encoder(self):
+        """ConvNeXt V2's masked pre-training leaves neither a classifier nor the norm before it."""
+        return self.variant.grn and not any(map(self.found, HEAD + HEAD_NORM))
+
+    @property
+    def classes(self):
+        """Classes of the file's classifier, `None` without one."""
+        kernels = self.found("head/kernel")
+        if not kernels:
+            return None
+        shape = self.tensors[kernels[0]].shape
+        return shape[-1] if self.layout.keras else shape[0]
+
+    def classes_for(self, include_top, classes):
+        """-> what the model is built with, given what its user asked for."""
+        if not include_top or classes is not None:
+            return classes
+        if self.classes is None:
+            raise WeightsError(
+                f"{self.path} has no classifier. Pass `include_top=False` for features, "
+                "or `classes=` for a new, untrained one."
+            )
+        return self.classes
+
+    def load_into(self, model):
+        """Fills every weight of `model`.
+
+        A classifier with another number of classes is left as it is. So is the norm before it
+        where the file is a bare encoder.
+
+        Raises:
+            WeightsError: if anything is missing, left over, double, of another shape or not
+                finite. All of it is listed.
+        """
+        weights = {weight.path: weight for weight in model.weights}
+        kept = set(HEAD_NORM) if self.is_bare_encoder() else set()
+        head = weights.get("head/kernel")
+        if head is not None and self.classes != head.shape[-1]:
+            kept |= set(HEAD)
+        plan, faults = self._plan({p: w for p, w in weights.items() if p not in kept})
+        if not faults:
+            faults = list(filter(None, (self._assign(*step) for step in plan)))
+        if faults:
+            raise WeightsError(self._report(faults))
+
+    def _plan(self, weights):
+        """-> [(weight, name, conversion)], [what is wrong]"""
+        plan, faults, used = [], [], set()
+        for path, weight in weights.items():
+            names = self.found(path)
+            used.update(names)
+            if len(names) > 1:
+                faults.append(f"double: {' and '.join(names)}")
+            elif names:
+                shape = self.tensors[names[0]].shape
+                convert = _conversion(path, shape, tuple(weight.shape), self.layout.keras)
+                if convert is None:
+                    faults.append(f"shape: {names[0]} is {shape}, {path} is {tuple(weight.shape)}")
+                plan.append((weight, names[0], convert))
+            elif path not in self.layout.optional:
+                expected = self.layout.names(self.variant, path, self.prefix)[0]
+                faults.append(f"missing: {expected}, for {path}")
+        return plan, faults + [f"unused: {name}" for name in self._unused(used, weights)]
+
+    def _unused(self, used, weights):
+        """The classifier of the file may stay unused; for the rest there must be a reason."""
+        top = {name for weight in self._top() if weight not in weights for name in self.found(weight)}
+        ignorable = re.compile("|".join(self.layout.ignorable) or "$^")
+        left = set(self.tensors) - used - top
+        return sorted(name for name in left if not ignorable.fullmatch(name))
+
+    def _top(self):
+        return HEAD if self.variant.head_hidden is None else HEAD + HEAD_HIDDEN
+
+    def _assign(self, weight, name, convert):
+        array = self.tensors[name].numpy()
+        if not np.isfinite(array).all():
+            return f"not finite: {name}"
+        weight.assign(np.ascontiguousarray(convert(array)))
+        return None
+
+    def _report(self, faults, most=12):
+        lines = [f"{self.path} ({self.layout.name}) does not fit {self.variant.name}:"]
+        lines += [f"  {fault}" for fault in faults[:most]]
+        if len(faults) > most:
+            lines.append(f"  ... and {len(faults) - most} more")
+        similar = [name for name in VARIANTS if self._looks_like(name)]
+        if similar and self.variant.name not in similar:
+            lines.append(f"Its blocks are those of {' or '.join(similar)}.")
+        elif not any(map(self.found, ("stage0_block0/gamma/gamma",))):
+            lines.append(
+                "It has no layer scale: if that is meant, build "
+                "`ConvNeXt(dataclasses.replace(variant, layer_scale=None), weights=...)`."
+            )
+        return "\n".join(lines)
+
+    def _looks_like(self, variant_name):
+        """Whether the file has just the blocks of a variant, in number, width and kind."""
+        variant = VARIANTS[variant_name]
+        as_variant = dataclasses.replace(self, variant=variant)
+        for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
+            last = as_variant._shape(f"stage{stage}_block{depth - 1}/dwconv/bias")
+            if last is None or int(np.prod(last)) != dim:
+                return False
+            if as_variant._shape(f"stage{stage}_block{depth}/dwconv/bias") is not None:
+                return False
+        return (as_variant._shape("stage0_block0/grn/gamma") is not None) == variant.grn
+
+    def _shape(self, weight):
+        try:
+            names = self.found(weight)
+        except KeyError:  # a module that this layout does not know
+            return None
+        return self.tensors[names[0]].shape if names else None
+
+
+def _conversion(path, theirs, ours, keras_axes):
+    """-> function from their array to ours, or `None` if the shapes do not fit."""
+    if len(ours) == 1:
+        fits = max(theirs, default=1) == ours[0] == int(np.prod(theirs, dtype=object))
+        return functools.partial(np.reshape, shape=ours) if fits else None
+    axes = _axes(path, theirs, ours, keras_axes)
+    if axes is None:
+        return None
+    shape = tuple(theirs[axis] for axis in axes)
+    if shape == ours:
+        return lambda array: array.transpose(axes)
+    if len(ours) == 2 and shape[-2:] == ours and set(shape[:-2]) == {1}:  # a 1x1 convolution
+        return lambda array: array.transpose(axes).reshape(ours)
+    stem = path in ("stem/conv/kernel", "stem/conv1/kernel")
+    if stem and shape[2] == 3 and (*shape[:2], shape[3]) == (*ours[:2], ours[3]):
+        return lambda array: _adapt_stem(array.transpose(axes), ours[2])
+    return None
+
+
+def _axes(path, theirs, ours, keras_axes):
+    """Which axis of theirs becomes each of ours; (height, width, in, out) at the end."""
+    if keras_axes:
+        # keras.applications has its depthwise kernels as (k, k, 1, channels)
+        grouped = "dwconv" in path and len(theirs) == 4 and theirs[2] == 1 != theirs[3]
+        if len(theirs) != len(ours):
+            return None
+        return (0, 1, 3, 2) if grouped else tuple(range(len(theirs)))
+    if len(theirs) == 4:  # (out, in, height, width); depthwise (channels, 1, height, width)
+        return (2, 3, 0, 1) if "dwconv" in path else (2, 3, 1, 0)
+    return (1, 0) if len(theirs) == len(ours) == 2 else None
+
+
+def _adapt_stem(kernel, channels):
+    """An RGB kernel (h, w, 3, out) for another number of channels, the response kept in scale."""
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    return np.take(kernel, np.arange(channels) % 3, axis=2) * (3 / channels)

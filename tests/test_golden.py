@@ -1,0 +1,101 @@
+"""Every published layout against what the peers' own code computes, stage by stage.
+
+The folder is `KERAS_CONVNEXT_GOLDEN` (default `../shared/golden`): an `index.json` with the fields
+that rebuild each model, the files of weights, and the expected features. Any other folder of the
+same form can be put to the same test.
+"""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_convnext import ConvNeXt, Variant
+
+GOLDEN = Path(
+    os.environ.get("KERAS_CONVNEXT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")
+)
+INDEX = GOLDEN / "index.json"
+CASES = json.loads(INDEX.read_text())["cases"] if INDEX.exists() else {}
+CLASSIFIERS = {name: row for name, row in CASES.items() if row["family"] != "upernet"}
+TOLERANCE = 1e-4  # of the largest magnitude: float32, other order of summation
+VARIANT_FIELDS = (
+    "stem",
+    "head_norm_first",
+    "head_hidden",
+    "epsilon",
+    "norm",
+    "activation",
+    "kernel_sizes",
+)
+
+if not CASES:
+    pytest.skip(f"no golden files at {GOLDEN}", allow_module_level=True)
+
+
+def variant_of(row):
+    fields = {field: row[field] for field in VARIANT_FIELDS if field in row}
+    depths, dims = row.get("depths"), row.get("dims")
+    if row["family"] == "isotropic":
+        depths, dims = (row["depth"],), (row["dim"],)
+        fields |= {"patch_size": 16, "stem_norm": False}
+    layer_scale = row.get("layer_scale", row["family"] != "v2")
+    return Variant(
+        "golden",
+        depths,
+        dims,
+        layer_scale=1e-6 if layer_scale else None,
+        grn=row["family"] == "v2",
+        **fields,
+    )
+
+
+def build(row, output_rank, **changes):
+    arguments = {
+        "include_top": row["num_classes"] > 0,
+        "include_preprocessing": False,
+        "weights": GOLDEN / row["file"],
+        "input_shape": (None, None, 3),
+        "pooling": "avg" if output_rank == 2 else None,
+        "classes": row["num_classes"] or None,
+        "classifier_activation": None,
+        "output_stride": row.get("output_stride"),
+    }
+    return ConvNeXt(variant_of(row), **{**arguments, **changes})
+
+
+def outputs_of(model, row, inputs):
+    """-> {"stage0": ..., "output": ...}"""
+    depths = row.get("depths") or (row["depth"],)
+    stages = {
+        f"stage{s}": model.get_layer(f"stage{s}_block{depth - 1}").output
+        for s, depth in enumerate(depths)
+    }
+    probe = keras.Model(model.input, {**stages, "output": model.output})
+    return {k: keras.ops.convert_to_numpy(v) for k, v in probe(inputs).items()}
+
+
+def relative_error(computed, expected):
+    assert computed.shape == expected.shape
+    return np.abs(computed - expected).max() / np.abs(expected).max()
+
+
+@functools.cache
+def expected_of(name):
+    with np.load(GOLDEN / CLASSIFIERS[name]["expected"]) as archive:
+        return dict(archive)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_each_stage_and_the_output_equal_the_peers(name):
+    expected, row = expected_of(name), CLASSIFIERS[name]
+    model = build(row, expected["output"].ndim)
+    computed = outputs_of(model, row, expected["input"])
+    keys = [key for key in expected if key != "input"]
+    assert "output" in keys
+    errors = {key: relative_error(computed[key], expected[key]) for key in keys}
+    assert max(errors.values()) < TOLERANCE, errors

@@ -1,0 +1,1 @@
+"""The application that trains ConvNeXts: `python -m training.train --config digits`."""

@@ -1,0 +1,32 @@
+"""Handwritten digits: 1797 scans of 8 x 8 pixels that come with scikit-learn. No download.
+
+Command: `make demo`, or `python -m training.train --config digits`
+Hardware, time, score: see the table in README.md.
+"""
+
+from keras_convnext import Variant
+from training.config import Config
+
+# 8 x 8 pixels leave no room for a patchified stem: the first stage works on single pixels.
+DIGITS = Variant(
+    "convnext_digits",
+    depths=(2, 2, 2),
+    dims=(32, 64, 128),
+    kernel_sizes=(5, 3, 3),
+    patch_size=1,
+    mean=(0.305,),  # of the training set
+    std=(0.376,),
+)
+
+
+def config():
+    return Config(
+        name="digits",
+        dataset="digits",
+        variant=DIGITS,
+        epochs=30,
+        batch_size=64,
+        learning_rate=4e-3,
+        warmup_epochs=3,
+        drop_path_rate=0.1,
+    )
