@@ -4,7 +4,6 @@ from keras_convnext.layers import (
     ConvNeXtBlock,
     GlobalResponseNormalization,
     LayerScale,
-    SimpleNorm,
     StochasticDepth,
 )
 from keras_convnext.models import (
@@ -43,5 +42,6 @@ from keras_convnext.models import (
     ConvNeXtZeptoRMS,
     ConvNeXtZeptoRMSOLS,
 )
+from keras_convnext.simple_norm import SimpleNorm
 from keras_convnext.variants import VARIANTS, Variant
 from keras_convnext.version import __version__

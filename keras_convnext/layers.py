@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_convnext.simple_norm import SimpleNorm
+
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
 
@@ -19,10 +21,7 @@ def gelu_tanh(x):
 
 
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": keras.activations.silu}
-NORMS = {
-    "layernorm": keras.layers.LayerNormalization,
-    "simplenorm": lambda **kwargs: SimpleNorm(**kwargs),
-}
+NORMS = {"layernorm": keras.layers.LayerNormalization, "simplenorm": SimpleNorm}
 
 
 def one_of(argument, value, allowed):
@@ -48,9 +47,7 @@ class _SameShape(keras.layers.Layer):
 
     def _per_channel(self, name, shape, initializer):
         # autocast=False: 1e-6 has two significant bits left in float16
-        return self.add_weight(
-            name=name, shape=(shape[-1],), initializer=initializer, autocast=False
-        )
+        return self.add_weight((shape[-1],), initializer, name=name, autocast=False)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -82,15 +79,12 @@ class LayerScale(_SameShape):
         self.init_value = init_value
 
     def build(self, input_shape):
-        self.gamma = self._per_channel(
-            "gamma", input_shape, keras.initializers.Constant(self.init_value)
-        )
+        initializer = keras.initializers.Constant(self.init_value)
+        self.gamma = self._per_channel("gamma", input_shape, initializer)
 
     def call(self, inputs):
-        wide = _wide(self)
-        return ops.cast(
-            ops.cast(inputs, wide) * ops.cast(self.gamma, wide), self.compute_dtype
-        )
+        x = ops.cast(inputs, _wide(self))
+        return ops.cast(x * ops.cast(self.gamma, x.dtype), self.compute_dtype)
 
     def get_config(self):
         return {**super().get_config(), "init_value": self.init_value}
@@ -181,32 +175,6 @@ class GlobalResponseNormalization(_SameShape):
 
 
 @serializable
-class SimpleNorm(_SameShape):
-    """`x / sqrt(variance + epsilon) * gamma`, with the unbiased variance over the channels and
-    without subtracting their mean (timm's `SimpleNorm`, in the `zepto_rms` models).
-
-    Input and output: `(..., channels)` with at least 2 channels; the output has the compute dtype.
-    """
-
-    def __init__(self, epsilon=1e-6, **kwargs):
-        super().__init__(**kwargs)
-        self.epsilon = epsilon
-
-    def build(self, input_shape):
-        self.gamma = self._per_channel("gamma", input_shape, "ones")
-
-    def call(self, inputs):
-        x = ops.cast(inputs, _wide(self))
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.sum(centred * centred, axis=-1, keepdims=True) / (x.shape[-1] - 1)
-        x = x * ops.rsqrt(variance + self.epsilon) * ops.cast(self.gamma, x.dtype)
-        return ops.cast(x, self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
-
-
-@serializable
 class ConvNeXtBlock(_SameShape):
     """The residual block: `x + StochasticDepth(LayerScale(MLP(norm(depthwise(x)))))`.
 
@@ -250,20 +218,16 @@ class ConvNeXtBlock(_SameShape):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        # fmt: off
         self.fields = {
-            "kernel_size": kernel_size,
-            "expansion": expansion,
-            "activation": activation,
-            "norm": one_of("norm", norm, NORMS),
-            "epsilon": epsilon,
-            "layer_scale": layer_scale,
-            "grn": grn,
-            "drop_path_rate": drop_path_rate,
-            "dilation": dilation,
-            "seed": seed,
+            "kernel_size": kernel_size, "expansion": expansion, "activation": activation,
+            "norm": norm, "epsilon": epsilon, "layer_scale": layer_scale, "grn": grn,
+            "drop_path_rate": drop_path_rate, "dilation": dilation, "seed": seed,
         }
-        dtype = {"dtype": self.dtype_policy}
+        # fmt: on
+        dtype = self.dtype_policy
+        scaled = layer_scale is not None
+        self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
         self.dwconv = keras.layers.DepthwiseConv2D(
             kernel_size,
             padding="same",
@@ -271,30 +235,24 @@ class ConvNeXtBlock(_SameShape):
             data_format="channels_last",
             depthwise_initializer=kernel_initializer(),
             name="dwconv",
-            **dtype,
+            dtype=dtype,
         )
-        self.norm = NORMS[norm](epsilon=epsilon, name="norm", **dtype)
-        self.grn = GlobalResponseNormalization(name="grn", **dtype) if grn else None
-        scaled = layer_scale is not None
-        self.gamma = LayerScale(layer_scale, name="gamma", **dtype) if scaled else None
-        self.drop_path = StochasticDepth(drop_path_rate, seed, name="drop_path", **dtype)
+        self.norm = NORMS[one_of("norm", norm, NORMS)](epsilon=epsilon, name="norm", dtype=dtype)
+        self.grn = GlobalResponseNormalization(name="grn", dtype=dtype) if grn else None
+        self.gamma = LayerScale(layer_scale, name="gamma", dtype=dtype) if scaled else None
+        self.drop_path = StochasticDepth(drop_path_rate, seed, name="drop_path", dtype=dtype)
 
     def build(self, input_shape):
         channels = input_shape[-1]
         if channels is None:
-            raise ValueError(
-                f"ConvNeXtBlock needs a known number of channels, received shape {input_shape}."
-            )
+            raise ValueError(f"ConvNeXtBlock needs the number of channels, received {input_shape}.")
         width = int(channels * self.fields["expansion"])
-        hidden_shape = (*input_shape[:-1], width)
-        self.pwconv1 = self._dense(width, "pwconv1")
-        self.pwconv2 = self._dense(channels, "pwconv2")
-        for layer in (self.dwconv, self.norm, self.pwconv1, self.gamma, self.drop_path):
-            if layer is not None:
-                layer.build(input_shape)
-        for layer in (self.grn, self.pwconv2):
-            if layer is not None:
-                layer.build(hidden_shape)
+        self.pwconv1, self.pwconv2 = self._dense(width, "pwconv1"), self._dense(channels, "pwconv2")
+        outer = (self.dwconv, self.norm, self.pwconv1, self.gamma, self.drop_path)
+        for layer in filter(None, outer):
+            layer.build(input_shape)
+        for layer in filter(None, (self.grn, self.pwconv2)):
+            layer.build((*input_shape[:-1], width))
 
     def _dense(self, units, name):
         return keras.layers.Dense(
@@ -304,11 +262,9 @@ class ConvNeXtBlock(_SameShape):
     def call(self, inputs, training=False):
         x = self.norm(self.dwconv(inputs))
         x = self.activation(self.pwconv1(x))
-        if self.grn is not None:
-            x = self.grn(x)
+        x = self.grn(x) if self.grn else x
         x = self.pwconv2(x)
-        if self.gamma is not None:
-            x = self.gamma(x)
+        x = self.gamma(x) if self.gamma else x
         return ops.cast(inputs, x.dtype) + self.drop_path(x, training=training)
 
     def get_config(self):

@@ -9,14 +9,8 @@ import inspect
 import keras
 import numpy as np
 
-from keras_convnext.layers import (
-    ACTIVATIONS,
-    NORMS,
-    ConvNeXtBlock,
-    kernel_initializer,
-    one_of,
-)
-from keras_convnext.variants import VARIANTS, Variant
+from keras_convnext.layers import ACTIVATIONS, NORMS, ConvNeXtBlock, kernel_initializer, one_of
+from keras_convnext.variants import VARIANTS
 
 
 def ConvNeXt(
@@ -46,15 +40,17 @@ def ConvNeXt(
         include_preprocessing: whether the first layer normalises images of range [0, 255], uint8
             or float, with the variant's mean and std. Without it the input must be normalised.
             For 1 channel the averages of mean and std are used, for others they are repeated.
-        weights: `None` (random), or the path of a file in any published layout (`.safetensors`,
-            `.pth`, `.pt`, `.bin`, `.h5`, `.weights.h5`, `.keras`). Everything but the classifier
-            is loaded where `include_top` is false or `classes` differs from the file's. For
-            another number of input channels the stem adapts: summed for 1, else repeated and
-            rescaled by 3 / channels.
+        weights: `None` (random); `"imagenet"`; a tag of the variant (`"fb_in22k_ft_in1k_384"`),
+            `"variant.tag"`; `"hf://owner/repo[@revision][/file]"`; or the path of a file in any
+            published layout (`.safetensors`, `.pth`, `.pt`, `.bin`, `.h5`, `.weights.h5`,
+            `.keras`). Everything but the classifier is loaded where `include_top` is false or
+            `classes` differs from the file's. For another number of input channels the stem
+            adapts: summed for 1, else repeated and rescaled by 3 / channels.
         input_tensor: a Keras tensor to build on, in place of a new input.
         input_shape: `(height, width, channels)`, or channels first where
             `keras.config.image_data_format()` says so. Height and width may be `None`. Default:
-            `(224, 224, 3)` with the classifier, `(None, None, 3)` without.
+            with the classifier the size of the named weights, else `(224, 224, 3)`; without the
+            classifier `(None, None, 3)`.
         pooling: without the classifier: `None` (a feature map comes out), `"avg"` or `"max"`.
         classes: number of classes. Default: as many as the weights have; 1000 without weights.
         classifier_activation: of the classifier; `None` returns logits.
@@ -71,8 +67,10 @@ def ConvNeXt(
         width', dim)`, with `pooling` `(batch, dim)`.
 
     Raises:
-        ValueError: if an argument has a value that is not allowed, or the file of weights is not
-            exactly that of this architecture.
+        ValueError: if an argument has a value that is not allowed, no weights have that name, or
+            the file of weights is not exactly that of this architecture.
+        FileNotFoundError: if there is no file at that path.
+        DownloadError: (an OSError) if the weights could not be fetched.
     """
     if isinstance(variant, str):
         variant = VARIANTS[one_of("variant", variant, VARIANTS)]
@@ -81,14 +79,15 @@ def ConvNeXt(
     if weights is not None:
         from keras_convnext import pretrained  # only who wants a file needs its readers
 
-        checkpoint = pretrained.open_checkpoint(weights, variant)
+        checkpoint = pretrained.open_checkpoint(weights, variant, include_top)
         variant = checkpoint.variant
         classes = checkpoint.classes_for(include_top, classes)
     classes = 1000 if classes is None else classes
     if type(classes) is not int or classes < 1:
         raise ValueError(f"`classes` must be a positive int, received {classes!r}.")
 
-    inputs, x = _inputs(variant, include_top, input_tensor, input_shape)
+    side = (checkpoint.size if checkpoint else 224) if include_top else None
+    inputs, x = _inputs(variant, side, input_tensor, input_shape)
     if include_preprocessing:
         x = _preprocessing(variant, x.shape[-1])(x)
     x = _features(variant, x, drop_path_rate, output_stride)
@@ -108,14 +107,12 @@ def _channels_first():
     return keras.config.image_data_format() == "channels_first"
 
 
-def _inputs(variant, include_top, input_tensor, input_shape):
+def _inputs(variant, side, input_tensor, input_shape):
     """-> what the model starts from, and the same as a channels_last tensor."""
     x = input_tensor
     if x is None:
-        if input_shape is None:
-            side = 224 if include_top else None
-            input_shape = (3, side, side) if _channels_first() else (side, side, 3)
-        x = keras.Input(input_shape, name="image")
+        default = (3, side, side) if _channels_first() else (side, side, 3)
+        x = keras.Input(input_shape or default, name="image")
     if len(x.shape) != 4:
         raise ValueError(f"An image has 3 axes, received an input of shape {tuple(x.shape[1:])}.")
     inputs = x if input_tensor is None else keras.utils.get_source_inputs(x)
@@ -136,12 +133,9 @@ def _preprocessing(variant, channels):
     mean, std = 255 * np.array(variant.mean), 255 * np.array(variant.std)
     if channels == 1:
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
-    mean, std = np.resize(mean, channels), np.resize(std, channels)
+    mean, std = np.resize(mean, channels).tolist(), np.resize(std, channels)
     return keras.layers.Normalization(
-        mean=mean.tolist(),
-        variance=(std**2).tolist(),
-        dtype=_float32(),
-        name="preprocessing",
+        mean=mean, variance=(std**2).tolist(), dtype=_float32(), name="preprocessing"
     )
 
 
@@ -151,15 +145,8 @@ def _float32():
 
 
 def _conv(filters, kernel_size, strides, name, **kwargs):
-    return keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        data_format="channels_last",
-        kernel_initializer=kernel_initializer(),
-        name=name,
-        **kwargs,
-    )
+    kwargs |= {"data_format": "channels_last", "kernel_initializer": kernel_initializer()}
+    return keras.layers.Conv2D(filters, kernel_size, strides, name=name, **kwargs)
 
 
 def _norm(variant, name, **kwargs):
@@ -170,24 +157,15 @@ def _stem(variant):
     dim = variant.dims[0]
     if variant.stem == "patch":
         layers = [_conv(dim, variant.patch_size, variant.patch_size, "conv")]
-    else:
-        tiered = variant.stem == "overlap_tiered"
-        first = _multiple_of_8(dim // 2) if tiered else dim
-        act = [keras.layers.Activation(ACTIVATIONS[variant.activation])]
-        layers = [
-            _pad(),
-            _conv(first, 3, 2, "conv1"),
-            *(act if variant.stem == "overlap_act" else []),
-            _pad(),
-            _conv(dim, 3, 2, "conv2"),
-        ]
-    return keras.Sequential(
-        [*layers, *([_norm(variant, "norm")] if variant.stem_norm else [])], name="stem"
-    )
-
-
-def _pad():
-    return keras.layers.ZeroPadding2D(1, data_format="channels_last")
+    else:  # the padding of 1 on all sides is PyTorch's; "same" would pad one side only
+        first = _multiple_of_8(dim // 2) if variant.stem == "overlap_tiered" else dim
+        activation = keras.layers.Activation(ACTIVATIONS[variant.activation])
+        pad = [keras.layers.ZeroPadding2D(1, data_format="channels_last") for _ in range(2)]
+        layers = [pad[0], _conv(first, 3, 2, "conv1"), pad[1], _conv(dim, 3, 2, "conv2")]
+        if variant.stem == "overlap_act":
+            layers.insert(2, activation)
+    norm = [_norm(variant, "norm")] if variant.stem_norm else []
+    return keras.Sequential(layers + norm, name="stem")
 
 
 def _multiple_of_8(value):
@@ -198,14 +176,8 @@ def _multiple_of_8(value):
 
 def _downsample(variant, stage, stride, dilation):
     """A norm and a 2x2 convolution; at stride 1 it is padded at the bottom and right."""
-    conv = _conv(
-        variant.dims[stage],
-        2,
-        stride,
-        "conv",
-        padding="valid" if stride == 2 else "same",
-        dilation_rate=dilation,
-    )
+    padding = "valid" if stride == 2 else "same"
+    conv = _conv(variant.dims[stage], 2, stride, "conv", padding=padding, dilation_rate=dilation)
     return keras.Sequential([_norm(variant, "norm"), conv], name=f"downsample{stage}")
 
 
@@ -242,11 +214,9 @@ def _pooled(variant, x, pooling, with_norm=True):
     """Pooling and norm, in the variant's order, in float32."""
     layers = []
     if pooling is not None:
-        pools = {
-            "avg": keras.layers.GlobalAveragePooling2D,
-            "max": keras.layers.GlobalMaxPooling2D,
-        }
-        layers.append(pools[pooling](data_format="channels_last", dtype=_float32(), name="pool"))
+        kind = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}[pooling]
+        pool = getattr(keras.layers, kind)
+        layers.append(pool(data_format="channels_last", dtype=_float32(), name="pool"))
     if with_norm:
         layers.append(_norm(variant, "head_norm", dtype=_float32()))
     for layer in reversed(layers) if variant.head_norm_first else layers:
@@ -254,36 +224,40 @@ def _pooled(variant, x, pooling, with_norm=True):
     return x
 
 
+def _dense(units, name, scale=1.0, **kwargs):
+    kwargs |= {"kernel_initializer": kernel_initializer(scale), "dtype": _float32()}
+    return keras.layers.Dense(units, name=name, **kwargs)
+
+
 def _classifier(variant, x, classes, activation, init_scale):
     x = _pooled(variant, x, "avg")
     if variant.head_hidden is not None:
-        x = keras.layers.Dense(
-            variant.head_hidden,
-            activation=ACTIVATIONS[variant.activation],
-            kernel_initializer=kernel_initializer(),
-            dtype=_float32(),
-            name="head_hidden",
-        )(x)
-    return keras.layers.Dense(
-        classes,
-        activation=activation,
-        use_bias=variant.head_bias,
-        kernel_initializer=kernel_initializer(init_scale),
-        dtype=_float32(),
-        name="head",
-    )(x)
+        hidden = ACTIVATIONS[variant.activation]
+        x = _dense(variant.head_hidden, "head_hidden", activation=hidden)(x)
+    bias = variant.head_bias
+    return _dense(classes, "head", init_scale, activation=activation, use_bias=bias)(x)
 
 
 def _factory(name, variant):
-    def factory(*args, **kwargs):
-        return ConvNeXt(variant, *args, **kwargs)
-
+    """`ConvNeXt` of one variant, with `weights="imagenet"` by default as in keras.applications."""
     signature = inspect.signature(ConvNeXt)
-    arguments = list(signature.parameters.values())[1:]
+    arguments = [
+        argument.replace(default="imagenet") if argument.name == "weights" else argument
+        for argument in list(signature.parameters.values())[1:]
+    ]
+    signature = signature.replace(parameters=arguments)
+
+    def factory(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return ConvNeXt(variant, *bound.args, **bound.kwargs)
+
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = __name__
-    factory.__signature__ = signature.replace(parameters=arguments)
-    factory.__doc__ = f"`ConvNeXt({variant!r}, ...)`: see `ConvNeXt` for the arguments."
+    factory.__signature__ = signature
+    factory.__doc__ = (
+        f"`ConvNeXt({variant!r}, ...)`, with `weights='imagenet'` by default: see `ConvNeXt`."
+    )
     return factory
 
 

@@ -116,9 +116,7 @@ def _v2(name, depths, first):
 
 
 def _isotropic(name, depth, dim, layer_scale):
-    return Variant(
-        name, (depth,), (dim,), patch_size=16, stem_norm=False, layer_scale=layer_scale
-    )
+    return Variant(name, (depth,), (dim,), patch_size=16, stem_norm=False, layer_scale=layer_scale)
 
 
 _TEST = dict(activation="gelu_tanh", epsilon=1e-5, mean=HALF, std=HALF)

@@ -34,7 +34,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -512,10 +511,10 @@ def _read_store() -> dict:
         return {"sources": dict(store["sources"]), "files": dict(store["files"])}
     except FileNotFoundError:
         return {"sources": {}, "files": {}}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         # Going on without it would silently accept files that have changed since their first use.
         raise DownloadError(
-            f"{_store_path()} is damaged ({error}). It holds the hashes recorded at first use. "
+            f"{_store_path()} cannot be read ({error!r}). It holds the hashes of first use. "
             "Restore it, or delete it to begin anew."
         ) from error
 
@@ -535,15 +534,16 @@ def _update_store(change: Callable[[dict], None]) -> bool:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
-        try:
+    draft = path.with_name(f"{path.name}.tmp")  # one writer at a time: the caller holds the lock
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -645,7 +645,12 @@ def _ask_hub(source: HubFile, force: bool) -> Path:
 
 
 def _hub_failure(error: Exception, source: HubFile) -> Exception:
-    """Sort what the hub library raised: may pass, the disk's fault, or final for this source."""
+    """Sort what the hub library raised: may pass, the disk's fault, or final for this source.
+
+    By itself the library goes on after a stall or an early end. It gives up at once after a 5xx
+    answer to GET and a connection reset (`ReadError`, known by name: it belongs to the HTTP
+    library, which changes between versions).
+    """
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     chain = list(_chain(error))
@@ -666,23 +671,14 @@ def _hub_failure(error: Exception, source: HubFile) -> Exception:
     # The library has already repeated a failed look-up several times before this error.
     if isinstance(error, LocalEntryNotFoundError):
         return _SourceError(reason)
-    return (
-        _TransientError(reason)
-        if status in _MAY_PASS or _is_transport(chain)
-        else _SourceError(reason)
-    )
+    may_pass = status in _MAY_PASS or any(type(link).__name__ == "ReadError" for link in chain)
+    return _TransientError(reason) if may_pass else _SourceError(reason)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def _is_transport(chain: list[BaseException]) -> bool:
-    """A timeout or a lost connection, by name: httpx and its successor spell them alike."""
-    names = {base.__name__ for error in chain for base in type(error).__mro__}
-    return bool(names & {"TimeoutException", "NetworkError", "RemoteProtocolError"})
 
 
 def _first_line(error: BaseException) -> str:
@@ -697,13 +693,17 @@ def _download_url(source: Url) -> Path:
     with _lock(source.place):
         if (path := cached(source)) is not None:  # another process was quicker
             return path
+        *mirror, original = _addresses(source)
         reasons = []
-        for address in _addresses(source):
+        for address in mirror:
             try:
                 return _download_from(address, source)
             except (_SourceError, _MismatchError) as failure:
-                reasons.append(f"{_without_password(address)}: {failure}")
-        raise _SourceError("; ".join(reasons))
+                reasons.append(f"mirror {_without_password(address)}: {failure}; ")
+        try:
+            return _download_from(original, source)
+        except (_SourceError, _MismatchError) as failure:
+            raise _SourceError(f"{''.join(reasons)}{failure}") from failure
 
 
 def _addresses(source: Url) -> list[str]:
@@ -793,7 +793,8 @@ def _transfer(part: _Part) -> None:
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _TransientError(f"{type(error).__name__}: {_first_line(error)}") from error
     except requests.exceptions.ChunkedEncodingError as error:
-        raise _TransientError(f"the transfer broke off: {_first_line(error)}") from error
+        size = part.path.stat().st_size
+        raise _TransientError(f"the transfer broke off at {size} bytes") from error
     except requests.RequestException as error:  # a redirect to file:// ends here, too
         raise _SourceError(f"{type(error).__name__}: {_first_line(error)}") from error
 

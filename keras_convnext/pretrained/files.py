@@ -122,7 +122,7 @@ def _is_keras(path):
 
 
 def _read_keras(path):
-    """The weights of a `.keras` file. Its configuration, which could name code, is not looked at."""
+    """The weights of a `.keras` file. Its configuration, which could name code, is not read."""
     try:
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo("model.weights.h5")

@@ -45,13 +45,23 @@ def open_checkpoint(path, variant):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """An opened file of weights and the architecture it shall fill."""
+    """An opened file of weights and the architecture it shall fill.
+
+    Attributes:
+        path: of the file.
+        variant: the architecture.
+        layout: whose names the file has.
+        tensors: `{name: Tensor}`.
+        prefix: of the names in this file.
+        size: side of the images that the weights were trained for, in pixels.
+    """
 
     path: str
     variant: Variant
     layout: Layout
     tensors: dict
     prefix: str
+    size: int = 224
 
     def found(self, weight):
         """-> the names in the file that stand for our `weight`."""
@@ -124,7 +134,9 @@ class Checkpoint:
 
     def _unused(self, used, weights):
         """The classifier of the file may stay unused; for the rest there must be a reason."""
-        top = {name for weight in self._top() if weight not in weights for name in self.found(weight)}
+        top = {
+            name for weight in self._top() if weight not in weights for name in self.found(weight)
+        }
         ignorable = re.compile("|".join(self.layout.ignorable) or "$^")
         left = set(self.tensors) - used - top
         return sorted(name for name in left if not ignorable.fullmatch(name))

@@ -1,0 +1,436 @@
+"""The transform that a checkpoint was evaluated with: any image in, uint8 pixels out.
+
+Two forms of one transform. `EvalTransform(...)(image)` is exact: Pillow's resampling with the
+geometry of torchvision, for prediction and for measured accuracies. `EvalTransform(...).tf(image)`
+is its tf.data form, in the graph and equal but for rounding; its docstring has the difference.
+
+Neither normalises: a model built with `include_preprocessing=True` takes these pixels as they are.
+"""
+
+import dataclasses
+import io
+import math
+import numbers
+import os
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from keras_convnext.layers import one_of
+
+RESIZES = ("shortest", "squash")
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+# Both antialias. TensorFlow's "keyscubic" has a = -0.5, as Pillow's bicubic has; the a = -0.75 of
+# other libraries belongs to resampling without antialiasing.
+TF_KERNELS = {"bicubic": "keyscubic", "bilinear": "triangle"}
+
+
+class ImageError(ValueError):
+    """A source that is not a usable image. The message names the source and what is allowed."""
+
+
+# ---------------------------------------------------------------- a source becomes an RGB image
+
+
+def load_image(source):
+    """Any image as an RGB `PIL.Image.Image`, by the rules of `PIL.Image.Image.convert("RGB")`.
+
+    These are the rules of torchvision's default loader, so of the reference evaluations: alpha is
+    dropped and not blended, EXIF orientation is ignored, an animation gives its first frame. Grey
+    of more than 8 bits (modes I;16, I, F) is clipped to [0, 255], with a UserWarning if that loses
+    something.
+
+    Args:
+        source: one of
+            bytes, bytearray or memoryview: the content of an image file that Pillow can read;
+            str or path object: the path of such a file;
+            `PIL.Image.Image` of any mode (left unchanged);
+            array (NumPy, or what converts to it) of shape (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4), channels grey, RGB or RGBA, dtype uint8, or float with values in [0, 255]
+            (rounded to the nearest integer, halves to even). Floats in [0, 1] are refused.
+
+    Raises:
+        ImageError: (a ValueError) missing, unreadable, truncated, without pixels, larger than
+            Pillow's limit against decompression bombs, or an array out of the above.
+        TypeError: if `source` is none of the above.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, f"PIL image of mode {source.mode} and size {source.size}")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _read(io.BytesIO(source), f"{memoryview(source).nbytes} bytes of data")
+    if isinstance(source, (str, os.PathLike)):
+        return _read(source, f"{os.fspath(source)!r}")
+    if hasattr(source, "__array__"):
+        array = np.asarray(source)
+        return _from_array(array, f"array of shape {array.shape} and dtype {array.dtype}")
+    raise TypeError(
+        "An image must be bytes, a path, a PIL image or an array, received "
+        f"{type(source).__name__}. For an open file pass `file.read()`."
+    )
+
+
+def _read(file, name):
+    # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, IndexError,
+    # struct.error, ...): whatever it is, the caller has one thing to catch.
+    try:
+        with Image.open(file) as image:
+            return _to_rgb(image, name)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name, error):
+    return ImageError(
+        f"Cannot read an image from {name}: {type(error).__name__}: {error}. Allowed is a complete "
+        "image file that Pillow can open (JPEG, PNG, WebP, GIF, BMP, TIFF, ...)."
+    )
+
+
+def _to_rgb(image, name):
+    if 0 in image.size:
+        raise ImageError(
+            f"{name}: the image has no pixels (width, height = {image.size}); both must be >= 1."
+        )
+    try:
+        image.load()
+        clipped = _is_clipped(image)
+        rgb = _without_transparency(_without_premultiplication(image)).convert("RGB")
+    except Exception as error:
+        raise _unreadable(name, error) from error
+    if clipped:
+        _warn_clipped(image, name)
+    return rgb
+
+
+def _without_premultiplication(image):
+    # the one mode for which Pillow has no direct way to RGB
+    return image.convert("LA") if image.mode == "La" else image
+
+
+def _without_transparency(image):
+    # A palette's transparency does not change the RGB values, but makes `convert` warn. The copy
+    # keeps the caller's image as it is.
+    if image.mode != "P" or "transparency" not in image.info:
+        return image
+    image = image.copy()
+    del image.info["transparency"]
+    return image
+
+
+def _is_clipped(image):
+    if image.mode[0] not in "IF":
+        return False
+    # `getextrema` knows I and F, not every byte order of I;16
+    return (image.convert("I") if ";" in image.mode else image).getextrema()[1] > 255
+
+
+def _warn_clipped(image, name):
+    warnings.warn(
+        f"{name}: mode {image.mode} with values above 255, which become white, as in the "
+        "reference evaluation. If they span 16 bits, divide them by 257 first.",
+        stacklevel=4,
+    )
+
+
+def _from_array(array, name):
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ImageError(
+            f"{name}: an image's shape must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
+            "Several images go through `EvalTransform.batch`."
+        )
+    if 0 in array.shape:
+        raise ImageError(f"{name}: the image has no pixels; height and width must be >= 1.")
+    array = _uint8(array, name)
+    grey = array.ndim == 3 and array.shape[2] == 1
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if grey else array)).convert("RGB")
+
+
+def _uint8(array, name):
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise ImageError(
+            f"{name}: the dtype must be uint8, or float16, float32 or float64 with values in "
+            "[0, 255]. Convert with `array.astype('uint8')` if the values are in [0, 255]."
+        )
+    if not np.isfinite(array).all():
+        raise ImageError(f"{name}: NaN or infinite values; allowed are finite ones in [0, 255].")
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 255:
+        raise ImageError(
+            f"{name}: values from {low:g} to {high:g}, allowed is [0, 255]. "
+            "Undo a normalisation, or use `np.clip(array, 0, 255)` after a resize."
+        )
+    # As [0, 255] this would be a black picture, and nobody means one by fractions.
+    if high <= 1 and (array % 1).any():
+        raise ImageError(
+            f"{name}: values from {low:g} to {high:g} look like the range [0, 1], expected is "
+            "[0, 255]. Multiply the array by 255."
+        )
+    return np.rint(array).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- the transform
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalTransform:
+    """Resize and centre crop to `size` x `size`, as a published accuracy was measured.
+
+    Args:
+        size: height and width of the result, in pixels.
+        crop_pct: side of the crop divided by the image's short side after resizing, in (0, 1]:
+            the short side becomes `int(size / crop_pct)` pixels. None is 1. Only 1 or None with
+            `resize="squash"` or with `resize_size`.
+        resize: "shortest": the short side is resized and the aspect ratio kept, then the centre
+            is cropped. "squash": the whole image is resized to a square, nothing is cropped.
+        interpolation: "bicubic" (a = -0.5) or "bilinear", both antialiased.
+        resize_size: the short side after resizing in pixels, where a reference states it instead
+            of `crop_pct` (torchvision: 236, 230 or 232 for a crop of 224). Where it is less than
+            `size`, black borders fill the rest.
+
+    Example:
+        `EvalTransform(224, crop_pct=0.875)` and `EvalTransform(384, resize="squash")` are the
+        official evaluation of ConvNeXt and ConvNeXt V2 below 384 pixels, and from 384 on.
+
+    Raises:
+        ValueError: if an argument is out of range or contradicts another.
+    """
+
+    size: int
+    crop_pct: float | None = None
+    resize: str = "shortest"
+    interpolation: str = "bicubic"
+    resize_size: int | None = None
+
+    def __post_init__(self):
+        one_of("resize", self.resize, RESIZES)
+        one_of("interpolation", self.interpolation, tuple(FILTERS))
+        _check_pixels("size", self.size)
+        if self.crop_pct is not None:
+            _check_crop_pct(self.crop_pct)
+        if self.resize_size is not None:
+            _check_pixels("resize_size", self.resize_size)
+        self._check_combination()
+
+    def _check_combination(self):
+        if self.resize == "squash" and self.resize_size not in (None, self.size):
+            raise ValueError(
+                f"`resize='squash'` resizes straight to `size` = {self.size}: `resize_size` must "
+                f"be None, received {self.resize_size}."
+            )
+        fixed = self.resize == "squash" or self.resize_size is not None
+        if fixed and self.crop_pct not in (None, 1):
+            raise ValueError(
+                "`crop_pct` must be None or 1 with `resize='squash'` or with `resize_size`, which "
+                f"say the resized size themselves; received crop_pct={self.crop_pct!r}, "
+                f"resize={self.resize!r}, resize_size={self.resize_size!r}."
+            )
+
+    @property
+    def short_side(self):
+        """The short side of the image between resizing and cropping, in pixels (int)."""
+        if self.resize_size is not None:
+            return self.resize_size
+        return int(self.size / (self.crop_pct or 1))
+
+    def __call__(self, image):
+        """The exact form: any source that `load_image` takes -> uint8 array (size, size, 3), RGB.
+
+        Bit for bit the result of torchvision's Resize and CenterCrop on a PIL image, with
+        Pillow >= 13's choice of the first axis, whichever Pillow is installed.
+
+        Raises:
+            ImageError: as `load_image`, and if the image is so elongated that resizing its short
+                side would exceed twice `PIL.Image.MAX_IMAGE_PIXELS`.
+        """
+        image = load_image(image)
+        width, height = self._resized(*image.size)
+        image = _resample(image, width, height, FILTERS[self.interpolation])
+        left, top = _crop_start(width, self.size), _crop_start(height, self.size)
+        # Pillow fills with black what lies outside the image, as torchvision's padding does
+        return np.array(image.crop((left, top, left + self.size, top + self.size)))
+
+    def batch(self, sources):
+        """The exact form of several images.
+
+        Args:
+            sources: iterable of anything that `load_image` takes, or one array (N, H, W, C).
+
+        Returns:
+            uint8 array (N, size, size, 3), RGB, in the order of `sources`.
+
+        Raises:
+            ImageError: as for one image; the message starts with the position in `sources`.
+            TypeError: if `sources` is a single image.
+        """
+        _check_many(sources)
+        images = [self._numbered(index, source) for index, source in enumerate(sources)]
+        return np.stack(images) if images else np.zeros((0, self.size, self.size, 3), np.uint8)
+
+    def _numbered(self, index, source):
+        try:
+            return self(source)
+        except ImageError as error:
+            raise ImageError(f"sources[{index}]: {error}") from error
+
+    def _resized(self, width, height):
+        if self.resize == "squash":
+            return self.size, self.size
+        # for integers, // is torchvision's int(short_side * long / short)
+        short = min(width, height)
+        return self.short_side * width // short, self.short_side * height // short
+
+    def tf(self, image):
+        """The tf.data form: for `dataset.map`, with sizes that differ from image to image.
+
+        It resamples both axes at once and only what the crop keeps, where Pillow rounds to 8 bits
+        between the axes. Against the exact form of the same files, over 15 photos (JPEG and PNG)
+        at 224 (short side 256), 288 (short side 288) and 384 (squash), the mean absolute
+        difference is 0.18 levels of 255, 0.21 for the worst photo and size; a single value
+        differs by 11 levels at most. `tests/test_preprocessing.py` prints these numbers.
+
+        Args:
+            image: uint8 tensor (H, W, 3), RGB, for example from `tf_decode`.
+
+        Returns:
+            uint8 tensor (size, size, 3), RGB.
+
+        Raises:
+            ValueError: if dtype or static shape are others.
+        """
+        import tensorflow as tf
+
+        image = tf.convert_to_tensor(image)
+        _check_decoded(image)
+        old = tf.shape(image, out_type=tf.int64)[:2]
+        new = self._tf_resized(tf, old)
+        resampled = tf.raw_ops.ScaleAndTranslate(
+            images=image[tf.newaxis],
+            size=[self.size, self.size],
+            scale=tf.cast(new / old, tf.float32),
+            translation=tf.cast(-_tf_crop_start(tf, new, self.size), tf.float32),
+            kernel_type=TF_KERNELS[self.interpolation],
+            antialias=True,
+        )[0]
+        pixels = tf.cast(tf.clip_by_value(tf.round(resampled), 0, 255), tf.uint8)
+        return tf.ensure_shape(pixels, (self.size, self.size, 3))
+
+    def _tf_resized(self, tf, old):
+        if self.resize == "squash":
+            return tf.constant([self.size, self.size], tf.int64)
+        return self.short_side * old // tf.reduce_min(old)
+
+
+def _check_pixels(argument, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{argument}` must be an integer >= 1 (pixels), received {value!r}.")
+
+
+def _check_crop_pct(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= 1:
+        raise ValueError(
+            f"`crop_pct` must be None or a number in (0, 1], such as 0.875, received {value!r}."
+        )
+
+
+def _check_many(sources):
+    single = isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+    if single or (hasattr(sources, "__array__") and np.ndim(sources) != 4):
+        raise TypeError(
+            "`sources` must be a list of images or an array (N, H, W, C), received one "
+            f"{type(sources).__name__}. For a single image call the transform itself."
+        )
+
+
+def _check_decoded(image):
+    shape = image.shape
+    if image.dtype != "uint8" or not shape.is_compatible_with((None, None, 3)):
+        raise ValueError(
+            "`image` must be a uint8 tensor (H, W, 3), received "
+            f"{image.dtype.name} of shape {shape}. `tf_decode` makes one from a file's content."
+        )
+
+
+# ---------------------------------------------------------------- resampling and cropping
+
+
+def _resample(image, width, height, resample):
+    """One axis after the other, in the order of Pillow >= 13, which rounds between them.
+
+    Said here and not left to Pillow, because the order differs between its versions, and with it
+    the pixels of tall images.
+    """
+    old_width, old_height = image.size
+    lost_rows, lost_columns = old_height - height, old_width - width
+    vertical_first = lost_rows > 0 and lost_rows > 2 * lost_columns
+    between = (old_width, height) if vertical_first else (width, old_height)
+    _check_elongation(image.size, max(math.prod(between), width * height))
+    return image.resize(between, resample).resize((width, height), resample)
+
+
+def _check_elongation(size, pixels):
+    # Pillow's own limit against small files that fill the memory, on this side of the decoder
+    if Image.MAX_IMAGE_PIXELS and pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ImageError(
+            f"Image of size {size}: too elongated, resized it would have {pixels} pixels; allowed "
+            f"are {2 * Image.MAX_IMAGE_PIXELS} (twice PIL.Image.MAX_IMAGE_PIXELS). Crop it first, "
+            "use resize='squash', or raise that limit."
+        )
+
+
+def _crop_start(length, size):
+    """First pixel of the centre crop, as torchvision rounds: to even, and borders downwards."""
+    spare = length - size
+    return round(spare / 2) if spare >= 0 else -(-spare // 2)
+
+
+def _tf_crop_start(tf, length, size):
+    spare = length - size
+    inside = tf.cast(tf.round(spare / 2), spare.dtype)
+    return tf.where(spare >= 0, inside, -(-spare // 2))
+
+
+# ---------------------------------------------------------------- decoding in tf.data
+
+
+def tf_decode(data):
+    """The content of an image file -> uint8 RGB tensor (H, W, 3), for `dataset.map`.
+
+    The same pixels as `load_image`. JPEG (grey and CMYK too) and PNG of up to 8 bits are decoded
+    by TensorFlow, in the graph and in parallel. Everything else goes through `load_image` in a
+    `tf.numpy_function`, so such a graph must run in the process that made it.
+
+    Args:
+        data: scalar string tensor or bytes, the whole file.
+
+    Raises (when the dataset runs):
+        tf.errors.InvalidArgumentError: not an image, truncated, or otherwise unreadable.
+    """
+    import tensorflow as tf
+
+    data = tf.convert_to_tensor(data, tf.string)
+    head = tf.strings.substr(tf.strings.substr(data, 0, 25) + b"\0" * 25, 0, 25)
+    png = tf.strings.substr(head, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    deep = tf.strings.substr(head, 24, 1) == b"\x10"
+    image = tf.case(
+        [
+            (tf.strings.substr(head, 0, 3) == b"\xff\xd8\xff", lambda: _tf_jpeg(tf, data)),
+            (png & ~deep, lambda: tf.io.decode_png(data, channels=3)),
+        ],
+        default=lambda: tf.numpy_function(_decode, [data], tf.uint8, stateful=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _tf_jpeg(tf, data):
+    # libjpeg's accurate DCT, as in Pillow: TensorFlow's default is about one level off
+    return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode(data):
+    # outside a dataset TensorFlow hands over an array of one object
+    return np.array(load_image(data.item() if isinstance(data, np.ndarray) else data))

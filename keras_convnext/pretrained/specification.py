@@ -1,0 +1,93 @@
+"""What `weights=` may say, and the verified local file that it stands for."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+from keras_convnext.pretrained import download, loading, registry
+from keras_convnext.variants import VARIANTS
+
+HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
+
+
+def open_checkpoint(weights, variant, include_top=True):
+    """-> the `Checkpoint` that `weights` stands for, to be loaded into a model of `variant`.
+
+    Args:
+        weights: a path (str or `os.PathLike`); `"hf://owner/repo[@revision][/file]"` (the file is
+            `model.safetensors` by default); or the name of a row of the registry: `"imagenet"`, a
+            tag of the variant, `"variant.tag"`, or the publisher's own name.
+        variant: a `Variant`.
+        include_top: whether the classifier will be wanted; some files are published without.
+
+    Raises:
+        ValueError: if a name is unknown; the message has the nearest ones.
+        FileNotFoundError: if there is no such file.
+        DownloadError: if no source gave the file.
+        WeightsError: if the file cannot be read.
+    """
+    if isinstance(weights, str) and weights.startswith("hf://"):
+        return loading.open_checkpoint(_hub_file(weights), variant)
+    if isinstance(weights, os.PathLike) or _is_path(weights):
+        return loading.open_checkpoint(weights, variant)
+    row = _row(weights, variant)
+    path = fetch(row, include_top)
+    checkpoint = loading.open_checkpoint(path, dataclasses.replace(variant, **row.overrides))
+    return dataclasses.replace(checkpoint, size=row.size)
+
+
+def fetch(row, include_top=True):
+    """-> the verified local file of a row of the registry, downloaded if need be."""
+    sources = [_source(source, row) for source in row.sources if source.top or not include_top]
+    notice = row.licence.notice or row.licence.gated or row.licence.non_commercial
+    return download.fetch(
+        sources,
+        name=row.name,
+        licence=row.licence.name if notice else None,
+        licence_url=row.licence.url if notice else None,
+    )
+
+
+def _source(source, row):
+    if source.repo is not None:
+        return download.HubFile(
+            source.repo, source.file, source.revision, source.sha256, source.size
+        )
+    # hosts have files of equal names: the row's name keeps them apart in the cache
+    return download.Url(
+        source.url,
+        f"{row.name}/{source.file_name}",
+        source.sha256,
+        source.sha256_prefix,
+        source.size,
+    )
+
+
+def _hub_file(address):
+    match = HUB.fullmatch(address)
+    if match is None:
+        raise ValueError(
+            f"{address!r} is not of the form 'hf://owner/repo[@revision][/file]', for example "
+            "'hf://timm/convnext_tiny.fb_in1k' or 'hf://owner/repo@main/pytorch_model.bin'."
+        )
+    file = match["file"] or "model.safetensors"
+    source = download.HubFile(match["repo"], file, match["revision"])
+    return download.fetch([source], name=address)
+
+
+def _is_path(weights):
+    if os.path.exists(weights):
+        return True
+    named = weights in {row.id for row in registry.rows()}  # some of these have a slash
+    return not named and (os.sep in weights or Path(weights).suffix in SUFFIXES)
+
+
+def _row(name, variant):
+    if variant.name not in VARIANTS:
+        raise ValueError(
+            f"Weights {name!r} are published for named variants, {variant.name!r} is none. "
+            "Pass the path of a file, or `weights=None`."
+        )
+    return registry.find(name, variant.name)

@@ -1,0 +1,42 @@
+"""What the tests need of the running backend and Keras has no common name for."""
+
+import keras
+import numpy as np
+
+BACKEND = keras.backend.backend()
+
+
+def gradients(function, *arrays):
+    """-> the gradients of the sum of `function(*arrays)` with respect to each array."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        with tf.GradientTape() as tape:
+            for tensor in tensors:
+                tape.watch(tensor)
+            total = tf.reduce_sum(function(*tensors))
+        return [gradient.numpy() for gradient in tape.gradient(total, tensors)]
+    if BACKEND == "jax":
+        import jax
+
+        total = lambda *tensors: function(*tensors).sum()  # noqa: E731
+        found = jax.grad(total, argnums=tuple(range(len(arrays))))(*arrays)
+        return [np.asarray(gradient) for gradient in found]
+    import torch
+
+    tensors = [torch.tensor(np.asarray(array), requires_grad=True) for array in arrays]
+    return [g.numpy() for g in torch.autograd.grad(function(*tensors).sum(), tensors)]
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def randomise(model, seed=0, scale=0.1):
+    """Gives every weight, layer scale and norms included, a value that shows in the output."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        centre = 1.0 if weight.path.endswith("gamma") else 0.0
+        weight.assign(centre + scale * random.standard_normal(weight.shape).astype("float32"))
+    return model
