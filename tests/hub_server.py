@@ -47,7 +47,8 @@ class Server(ThreadingHTTPServer):
         self.requests: list[Request] = []
         self.faults: deque[Fault] = deque()
         self.head_faults: deque[Fault] = deque()
-        self.always: Fault | None = None  # for every GET, and on a hub every HEAD
+        self.always: Fault | None = None  # for every GET that has no fault of its own
+        self.always_head: Fault | None = None
         self.storage: str | None = None  # a hub sends its large files from this other server
 
     @property
@@ -65,19 +66,19 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_HEAD(self) -> None:
-        self._serve(self.server.head_faults)
+        self._serve(self.server.head_faults, self.server.always_head)
 
     def do_GET(self) -> None:
-        self._serve(self.server.faults)
+        self._serve(self.server.faults, self.server.always)
 
-    def _serve(self, faults: "deque[Fault]") -> None:
+    def _serve(self, faults: "deque[Fault]", always: "Fault | None") -> None:
         path = unquote(urlsplit(self.path).path)
         headers = self.headers
         self.server.requests.append(
             Request(self.command, path, headers.get("Range"), headers.get("If-Range"))
         )
         body = self.server.files.get(path)
-        fault = faults.popleft() if faults else self.server.always
+        fault = faults.popleft() if faults else always
         if fault is not None:
             fault(self, body or b"")
         elif body is None:

@@ -1,7 +1,12 @@
-"""Published weights: files of every layout become models."""
+"""Published weights: names, files and layouts become models.
+
+`find("convnext_tiny.fb_in1k")` is one row of the registry: its architecture, its evaluation
+transform, its accuracy, licence and sources.
+"""
 
 from keras_convnext.pretrained.download import DownloadError
+from keras_convnext.pretrained.registry import find, rows, search, tags
 from keras_convnext.pretrained.specification import open_checkpoint
 from keras_convnext.pretrained.tensors import WeightsError
 
-__all__ = ["DownloadError", "WeightsError", "open_checkpoint"]
+__all__ = ["DownloadError", "WeightsError", "find", "open_checkpoint", "rows", "search", "tags"]

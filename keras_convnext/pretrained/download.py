@@ -207,6 +207,7 @@ def fetch(
     name: str,
     licence: str | None = None,
     licence_url: str | None = None,
+    latest: bool = True,
 ) -> Path:
     """Return a verified local file, downloading it if no cache holds one.
 
@@ -218,6 +219,8 @@ def fetch(
         name: what the user asked for, for messages.
         licence: name of terms worth a notice (non-commercial, gated); `None` says nothing.
         licence_url: where these terms are.
+        latest: whether a hub file without a pinned revision is asked for anew, as its repository
+            may have moved on; if not, any verified copy will do, without a request.
 
     Returns:
         The path of the file: read it, never write to it.
@@ -231,7 +234,8 @@ def fetch(
     if licence is not None:
         _notice_licence(name, licence, licence_url)
     for source in sources:
-        if _is_settled(source) and (path := cached(source)) is not None:
+        settled = not latest or _is_settled(source)
+        if settled and (path := cached(source)) is not None:
             return path
     failures = []
     for source in sources:
@@ -300,8 +304,11 @@ def clear_cache(
 
 def sha256_of(path: str | os.PathLike) -> str:
     """The sha256 of a file, as 64 hex digits, read in pieces."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 # --- Checks of what is given -------------------------------------------------------------------
@@ -497,7 +504,7 @@ def _notice_first_use(key: str, sha256: str, recorded: bool) -> None:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _store_path() -> Path:

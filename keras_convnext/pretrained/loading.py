@@ -17,6 +17,7 @@ from keras_convnext.variants import VARIANTS, Variant
 
 HEAD, HEAD_NORM = ("head/kernel", "head/bias"), ("head_norm/gamma", "head_norm/beta")
 HEAD_HIDDEN = ("head_hidden/kernel", "head_hidden/bias")
+WITH_HEAD_NORM_FIRST = ("keras_convnext", "timm", "open_clip")
 
 
 def open_checkpoint(path, variant):
@@ -26,6 +27,27 @@ def open_checkpoint(path, variant):
         FileNotFoundError: if there is no such file.
         WeightsError: if it cannot be read, or its names are of no known layout.
     """
+    checkpoint = _opened(path, variant)
+    if checkpoint.is_bare_encoder():
+        bare = dataclasses.replace(variant, head_norm=False)
+        return dataclasses.replace(checkpoint, variant=bare)
+    return checkpoint
+
+
+def identify(path):
+    """-> names of the variants that the file at `path` may hold, in the order of `VARIANTS`.
+
+    None for an architecture without a name. More than one where the file does not tell them apart,
+    for example those that differ in mean and std alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        WeightsError: if it cannot be read, or its names are of no known layout.
+    """
+    return _opened(path, VARIANTS["convnext_tiny"]).similar()
+
+
+def _opened(path, variant):
     tensors = files.read(path)
     for layout in LAYOUTS:
         prefix = layout.prefix(tensors)
@@ -36,11 +58,7 @@ def open_checkpoint(path, variant):
             f"{path}: its tensors {list(tensors)[:5]} ... are named in no known ConvNeXt layout. "
             f"Known are {[layout.name for layout in LAYOUTS]}."
         )
-    checkpoint = Checkpoint(str(path), variant, layout, layout.prepare(tensors), prefix)
-    if checkpoint.is_bare_encoder():
-        bare = dataclasses.replace(variant, head_norm=False)
-        return dataclasses.replace(checkpoint, variant=bare)
-    return checkpoint
+    return Checkpoint(str(path), variant, layout, layout.prepare(tensors), prefix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +174,9 @@ class Checkpoint:
         lines += [f"  {fault}" for fault in faults[:most]]
         if len(faults) > most:
             lines.append(f"  ... and {len(faults) - most} more")
-        similar = [name for name in VARIANTS if self._looks_like(name)]
+        similar = self.similar()
         if similar and self.variant.name not in similar:
-            lines.append(f"Its blocks are those of {' or '.join(similar)}.")
+            lines.append(f"It looks like {' or '.join(similar)}.")
         elif not any(map(self.found, ("stage0_block0/gamma/gamma",))):
             lines.append(
                 "It has no layer scale: if that is meant, build "
@@ -166,17 +184,37 @@ class Checkpoint:
             )
         return "\n".join(lines)
 
-    def _looks_like(self, variant_name):
-        """Whether the file has just the blocks of a variant, in number, width and kind."""
-        variant = VARIANTS[variant_name]
-        as_variant = dataclasses.replace(self, variant=variant)
-        for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
-            last = as_variant._shape(f"stage{stage}_block{depth - 1}/dwconv/bias")
-            if last is None or int(np.prod(last)) != dim:
+    def similar(self):
+        """-> names of the variants whose stem, blocks and head are in the file."""
+        readings = (dataclasses.replace(self, variant=variant) for variant in VARIANTS.values())
+        return [read.variant.name for read in readings if read._has_blocks() and read._has_parts()]
+
+    def _has_blocks(self):
+        """Whether the blocks are those of the variant, in number, width and size of the kernel."""
+        for stage, depth in enumerate(self.variant.depths):
+            shape = self._shape(f"stage{stage}_block{depth - 1}/dwconv/kernel") or ()
+            side, dim = self.variant.kernel_sizes[stage], self.variant.dims[stage]
+            if len(shape) != 4 or side not in shape or int(np.prod(shape)) != dim * side * side:
                 return False
-            if as_variant._shape(f"stage{stage}_block{depth}/dwconv/bias") is not None:
+            if self._shape(f"stage{stage}_block{depth}/dwconv/kernel") is not None:
                 return False
-        return (as_variant._shape("stage0_block0/grn/gamma") is not None) == variant.grn
+        return True
+
+    def _has_parts(self):
+        """Whether it has the parts, and only those, that tell variants with equal blocks apart."""
+        variant = self.variant
+        if variant.head_norm_first and self.layout.name not in WITH_HEAD_NORM_FIRST:
+            return False
+        expected = {
+            "stem/conv/kernel": variant.stem == "patch",
+            "stem/norm/gamma": variant.stem_norm,
+            "stage0_block0/norm/beta": variant.norm == "layernorm",
+            "stage0_block0/gamma/gamma": variant.layer_scale is not None,
+            "stage0_block0/grn/gamma": variant.grn,
+            "head_norm/gamma": not self.is_bare_encoder(),
+            "head_hidden/kernel": variant.head_hidden is not None and self.classes is not None,
+        }
+        return all((self._shape(weight) is not None) == has for weight, has in expected.items())
 
     def _shape(self, weight):
         try:

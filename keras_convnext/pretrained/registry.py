@@ -220,6 +220,18 @@ class Row:
         """The variant with the overrides of this checkpoint."""
         return dataclasses.replace(VARIANTS[self.variant], **self.overrides)
 
+    def transform(self):
+        """The `keras_convnext.preprocessing.EvalTransform` that it was evaluated with."""
+        from keras_convnext.preprocessing import EvalTransform  # Pillow, only where it is needed
+
+        return EvalTransform(
+            self.size,
+            crop_pct=None if self.resize_size else self.crop_pct,
+            resize=self.resize_mode,
+            interpolation=self.interpolation,
+            resize_size=self.resize_size,
+        )
+
 
 def _tuples(value):
     return tuple(value) if isinstance(value, list) else value

@@ -47,6 +47,7 @@ def fetch(row, include_top=True):
         name=row.name,
         licence=row.licence.name if notice else None,
         licence_url=row.licence.url if notice else None,
+        latest=False,  # a row stands for one content
     )
 
 

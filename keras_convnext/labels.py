@@ -1,0 +1,87 @@
+"""The names of classes: of ImageNet-1K, or from a file of one's own."""
+
+import json
+import re
+
+from keras_convnext.pretrained import download
+
+# WordNet's synsets in the order of the classes; the list that keras.applications uses.
+IMAGENET1K = download.Url(
+    "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
+    "labels/imagenet_class_index.json",
+    sha256="a1e7a966a1f601d39e4b43e119b3e7dd4a2ad3ea08cf69847cbaf021013767bc",
+    size=35363,
+)
+
+
+def class_names(label_set):
+    """The classes of a label set, in the order of a classifier's outputs.
+
+    Args:
+        label_set: as `Row.label_set` of the registry. Only `"imagenet1k"` has names here.
+
+    Returns:
+        Tuple of (WordNet id, name), for example `("n01440764", "tench")`, or `None` for a label
+        set without names. The list is downloaded at first use (35 kB) and verified.
+
+    Raises:
+        DownloadError: (an OSError) if it is not in the cache and cannot be fetched.
+    """
+    if label_set != "imagenet1k":
+        return None
+    path = download.fetch([IMAGENET1K], name="names of the ImageNet-1K classes")
+    return _class_index(path.read_text(encoding="utf-8"), 1000)
+
+
+def read_names(path):
+    """The names in a file: one per line, or a JSON list, or a JSON object `{"0": name, ...}`.
+
+    A value of the object may also be `[id, name]`, as in the class index of keras.applications.
+
+    Returns:
+        Tuple of (id or `None`, name).
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it holds anything else, or nothing.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            text = file.read().strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: names of classes must be UTF-8 text ({error}).") from None
+    if not text:
+        raise ValueError(f"{path}: is empty; expected are names of classes, one per line.")
+    if text[0] not in "[{":
+        return tuple((None, line.strip()) for line in text.splitlines())
+    try:
+        return _from_json(json.loads(text))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}. Allowed: one name per line, a JSON list of names, or a JSON object "
+            'of "0", "1", ... to names or to [id, name].'
+        ) from None
+
+
+def _class_index(text, classes):
+    """The names of an index of the known form, strictly."""
+    names = _from_json(json.loads(text))
+    if len(names) != classes or not all(re.fullmatch(r"n\d{8}", str(wnid)) for wnid, _ in names):
+        raise ValueError(f"The class index does not have {classes} WordNet ids and names.")
+    return names
+
+
+def _from_json(content):
+    if isinstance(content, dict):
+        keys = [str(index) for index in range(len(content))]
+        if set(content) != set(keys):
+            raise ValueError(f'the keys are not "0" to "{len(content) - 1}"')
+        content = [content[key] for key in keys]
+    return tuple(map(_entry, content))
+
+
+def _entry(value):
+    pair = value if isinstance(value, list) and len(value) == 2 else [None, value]
+    if not isinstance(pair[1], str) or not isinstance(pair[0], (str, type(None))):
+        raise ValueError(f"{value!r} is neither a name nor [id, name]")
+    return tuple(pair)

@@ -1,0 +1,163 @@
+"""A model's weights back into the files that other libraries read. Every write is atomic."""
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import save_file
+
+from keras_convnext.layers import one_of
+from keras_convnext.pretrained.layouts import LAYOUTS
+from keras_convnext.variants import VARIANTS
+
+WRITABLE = ("timm", "official")
+KERAS_SUFFIXES = (".keras", ".weights.h5")
+# The variants whose pointwise layers are 1x1 convolutions in timm, with weights of 4 axes.
+TIMM_CONV_MLP = re.compile(
+    r"convnext(v2)?_(atto|femto|pico|nano)(_ols)?|convnext_(zepto_rms(_ols)?|tiny_hnf)"
+)
+# What the authors' code does without asking a file; another value would be lost in theirs.
+OFFICIAL_FIELDS = {
+    "stem": ("patch",),
+    "activation": ("gelu",),
+    "norm": ("layernorm",),
+    "epsilon": (1e-6,),
+    "head_norm_first": (False,),
+    "head_hidden": (None,),
+    "head_bias": (True,),
+}
+
+
+def save_weights(model, variant, path, layout="timm"):
+    """Writes a model's weights into a safetensors file, in PyTorch's names, shapes and axes.
+
+    Args:
+        model: made by `ConvNeXt(variant, ...)`, with or without classifier, of any number of
+            classes or input channels.
+        variant: its `Variant`, or the name of one.
+        path: of the file; an existing one is replaced, and only once the new one is complete.
+        layout: `"timm"`; or `"official"`, the names of the authors' code: V1, V2 and isotropic
+            models. timm has no isotropic models: theirs are named by analogy, for reading back
+            here. A classifier without bias gets one of zeros, which timm expects.
+
+    The numbers are float32 and exactly those of the model.
+
+    Raises:
+        ValueError: if the layout is unknown or cannot express the variant, or the model is not of
+            this variant.
+        OSError: if the file cannot be written.
+    """
+    one_of("layout", layout, WRITABLE)
+    variant = VARIANTS[one_of("variant", variant, VARIANTS)] if type(variant) is str else variant
+    if layout == "official":
+        _check_official(variant)
+    _check_model(model, variant)
+    table = _table(variant, layout)
+    tensors = dict(_tensor(weight, variant, table) for weight in model.weights)
+    bias = table.names(variant, "head/bias", "")[0]
+    head = tensors.get(bias.replace("bias", "weight"))
+    if head is not None and bias not in tensors:
+        tensors[bias] = np.zeros(head.shape[0], "float32")
+    with replacing(path) as draft:
+        save_file(tensors, draft, {"format": "pt"})
+
+
+def save_keras(model, path):
+    """Writes the whole model (`.keras`) or its weights (`.weights.h5`), atomically.
+
+    Raises:
+        ValueError: if `path` has another suffix.
+        OSError: if the file cannot be written.
+    """
+    if not str(path).endswith(KERAS_SUFFIXES):
+        raise ValueError(f"{path}: the name must end in one of {KERAS_SUFFIXES}.")
+    with replacing(path) as draft:
+        (model.save if draft.suffix == ".keras" else model.save_weights)(draft)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """-> a path for a draft, which takes the place of `path` when the block ends well.
+
+    Raises:
+        FileNotFoundError: if the folder of `path` does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
+    # a folder and not a name: Keras chooses the format by the whole name of the file
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        os.replace(draft, path)
+
+
+def _table(variant, layout):
+    name = layout
+    if layout == "official" and not variant.stem_norm:
+        name = "official isotropic"
+    return next(table for table in LAYOUTS if table.name == name)
+
+
+def _check_official(variant):
+    for field, allowed in OFFICIAL_FIELDS.items():
+        if getattr(variant, field) not in allowed:
+            raise ValueError(
+                f"The official code cannot express {variant.name}: its `{field}` is "
+                f"{getattr(variant, field)!r}, theirs {allowed[0]!r}. Use `layout='timm'`."
+            )
+    if set(variant.kernel_sizes) != {7}:
+        raise ValueError(
+            f"The official code cannot express {variant.name}: its kernels are "
+            f"{variant.kernel_sizes}, theirs 7. Use `layout='timm'`."
+        )
+
+
+def _check_model(model, variant):
+    """The names are chosen by the variant's fields, so they must be those of the model."""
+    expected = {
+        f"stage{stage}_block{block}": dim
+        for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True))
+        for block in range(depth)
+    }
+    shapes = {weight.path: weight.shape for weight in model.weights}
+    found = {path[:-12]: s[0] for path, s in shapes.items() if path.endswith("/dwconv/bias")}
+    parts = {
+        "stem/conv/kernel": variant.stem == "patch",
+        "stage0_block0/gamma/gamma": variant.layer_scale is not None,
+        "stage0_block0/grn/gamma": variant.grn,
+    }
+    if found != expected or any((path in shapes) != has for path, has in parts.items()):
+        raise ValueError(
+            f"The model {model.name!r} is not of the variant {variant.name}: it has blocks of "
+            f"{found} channels. Pass the variant that it was made from."
+        )
+
+
+def _tensor(weight, variant, table):
+    """-> name and array of a weight in a layout."""
+    try:
+        name = table.names(variant, weight.path, "")[0]
+    except (KeyError, AttributeError):
+        raise ValueError(
+            f"The model's weight {weight.path!r} has no name in the layout {table.name!r}. "
+            "Only the layers of `ConvNeXt(...)` can be written, without layers added to them."
+        ) from None
+    if ".grn." in name and table.name == "official":
+        name = name.replace("weight", "gamma").replace("bias", "beta")
+    array = np.asarray(keras.ops.convert_to_numpy(weight.value), "float32")
+    return name, np.ascontiguousarray(_torch_axes(array, weight.path, variant, table.name))
+
+
+def _torch_axes(array, path, variant, layout):
+    """The inverse of what loading does with a tensor of PyTorch."""
+    if array.ndim == 4:  # to (out, in, height, width); depthwise (channels, 1, height, width)
+        return array.transpose((2, 3, 0, 1) if "dwconv" in path else (3, 2, 0, 1))
+    if array.ndim == 2:
+        convolution = layout == "timm" and "pwconv" in path and TIMM_CONV_MLP.fullmatch
+        return array.T[..., None, None] if convolution and convolution(variant.name) else array.T
+    return array[None, None, None] if "/grn/" in path and layout == "official" else array

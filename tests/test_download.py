@@ -1,0 +1,582 @@
+"""Downloads against real servers that misbehave: the right file or a clear error, each time."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keras_convnext.pretrained import download
+from keras_convnext.pretrained.download import DownloadError, HubFile, Url, cached, fetch
+from tests import hub_server
+from tests.hub_server import COMMIT, held, other_bytes, redirected, reset, status, truncated
+
+# A notice that is not expected, or one that is said twice, fails the test.
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+
+BODY = random.Random(0).randbytes(300_000)
+SHA = hashlib.sha256(BODY).hexdigest()
+CORRUPT = BODY[:150_000] + bytes([BODY[150_000] ^ 1]) + BODY[150_001:]
+OTHER_SHA = hashlib.sha256(CORRUPT).hexdigest()
+
+# Loads the module by its path: the package would import Keras, which costs seconds.
+WORKER = """
+import importlib.util, json, resource, sys
+spec = importlib.util.spec_from_file_location("download", sys.argv[1])
+module = sys.modules["download"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.CHUNK, module.BACKOFF = 1 << 16, 0.01
+job = json.loads(sys.argv[2])
+if job["limit"]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
+source = getattr(module, job["kind"])(**job["fields"])
+print("ready", flush=True)
+try:
+    print(module.fetch([source], name="some model"), flush=True)
+except module.DownloadError as error:
+    sys.exit(str(error))
+"""
+
+
+@dataclass
+class Site:
+    """A server with one file on it, and how to ask for that file."""
+
+    server: hub_server.Server
+    is_hub: bool
+
+    def source(self, **pins) -> HubFile | Url:
+        pins = {"sha256": SHA} | pins
+        if self.is_hub:
+            return HubFile("timm/x", "model.safetensors", COMMIT, **pins)
+        return Url(self.server.address + "/w/model.pth", "model.pth", **pins)
+
+    def put(self, body: bytes) -> None:
+        path = f"/timm/x/resolve/{COMMIT}/model.safetensors" if self.is_hub else "/w/model.pth"
+        self.server.files[path] = body
+        self.server.files["/timm/x/resolve/main/model.safetensors"] = body
+
+    def heal(self) -> None:
+        self.server.always = self.server.always_head = None
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """Caches of this test alone, no waiting, nothing taken over from the machine."""
+    for variable in list(os.environ):
+        if variable.startswith(("HF_", "HUGGINGFACE_", "KERAS_CONVNEXT_", "TRANSFORMERS_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(download, "BACKOFF", 0.01)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(download, "CHUNK", 1 << 16)
+    monkeypatch.setattr(download, "_noticed", set())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
+    # Otherwise the hub library makes a request of its own, about the program that runs it.
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
+    # The hub library's own pauses add up to half a minute; its repetitions all still happen.
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with hub_server.hub() as server:
+        site = Site(server, is_hub=True)
+        site.put(BODY)
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        yield site
+
+
+@pytest.fixture(params=["hub", "plain"])
+def site(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def plain():
+    with hub_server.plain() as server:
+        site = Site(server, is_hub=False)
+        site.put(BODY)
+        yield site
+
+
+@pytest.fixture
+def go_on():
+    """Lets every held answer continue when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def start(source, limit=None) -> subprocess.Popen:
+    job = {"kind": type(source).__name__, "fields": vars(source), "limit": limit}
+    command = [sys.executable, "-c", WORKER, download.__file__, json.dumps(job)]
+    # Unbuffered: a buffer would swallow what follows the first line, and `communicate` lose it.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd="/"
+    )
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def finish(process: subprocess.Popen) -> tuple[str, str]:
+    """What it printed, and what it complained about."""
+    output, complaint = process.communicate(timeout=20)
+    return output.decode().strip(), complaint.decode()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The real files of a cache that hold, or could hold, weights."""
+    skip = {"CACHEDIR.TAG", "hashes.json", "main"}
+    found = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
+    return [p for p in found if p.suffix != ".lock" and p.name not in skip]
+
+
+def failure(source_or_sources) -> str:
+    sources = source_or_sources if isinstance(source_or_sources, list) else [source_or_sources]
+    with pytest.raises(DownloadError) as caught:
+        fetch(sources, name="convnext_x.some_tag")
+    return str(caught.value)
+
+
+# --- The good way ------------------------------------------------------------------------------
+
+
+def test_second_load_makes_no_request_and_does_not_read_the_file(site, tmp_path, monkeypatch):
+    source = site.source(size=len(BODY))
+    path = fetch([source], name="x")
+    assert path.read_bytes() == BODY
+    assert [p.read_bytes() == BODY for p in files_below(tmp_path)] == [True]
+    before = len(site.server.requests)
+    monkeypatch.setattr(download, "sha256_of", None)
+    assert fetch([source], name="x") == path == cached(source)
+    assert len(site.server.requests) == before
+
+
+def test_second_load_in_a_fresh_process_makes_no_request(site, monkeypatch):
+    path = fetch([site.source()], name="x")
+    before = len(site.server.requests)
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")  # not even the hub library's own
+    out, error = finish(start(site.source()))
+    assert (out, len(site.server.requests)) == (str(path), before), error
+
+
+def test_changed_file_is_hashed_again_and_replaced(site):
+    path = fetch([site.source()], name="x")
+    path.write_bytes(CORRUPT)
+    assert cached(site.source()) is None
+    assert fetch([site.source()], name="x").read_bytes() == BODY
+    assert site.server.count("GET") == 2
+
+
+def test_moving_main_is_asked_for_once_per_load(hub):
+    source = HubFile("timm/x", "model.safetensors", None)
+    path = fetch([source], name="x")
+    before = hub.server.count("HEAD")
+    assert fetch([source], name="x") == path
+    assert (hub.server.count("HEAD") - before, hub.server.count("GET")) == (1, 1)
+
+
+def test_hub_file_from_a_storage_host(hub, plain):
+    hub.server.storage = plain.server.address
+    plain.server.files.update(hub.server.files)
+    assert fetch([hub.source()], name="x").read_bytes() == BODY
+    assert (hub.server.count("GET"), plain.server.count("GET")) == (0, 1)
+
+
+def test_fallback_is_used_and_found_again_without_a_request(hub, plain):
+    primary = hub.source()
+    hub.server.always_head = status(404, "EntryNotFound")
+    fallback = Url(plain.server.address + "/w/model.pth", "fallback.pth", SHA)
+    path = fetch([primary, fallback], name="x")
+    assert path.read_bytes() == BODY
+    before = len(hub.server.requests) + len(plain.server.requests)
+    assert fetch([primary, fallback], name="x") == path
+    assert len(hub.server.requests) + len(plain.server.requests) == before
+
+
+# --- Faults that pass --------------------------------------------------------------------------
+
+PASSING = {
+    "truncated": lambda go_on: truncated(100_000),
+    "reset": lambda go_on: reset(100_000),
+    "stalled": lambda go_on: held(100_000, go_on),
+    "500": lambda go_on: status(500),
+    "503": lambda go_on: status(503),
+    "corrupt": lambda go_on: other_bytes(CORRUPT),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_one_fault_then_fine(site, fault, go_on, tmp_path):
+    site.server.faults.append(PASSING[fault](go_on))
+    assert fetch([site.source()], name="x").read_bytes() == BODY
+    assert site.server.count("GET") == 2
+    assert [p.read_bytes() == BODY for p in files_below(tmp_path)] == [True]
+
+
+def test_truncated_transfer_is_continued(plain):
+    plain.server.faults.append(truncated(100_000))
+    fetch([plain.source()], name="x")
+    assert [r.range for r in plain.server.requests] == [None, "bytes=65536-"]  # whole chunks
+
+
+def test_without_a_hash_only_the_same_bytes_are_continued(plain):
+    def swapped(handler, body):  # the publisher replaces the file between the two requests
+        hub_server.send(handler, CORRUPT)
+
+    plain.server.faults += [truncated(100_000), swapped]
+    with pytest.warns(download.FirstUseNotice, match=OTHER_SHA):
+        path = fetch([plain.source(sha256=None)], name="x")
+    second = plain.server.requests[1]
+    assert (second.range, second.if_range) == ("bytes=65536-", hub_server.etag_of(BODY))
+    assert path.read_bytes() == CORRUPT
+
+
+def test_range_ignored_by_the_server(plain):
+    plain.server.faults += [truncated(100_000), hub_server.range_ignored()]
+    assert fetch([plain.source()], name="x").read_bytes() == BODY
+
+
+# --- Faults that stay --------------------------------------------------------------------------
+
+STAYING = {
+    "truncated": (
+        lambda go_on: truncated(100_000),
+        False,
+        "broke off at 65536 bytes|peer closed connection",
+    ),
+    "corrupt": (lambda go_on: other_bytes(CORRUPT), False, f"{OTHER_SHA}, expected {SHA}"),
+    "stalled": (lambda go_on: held(100_000, go_on), False, "(?i)time"),
+    "500": (lambda go_on: status(500), True, "HTTP 500"),
+    "404": (lambda go_on: status(404, "EntryNotFound"), True, "HTTP 404"),
+    "401": (lambda go_on: status(401, "GatedRepo"), True, "HTTP 401.*licence"),
+    "403": (lambda go_on: status(403), True, "HTTP 403.*licence"),
+}
+
+
+@pytest.mark.parametrize("fault", STAYING)
+def test_lasting_fault_is_explained_and_leaves_nothing_to_use(site, fault, go_on):
+    make, also_head, reason = STAYING[fault]
+    site.server.always = make(go_on)
+    site.server.always_head = make(go_on) if also_head else None
+    source = site.source()
+    message = failure(source)
+    assert re.search(reason, message), message
+    assert source.address in message and str(source.place) in message
+    assert cached(source) is None
+    assert not source.place.exists()
+    assert site.server.count("GET") <= 8
+    site.heal()
+    assert fetch([source], name="x").read_bytes() == BODY
+
+
+def test_wrong_pin_is_refused_after_one_repetition(site):
+    source = site.source(sha256=OTHER_SHA)
+    message = failure(source)
+    assert f"{SHA}, expected {OTHER_SHA} (pinned)" in message
+    assert site.server.count("GET") == 2
+    assert cached(source) is None
+    assert cached(site.source()) is None or site.is_hub  # the hub's cache keeps what it has
+
+
+def test_gated_repository_names_page_and_token(hub):
+    hub.server.always_head = status(403, "GatedRepo")
+    message = failure(hub.source())
+    assert f"{hub.server.address}/timm/x, then set HF_TOKEN" in message
+
+
+def test_connection_refused(monkeypatch, tmp_path):
+    closed = f"http://127.0.0.1:{hub_server.unused_port()}"
+    monkeypatch.setenv("HF_ENDPOINT", closed)
+    hub_file, url = HubFile("timm/x", "m.bin", COMMIT, SHA), Url(closed + "/m.pth", "m.pth", SHA)
+    message = failure([hub_file, url])
+    assert message.count("refused") >= 2
+    assert "nothing" in message.split("In the caches:")[1]
+    assert not files_below(tmp_path)
+
+
+def test_wrong_size_is_refused_before_the_transfer(plain):
+    message = failure(plain.source(size=7))
+    assert "the server offers 300000 bytes, expected 7" in message
+
+
+def test_unknown_length_needs_a_hash(plain):
+    plain.server.always = hub_server.without_length(100_000)
+    assert "no length" in failure(plain.source(sha256=None))
+    plain.server.always = hub_server.without_length()
+    assert fetch([plain.source()], name="x").read_bytes() == BODY
+
+
+# --- Several processes, kills, full disks ------------------------------------------------------
+
+
+def test_killed_half_way_then_good(site, go_on, tmp_path):
+    reached = threading.Event()
+    site.server.faults.append(held(200_000, go_on, reached))
+    process = start(site.source())
+    assert reached.wait(10)
+    # Three whole chunks reach our part file. The hub library collects 10 MB before it writes.
+    expected, deadline = 0 if site.is_hub else 3 << 16, time.monotonic() + 10
+    while [p.stat().st_size for p in files_below(tmp_path)] != [expected]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    left = [p for p in files_below(tmp_path) if p.suffix in (".part", ".incomplete")]
+    assert len(left) == 1 and left == files_below(tmp_path)
+    assert cached(site.source()) is None
+    assert fetch([site.source()], name="x").read_bytes() == BODY
+    if not site.is_hub:
+        assert site.server.requests[-1].range == "bytes=196608-"
+        assert [p.name for p in files_below(tmp_path)] == ["model.pth"]
+
+
+def test_two_processes_share_one_download(site, go_on):
+    site.server.faults.append(held(200_000, go_on))
+    processes = [start(site.source()), start(site.source())]
+    threading.Event().wait(1.0)  # both are in `fetch` by now, one of them waits for the other
+    go_on.set()
+    outputs = [finish(process) for process in processes]
+    paths = {out for out, _ in outputs}
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert len(paths) == 1 and Path(paths.pop()).read_bytes() == BODY
+    assert site.server.count("GET") == 1, site.server.requests
+
+
+def test_file_size_limit_is_a_full_disk(site, tmp_path):
+    process = start(site.source(), limit=100_000)
+    _, message = finish(process)
+    assert process.returncode == 1 and "no room for the file" in message, message
+    assert not files_below(tmp_path)
+
+
+def mount(folder, *arguments) -> None:
+    command = ["mount", "-t", "tmpfs", *arguments, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting needs rights that are not given here")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk with room for one file, not for two."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount(folder, "-o", "size=500k")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk(site, small_disk, monkeypatch):
+    (small_disk / "other").write_bytes(BODY)
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(small_disk / "home"))
+    monkeypatch.setenv("HF_HOME", str(small_disk / "hf"))
+    with pytest.MonkeyPatch.context() as quiet:  # the hub library's forecast is a warning
+        quiet.setattr("huggingface_hub.file_download._check_disk_space", lambda *_: None)
+        message = failure(site.source())
+    assert "No space left on device" in message
+    assert ("HF_HOME" if site.is_hub else "KERAS_CONVNEXT_HOME") in message
+    assert [p.name for p in files_below(small_disk)] == ["other"]
+    (small_disk / "other").unlink()
+    assert fetch([site.source()], name="x").read_bytes() == BODY
+
+
+# --- Offline, mirror, by hand ------------------------------------------------------------------
+
+
+def test_offline(site, monkeypatch):
+    variable = "HF_HUB_OFFLINE" if site.is_hub else "KERAS_CONVNEXT_OFFLINE"
+    monkeypatch.setenv(variable, "1")
+    assert f"{variable} is set, so no request was made" in failure(site.source())
+    assert not site.server.requests
+    monkeypatch.delenv(variable)
+    path = fetch([site.source()], name="x")
+    before = len(site.server.requests)
+    monkeypatch.setenv(variable, "1")
+    assert fetch([site.source()], name="x") == path
+    path.write_bytes(CORRUPT)
+    assert f"{path}: not used, its sha256 is {OTHER_SHA}" in failure(site.source())
+    assert len(site.server.requests) == before
+
+
+def test_moving_main_offline(hub, monkeypatch):
+    source = HubFile("timm/x", "model.safetensors", None)
+    path = fetch([source], name="x")
+    before = len(hub.server.requests)
+    monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
+    assert fetch([source], name="x") == path
+    assert "KERAS_CONVNEXT_OFFLINE is set" in failure(HubFile("timm/y", "model.bin", None))
+    assert len(hub.server.requests) == before
+
+
+def test_mirror_first_then_the_original(plain, monkeypatch):
+    with hub_server.plain() as mirror:
+        monkeypatch.setenv("KERAS_CONVNEXT_MIRROR", mirror.address + "/weights/")
+        mirror.files["/weights/model.pth"] = BODY
+        assert fetch([plain.source()], name="x").read_bytes() == BODY
+        assert (mirror.count("GET"), plain.server.count("GET")) == (1, 0)
+        download.clear_cache()
+        mirror.files["/weights/model.pth"] = CORRUPT
+        assert fetch([plain.source()], name="x").read_bytes() == BODY
+        assert (mirror.count("GET"), plain.server.count("GET")) == (3, 1)
+
+
+def test_file_put_there_by_hand_is_verified(site):
+    source = site.source()
+    source.place.parent.mkdir(parents=True)
+    source.place.write_bytes(BODY)
+    assert fetch([source], name="x") == source.place
+    assert not site.server.requests
+    source.place.write_bytes(CORRUPT)
+    assert cached(source) is None
+
+
+# --- Hashes nobody published -------------------------------------------------------------------
+
+
+def test_first_use_is_said_once_then_compared(plain):
+    source = plain.source(sha256=None)
+    with pytest.warns(download.FirstUseNotice, match=SHA):
+        path = fetch([source], name="x")
+    assert fetch([source], name="x") == path
+    download.clear_cache([path])
+    plain.put(CORRUPT)
+    message = failure(source)
+    assert f"its sha256 is {OTHER_SHA}, expected {SHA} (recorded at first use" in message
+    assert not path.exists()
+    download.clear_cache(forget_hashes=True)
+    with pytest.warns(download.FirstUseNotice, match=OTHER_SHA):
+        assert fetch([source], name="x").read_bytes() == CORRUPT
+
+
+def test_first_use_is_not_forgotten_with_a_damaged_record(plain):
+    with pytest.warns(download.FirstUseNotice):
+        fetch([plain.source(sha256=None)], name="x")
+    (download.cache_dir() / "hashes.json").write_text('{"sources": ')
+    assert "hashes.json cannot be read" in failure(plain.source(sha256=None))
+
+
+def test_published_prefix_is_checked(plain):
+    source = plain.source(sha256=None, sha256_prefix=SHA[:8])
+    with pytest.warns(download.FirstUseNotice, match=SHA):
+        fetch([source], name="x")
+    wrong = Url(source.url, "other.pth", sha256_prefix="00000000")
+    assert f"{SHA}, expected 00000000 (the publisher's" in failure(wrong)
+
+
+def test_unpinned_hub_file_is_compared_with_what_the_hub_states(hub):
+    hub.server.always = other_bytes(CORRUPT)
+    source = hub.source(sha256=None)
+    assert f"{OTHER_SHA}, expected {SHA} (stated by the hub)" in failure(source)
+    hub.heal()
+    assert fetch([source], name="x").read_bytes() == BODY
+
+
+def test_read_only_cache_still_serves(plain, small_disk, monkeypatch):
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(small_disk / "home"))
+    path = fetch([plain.source()], name="x")
+    (download.cache_dir() / "hashes.json").unlink()
+    mount(small_disk, "-o", "remount,ro")
+    assert fetch([plain.source()], name="x") == path
+    with pytest.warns(download.FirstUseNotice, match="could not be recorded"):
+        assert fetch([plain.source(sha256=None)], name="x") == path
+    assert "Read-only file system" in failure(Url(plain.server.address + "/w/b", "b", SHA))
+    assert plain.server.count("GET") == 1, plain.server.requests
+
+
+# --- Safety ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "a/../../x", "/etc/passwd", "C:\\x", "a\\b", ".hidden", "a//b", "", "x\0", "~/x"],
+)
+def test_names_cannot_leave_the_cache(name):
+    with pytest.raises(ValueError, match="plain relative name"):
+        Url("https://example.org/x", name)
+    with pytest.raises(ValueError, match="plain relative name"):
+        HubFile("timm/x", name, COMMIT)
+    with pytest.raises(ValueError, match="plain relative name"):
+        HubFile(name, "x", COMMIT)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/x", "x.pth", "https://"])
+def test_other_schemes_are_refused(url, monkeypatch):
+    with pytest.raises(ValueError, match="http"):
+        Url(url, "x")
+    for variable in ("KERAS_CONVNEXT_MIRROR", "HF_ENDPOINT"):
+        monkeypatch.setenv(variable, url)
+    with pytest.raises(ValueError, match="KERAS_CONVNEXT_MIRROR"):
+        fetch([Url("https://example.org/x", "x")], name="x")
+    with pytest.raises(ValueError, match="HF_ENDPOINT"):
+        fetch([HubFile("timm/x", "x", COMMIT)], name="x")
+
+
+@pytest.mark.parametrize("field", [{"sha256": "abc"}, {"sha256_prefix": "ABCDEF01"}, {"size": 0}])
+def test_malformed_pins_are_refused(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Url("https://example.org/x", "x", **field)
+
+
+@pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
+def test_redirect_to_another_scheme_is_refused(site, location, tmp_path):
+    site.server.always = redirected(location)
+    site.server.always_head = redirected(location)
+    assert location.split(":")[0] in failure(site.source())
+    assert not files_below(tmp_path)
+
+
+# --- Notices, entries, clearing ----------------------------------------------------------------
+
+
+def test_licence_is_said_once_per_checkpoint(plain):
+    terms = {"licence": "CC-BY-NC-4.0", "licence_url": "https://example.org/terms"}
+    with pytest.warns(download.LicenceNotice, match=r"'v2'.*CC-BY-NC-4.0.*example.org/terms"):
+        fetch([plain.source()], name="v2", **terms)
+    fetch([plain.source()], name="v2", **terms)
+    with pytest.warns(download.LicenceNotice, match="'v3'"):
+        fetch([plain.source()], name="v3", **terms)
+
+
+def test_entries_and_clearing(site, tmp_path):
+    source = site.source()
+    path = fetch([source], name="x")
+    (entry,) = download.cache_entries()
+    assert (entry.path, entry.size, entry.sha256) == (path, len(BODY), SHA)
+    assert entry.source.endswith(("model.pth", f"hf://timm/x@{COMMIT}/model.safetensors"))
+    assert entry.used == entry.verified[:10] and entry.shared == site.is_hub
+    if site.is_hub:
+        with pytest.raises(ValueError, match="hf cache rm"):
+            download.clear_cache([path])
+    assert bool(download.clear_cache()) != site.is_hub
+    assert path.exists() == site.is_hub
+    assert bool(download.cache_entries()) == site.is_hub
+
+
+def test_clearing_leaves_what_another_process_downloads(plain, go_on):
+    reached = threading.Event()
+    plain.server.faults.append(held(200_000, go_on, reached))
+    process = start(plain.source())
+    assert reached.wait(10)
+    assert download.clear_cache() == []
+    go_on.set()
+    out, _ = finish(process)
+    assert Path(out).read_bytes() == BODY
+
+
+def test_sha256_of(tmp_path):
+    (tmp_path / "x").write_bytes(BODY)
+    assert download.sha256_of(tmp_path / "x") == SHA

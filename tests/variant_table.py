@@ -1,0 +1,49 @@
+"""The table of variants in README.md, generated from `VARIANTS`: `make readme` writes it."""
+
+import sys
+from pathlib import Path
+
+import keras_convnext
+from keras_convnext import VARIANTS
+from keras_convnext.pretrained import registry
+from tests.shape_only import shapes_only
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- variants: begin -->", "<!-- variants: end -->"
+
+
+def rows():
+    """-> (factory name, variant, parameters at 1000 classes) of each factory."""
+    for name, factory in vars(keras_convnext).items():
+        if name.startswith("ConvNeXt") and name not in ("ConvNeXt", "ConvNeXtBlock"):
+            with shapes_only():
+                model = factory(weights=None)
+            yield name, VARIANTS[model.name], model.count_params()
+
+
+def table():
+    order = list(VARIANTS)
+    lines = [
+        "| factory | blocks per stage | channels | parameters | published weights | `imagenet` |",
+        "|---|---|---|---:|---:|---|",
+    ]
+    for name, variant, parameters in sorted(rows(), key=lambda row: order.index(row[1].name)):
+        depths, dims = ("-".join(map(str, x)) for x in (variant.depths, variant.dims))
+        imagenet = registry.IMAGENET.get(variant.name)
+        lines.append(
+            f"| `{name}` | {depths} | {dims} | {parameters:,} | "
+            f"{len(registry.tags(variant.name))} | {f'`{imagenet}`' if imagenet else 'none'} |"
+        )
+    return "\n".join(lines)
+
+
+def replaced(text):
+    """-> `text` with the generated table between its marks."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.variant_table --write")
+    README.write_text(replaced(README.read_text()))
