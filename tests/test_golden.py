@@ -33,6 +33,9 @@ VARIANT_FIELDS = (
     "kernel_sizes",
 )
 
+KNOWN_FIELDS = {"file", "expected", "family", "depths", "dims", "depth", "dim", "num_classes"}
+KNOWN_FIELDS |= {*VARIANT_FIELDS, "layer_scale", "output_stride", "note"}
+
 if not CASES:
     pytest.skip(f"no golden files at {GOLDEN}", allow_module_level=True)
 
@@ -93,6 +96,7 @@ def expected_of(name):
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_each_stage_and_the_output_equal_the_peers(name):
     expected, row = expected_of(name), CLASSIFIERS[name]
+    assert set(row) <= KNOWN_FIELDS
     model = build(row, expected["output"].ndim)
     computed = outputs_of(model, row, expected["input"])
     keys = [key for key in expected if key != "input"]

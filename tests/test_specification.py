@@ -1,0 +1,193 @@
+"""Everything that `weights=` may say, from the name to the filled model."""
+
+import dataclasses
+import inspect
+import os
+import warnings
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import keras_convnext
+from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtTest, ConvNeXtV2Atto, Variant
+from keras_convnext.pretrained import download, find, open_checkpoint, registry, specification
+from keras_convnext.pretrained.layouts import LAYOUTS
+from tests.backends import numpy, randomise
+from tests.hub_server import COMMIT, hub, unused_port
+from tests.shape_only import shapes_only
+
+TIMM = next(layout for layout in LAYOUTS if layout.name == "timm")
+
+
+def tensors_of(variant, classes=1000, seed=0):
+    """-> {name in timm's layout: random array in PyTorch's axes} of a whole model."""
+    with shapes_only():
+        model = ConvNeXt(variant, classes=classes)
+    random = np.random.default_rng(seed)
+    found = {}
+    for weight in model.weights:
+        shape, axes = tuple(weight.shape), {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[len(weight.shape)]
+        if "dwconv/kernel" in weight.path:
+            axes = (2, 3, 0, 1)
+        array = 0.1 * random.standard_normal([shape[axis] for axis in axes])
+        found[TIMM.names(variant, weight.path, "")[0]] = array.astype("float32")
+    return found
+
+
+TEST = tensors_of(VARIANTS["test_convnext"])
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A new, empty pair of caches, and no network unless a test opens one."""
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused_port()}")
+    monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "KERAS_CONVNEXT_MIRROR"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path / "home"
+
+
+def put_by_hand(row, tensors):
+    """What the error message of a failed download tells its reader to do."""
+    place = specification._source(row.sources[0], row).place
+    place.parent.mkdir(parents=True)
+    safetensors.numpy.save_file(tensors, place)
+    return place
+
+
+def unhashed(monkeypatch, name):
+    """The rows of the registry, the one of that name without a pinned hash."""
+    row = find(name)
+    sources = [dataclasses.replace(s, sha256=None, revision=None) for s in row.sources]
+    mine = dataclasses.replace(row, sources=tuple(sources))
+    rows = tuple(mine if r.name == name else r for r in registry.rows())
+    monkeypatch.setattr(registry, "rows", lambda: rows)
+    registry._index.cache_clear()
+    return mine
+
+
+@pytest.fixture(autouse=True)
+def fresh_index():
+    yield
+    registry._index.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+@pytest.mark.parametrize(
+    "weights", ["imagenet", "r160_in1k", "test_convnext.r160_in1k", "timm/test_convnext.r160_in1k"]
+)
+def test_every_way_to_name_a_row(weights, home, monkeypatch):
+    row = unhashed(monkeypatch, "test_convnext.r160_in1k")
+    put_by_hand(row, TEST)
+    model = ConvNeXtTest(weights=weights)
+    assert model.input_shape == (None, 160, 160, 3)  # the size of these weights
+    head = next(w for w in model.weights if w.path == "head/bias")
+    np.testing.assert_array_equal(numpy(head), TEST["head.fc.bias"])
+
+
+def test_the_factories_ask_for_imagenet_and_convnext_for_nothing(home):
+    for factory in (keras_convnext.ConvNeXtTiny, keras_convnext.ConvNeXtV2Base):
+        assert inspect.signature(factory).parameters["weights"].default == "imagenet"
+    assert inspect.signature(ConvNeXt).parameters["weights"].default is None
+    with pytest.raises(download.DownloadError, match="test_convnext.r160_in1k"):
+        ConvNeXtTest()
+
+
+def test_from_a_hub_by_name_and_by_address_then_without_a_request(home, monkeypatch, tmp_path):
+    safetensors.numpy.save_file(TEST, tmp_path / "made.safetensors")
+    body = (tmp_path / "made.safetensors").read_bytes()
+    row = unhashed(monkeypatch, "test_convnext.r160_in1k")
+    repo = row.sources[0].repo
+    monkeypatch.delenv("KERAS_CONVNEXT_OFFLINE")
+    with hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        for revision in ("main", COMMIT):
+            server.files[f"/{repo}/resolve/{revision}/model.safetensors"] = body
+        first = ConvNeXtTest().get_weights()
+        assert server.count("GET") >= 1
+        before = len(server.requests)
+        second = ConvNeXtTest().get_weights()
+        assert len(server.requests) == before
+        third = ConvNeXtTest(weights=f"hf://{repo}@{COMMIT}/model.safetensors").get_weights()
+        fourth = ConvNeXtTest(weights=f"hf://{repo}").get_weights()
+    for other in (second, third, fourth):
+        for a, b in zip(first, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_corrupt_file_put_by_hand_is_refused(home):
+    row = find("convnext_atto.d2_in1k")
+    assert row.sources[0].sha256
+    put_by_hand(row, {"stem.0.weight": np.zeros(3, "float32")})
+    with pytest.raises(download.DownloadError, match="sha256"):
+        keras_convnext.ConvNeXtAtto()
+
+
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+def test_a_bare_encoder_and_its_licence(home, monkeypatch):
+    row = unhashed(monkeypatch, "convnextv2_atto.fcmae")
+    variant = VARIANTS["convnextv2_atto"]
+    bare = {n: a for n, a in tensors_of(variant, 2).items() if not n.startswith("head.")}
+    put_by_hand(row, bare)
+    download._noticed.clear()
+    with pytest.warns(download.LicenceNotice, match="(?i)cc-by-nc-4.0"):
+        features = ConvNeXtV2Atto(weights="fcmae", include_top=False)
+    assert features.count_params() == row.params
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", download.LicenceNotice)  # said once
+        model = ConvNeXtV2Atto(weights="fcmae", classes=5)
+    norm = model.get_layer("head_norm")
+    np.testing.assert_array_equal(numpy(norm.gamma), np.ones(320))
+    with pytest.raises(ValueError, match="include_top=False"):
+        ConvNeXtV2Atto(weights="fcmae")
+
+
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+def test_a_row_brings_its_mean_and_std(home, monkeypatch):
+    row = unhashed(monkeypatch, "convnext_base.clip_laion2b")
+    monkeypatch.setattr(specification, "fetch", lambda row, include_top: home / "tower")
+    home.mkdir()
+    variant = VARIANTS["convnext_base"]
+    with shapes_only():
+        paths = [w.path for w in ConvNeXt(variant, classes=640).weights]
+    names = {TIMM.names(variant, path, "")[0]: np.zeros(1, "float32") for path in paths}
+    names["head.fc.weight"] = np.zeros((640, 1024), "float32")
+    safetensors.numpy.save_file(names, home / "tower")
+    checkpoint = open_checkpoint("clip_laion2b", variant)
+    assert checkpoint.variant.mean == row.architecture().mean != variant.mean
+    assert (checkpoint.classes, checkpoint.size) == (640, 256)
+
+
+@pytest.mark.parametrize(
+    ("variant", "weights", "error", "message"),
+    [
+        ("convnext_tiny", "fb_in1K", ValueError, "fb_in1k"),
+        ("convnext_tiny", "convnext_base.fb_in1k", ValueError, "not to convnext_tiny"),
+        ("convnextv2_small", "imagenet", ValueError, "convnextv2_tiny"),
+        ("convnext_tiny", "hf://timm", ValueError, "hf://owner/repo"),
+        ("convnext_tiny", "missing.safetensors", FileNotFoundError, "missing.safetensors"),
+        ("convnext_tiny", os.path.join("no", "file"), FileNotFoundError, "no.file"),
+        (Variant("mine", (1,), (8,)), "imagenet", ValueError, "'mine' is none"),
+    ],
+)
+def test_names_that_stand_for_nothing(variant, weights, error, message, home):
+    with pytest.raises(error, match=message):
+        ConvNeXt(variant, weights=weights)
+
+
+def test_a_directory_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No file of weights"):
+        ConvNeXt("test_convnext", weights=tmp_path)
+
+
+def test_path_objects_and_strings_are_the_same(tmp_path):
+    model = randomise(ConvNeXt("test_convnext2", input_shape=(32, 32, 3), classes=3))
+    model.save_weights(tmp_path / "mine.weights.h5")
+    for path in (tmp_path / "mine.weights.h5", str(tmp_path / "mine.weights.h5")):
+        twin = ConvNeXt("test_convnext2", input_shape=(32, 32, 3), weights=path)
+        assert twin.output_shape == (None, 3)
+        for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
