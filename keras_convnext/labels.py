@@ -3,6 +3,8 @@
 import json
 import re
 
+import numpy as np
+
 from keras_convnext.pretrained import download
 
 # WordNet's synsets in the order of the classes; the list that keras.applications uses.
@@ -31,6 +33,36 @@ def class_names(label_set):
         return None
     path = download.fetch([IMAGENET1K], name="names of the ImageNet-1K classes")
     return _class_index(path.read_text(encoding="utf-8"), 1000)
+
+
+def decode_predictions(probabilities, top=5, label_set="imagenet1k"):
+    """The best classes of each image, as `keras.applications` gives them.
+
+    Args:
+        probabilities: `(images, classes)` array.
+        top: how many classes per image.
+        label_set: whose names; see `class_names`.
+
+    Returns:
+        For each image a list of `(WordNet id, name, probability)`, the best first.
+
+    Raises:
+        ValueError: if the label set has no names, or another number of classes.
+        DownloadError: (an OSError) if the names could not be fetched.
+    """
+    names = class_names(label_set)
+    probabilities = np.asarray(probabilities)
+    if names is None or probabilities.ndim != 2 or probabilities.shape[1] != len(names):
+        raise ValueError(
+            f"`probabilities` must be (images, {len(names or ())}) for the names of "
+            f"{label_set!r}, received shape {probabilities.shape}. Classes of your own: "
+            "`labels.read_names(path)`."
+        )
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    return [
+        [(*names[index], float(row[index])) for index in order]
+        for row, order in zip(probabilities, best, strict=True)
+    ]
 
 
 def read_names(path):

@@ -1,27 +1,73 @@
-"""What README.md shows is what the package has."""
+"""What README.md shows is what the package has, and its lines run as printed."""
 
-import ast
 import re
+import shutil
 
+import numpy as np
 import pytest
+import safetensors.numpy
+from PIL import Image
 
 import keras_convnext
+from keras_convnext import VARIANTS, labels
+from keras_convnext.pretrained import find, specification
+from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CLASSIFY, FINE_TUNE, FILES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_table_of_variants_is_the_generated_one():
     assert replaced(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_code_names_things_that_exist(block):
-    tree = ast.parse(block)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id == "keras_convnext":
-                assert hasattr(keras_convnext, node.attr), node.attr
-        if isinstance(node, ast.ImportFrom) and node.module == "keras_convnext":
-            assert all(hasattr(keras_convnext, alias.name) for alias in node.names)
+def test_its_length_is_what_was_promised():
+    assert all(len(block.strip().splitlines()) <= 9 for block in (CLASSIFY, FINE_TUNE, FILES))
+
+
+@pytest.fixture
+def with_weights(tmp_path, monkeypatch):
+    """A folder with a photograph, and random weights where a reader would put them by hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
+    # WordNet ids and names of the true form: the true ones are a download
+    names = tuple((f"n{i:08d}", f"class {i}") for i in range(1000))
+    monkeypatch.setattr(labels, "class_names", lambda label_set: names)
+    row = find("convnext_tiny.fb_in1k")
+    place = specification._source(row.sources[0], row).place
+    place.parent.mkdir(parents=True)
+    safetensors.numpy.save_file(tensors_of(VARIANTS["convnext_tiny"]), place)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), "uint8")
+    Image.fromarray(noise).save("photo.jpg")
+    return place
+
+
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+def test_its_lines_run(with_weights, capsys):
+    exec(CLASSIFY, {})
+    assert re.search(r"\[\[\('n\d{8}', 'class \d+', ", capsys.readouterr().out)
+    scope = {"images": np.zeros((2, 224, 224, 3), "uint8"), "labels": np.array([0, 4])}
+    exec(FINE_TUNE.replace("epochs=5", "epochs=1"), scope)
+    assert scope["model"].output_shape == (None, 5)
+
+
+def test_its_files_load(with_weights, monkeypatch):
+    """Of the files that it names, the one in timm's layout; the others by their own tests."""
+    shutil.copy(with_weights, "model.safetensors")
+    lines = [line for line in FILES.splitlines() if ".pt" not in line]
+    assert len(lines) == len(FILES.splitlines()) - 2
+    scope = {}
+    exec("\n".join(lines), scope)
+    assert scope["grey"].input_shape == (None, 224, 224, 1)
+    assert not any(weight.path.endswith("gamma/gamma") for weight in scope["plain"].weights)
+
+
+def test_every_name_it_uses_exists():
+    for module, names in re.findall(r"from (keras_convnext\S*) import (.+)", TEXT):
+        for name in re.findall(r"\w+", names):
+            assert hasattr(__import__(module, fromlist=[name]), name), name
+    for name in re.findall(r"`keras_convnext\.(\w+)`?", TEXT):
+        assert hasattr(keras_convnext, name), name
