@@ -9,6 +9,7 @@ import inspect
 import keras
 import numpy as np
 
+from keras_convnext.chain import Chain
 from keras_convnext.layers import ACTIVATIONS, NORMS, ConvNeXtBlock, kernel_initializer, one_of
 from keras_convnext.variants import VARIANTS
 
@@ -115,7 +116,8 @@ def _inputs(variant, side, input_tensor, input_shape):
         x = keras.Input(input_shape or default, name="image")
     if len(x.shape) != 4:
         raise ValueError(f"An image has 3 axes, received an input of shape {tuple(x.shape[1:])}.")
-    inputs = x if input_tensor is None else keras.utils.get_source_inputs(x)
+    sources = keras.utils.get_source_inputs(x)
+    inputs = sources[0] if len(sources) == 1 else sources
     if _channels_first():
         x = keras.layers.Permute((2, 3, 1), name="to_channels_last")(x)
     _, height, width, channels = x.shape
@@ -159,13 +161,21 @@ def _stem(variant):
         layers = [_conv(dim, variant.patch_size, variant.patch_size, "conv")]
     else:  # the padding of 1 on all sides is PyTorch's; "same" would pad one side only
         first = _multiple_of_8(dim // 2) if variant.stem == "overlap_tiered" else dim
-        activation = keras.layers.Activation(ACTIVATIONS[variant.activation])
-        pad = [keras.layers.ZeroPadding2D(1, data_format="channels_last") for _ in range(2)]
-        layers = [pad[0], _conv(first, 3, 2, "conv1"), pad[1], _conv(dim, 3, 2, "conv2")]
+        activation = keras.layers.Activation(ACTIVATIONS[variant.activation], name="activation")
+        layers = [
+            _pad("pad1"),
+            _conv(first, 3, 2, "conv1"),
+            _pad("pad2"),
+            _conv(dim, 3, 2, "conv2"),
+        ]
         if variant.stem == "overlap_act":
             layers.insert(2, activation)
     norm = [_norm(variant, "norm")] if variant.stem_norm else []
-    return keras.Sequential(layers + norm, name="stem")
+    return Chain(layers + norm, name="stem")
+
+
+def _pad(name):
+    return keras.layers.ZeroPadding2D(1, data_format="channels_last", name=name)
 
 
 def _multiple_of_8(value):
@@ -178,7 +188,7 @@ def _downsample(variant, stage, stride, dilation):
     """A norm and a 2x2 convolution; at stride 1 it is padded at the bottom and right."""
     padding = "valid" if stride == 2 else "same"
     conv = _conv(variant.dims[stage], 2, stride, "conv", padding=padding, dilation_rate=dilation)
-    return keras.Sequential([_norm(variant, "norm"), conv], name=f"downsample{stage}")
+    return Chain([_norm(variant, "norm"), conv], name=f"downsample{stage}")
 
 
 def _features(variant, x, drop_path_rate, output_stride):

@@ -37,7 +37,7 @@ def with_weights(tmp_path, monkeypatch):
     names = tuple((f"n{i:08d}", f"class {i}") for i in range(1000))
     monkeypatch.setattr(labels, "class_names", lambda label_set: names)
     row = find("convnext_tiny.fb_in1k")
-    place = specification._source(row.sources[0], row).place
+    place = specification.source_of(row.sources[0], row).place
     place.parent.mkdir(parents=True)
     safetensors.numpy.save_file(tensors_of(VARIANTS["convnext_tiny"]), place)
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), "uint8")

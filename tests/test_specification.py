@@ -52,7 +52,7 @@ def home(tmp_path, monkeypatch):
 
 def put_by_hand(row, tensors):
     """What the error message of a failed download tells its reader to do."""
-    place = specification._source(row.sources[0], row).place
+    place = specification.source_of(row.sources[0], row).place
     place.parent.mkdir(parents=True)
     safetensors.numpy.save_file(tensors, place)
     return place

@@ -218,7 +218,7 @@ def _text(value):
 def _inside(path, group, key):
     for part in key.split("/"):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{path}: {part!r} points outside of the file, refused.")
+            raise WeightsError(f"{path}: {part!r} is absent, or a link, refused.")
         group = group[part]
     return group
 
@@ -235,11 +235,11 @@ def _once(path, group, seen):
 def _dataset(path, group, key):
     dataset = _inside(path, group, key)
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise WeightsError(f"{path}: {key} is no array of numbers.")
+        raise WeightsError(f"{path}: {dataset.name} is no array of numbers.")
     bfloat16 = dataset.dtype == "V2" and dataset.attrs.get("dtype") == "bfloat16"
     if dataset.dtype.kind not in "fiu" and not bfloat16:
-        raise WeightsError(f"{path}: {key} is no array of numbers.")
-    _check_stored(path, key, dataset)
+        raise WeightsError(f"{path}: {dataset.name} is no array of numbers.")
+    _check_stored(path, dataset)
     return Tensor(
         tuple(dataset.shape),
         "bfloat16" if bfloat16 else dataset.dtype.name,
@@ -247,16 +247,18 @@ def _dataset(path, group, key):
     )
 
 
-def _check_stored(path, key, dataset):
+def _check_stored(path, dataset):
     """The file must hold the numbers, as they are and at once: packed ones can be a bomb."""
     layout = dataset.id.get_create_plist().get_layout()
     if dataset.external or layout == h5py.h5d.VIRTUAL:
-        raise WeightsError(f"{path}: {key} has its data in another file, refused.")
+        raise WeightsError(f"{path}: {dataset.name} has its data in another file, refused.")
     if layout not in WHOLE_ARRAYS:
         raise WeightsError(
-            f"{path}: {key} is chunked or compressed, as Keras does not write it. "
+            f"{path}: {dataset.name} is chunked or compressed, as Keras does not write it. "
             "`h5repack -l CONTI -f NONE` makes a plain copy."
         )
     size = math.prod(dataset.shape) * dataset.dtype.itemsize
     if not dataset.id.get_storage_size() == size <= dataset.file.id.get_filesize():
-        raise WeightsError(f"{path}: {key} declares {size} bytes, which are not in the file.")
+        raise WeightsError(
+            f"{path}: {dataset.name} declares {size} bytes, which are not in the file."
+        )

@@ -53,13 +53,15 @@ class Layout:
         return None
 
     def names(self, variant, weight, prefix):
-        """-> the names, best first, that our `weight` may have in this layout."""
+        """-> the names, best first, that our `weight` may have; none if the layout has no such."""
         module, _, leaf = weight.rpartition("/")
         stage, block = re.match(r"(?:stage|downsample)?(\d*)(?:_block)?(\d*)", module).groups()
         generic = re.sub(r"^(stage|downsample)\d+", r"\1", module)
         generic = re.sub(r"^stage_block\d+", "block", generic)
-        s = int(stage or 0)
-        name = self.modules(variant)[generic].format(
+        modules, s = self.modules(variant), int(stage or 0)
+        if generic not in modules:
+            return ()
+        name = modules[generic].format(
             s=s, b=block, even=2 * s, odd=2 * s + 1, before=s - 1, prefix=prefix
         )
         if generic == "block/gamma" and not self.keras:  # a tensor of its own, no module

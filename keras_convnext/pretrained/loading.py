@@ -44,7 +44,8 @@ def identify(path):
         FileNotFoundError: if there is no such file.
         WeightsError: if it cannot be read, or its names are of no known layout.
     """
-    return _opened(path, VARIANTS["convnext_tiny"]).similar()
+    similar = _opened(path, VARIANTS["convnext_tiny"]).similar()
+    return [reading.variant.name for reading in similar if reading.has_parts()]
 
 
 def _opened(path, variant):
@@ -146,8 +147,8 @@ class Checkpoint:
                     faults.append(f"shape: {names[0]} is {shape}, {path} is {tuple(weight.shape)}")
                 plan.append((weight, names[0], convert))
             elif path not in self.layout.optional:
-                expected = self.layout.names(self.variant, path, self.prefix)[0]
-                faults.append(f"missing: {expected}, for {path}")
+                names = self.layout.names(self.variant, path, self.prefix)
+                faults.append(f"missing: {names[0] if names else 'a name'} for {path}")
         return plan, faults + [f"unused: {name}" for name in self._unused(used, weights)]
 
     def _unused(self, used, weights):
@@ -174,9 +175,9 @@ class Checkpoint:
         lines += [f"  {fault}" for fault in faults[:most]]
         if len(faults) > most:
             lines.append(f"  ... and {len(faults) - most} more")
-        similar = self.similar()
+        similar = [reading.variant.name for reading in self.similar()]
         if similar and self.variant.name not in similar:
-            lines.append(f"It looks like {' or '.join(similar)}.")
+            lines.append(f"Its blocks are those of {' or '.join(similar)}.")
         elif not any(map(self.found, ("stage0_block0/gamma/gamma",))):
             lines.append(
                 "It has no layer scale: if that is meant, build "
@@ -185,42 +186,41 @@ class Checkpoint:
         return "\n".join(lines)
 
     def similar(self):
-        """-> names of the variants whose stem, blocks and head are in the file."""
+        """-> the file read as each variant whose blocks it has, in number, width and kind."""
         readings = (dataclasses.replace(self, variant=variant) for variant in VARIANTS.values())
-        return [read.variant.name for read in readings if read._has_blocks() and read._has_parts()]
+        return [reading for reading in readings if reading._has_blocks()]
 
     def _has_blocks(self):
-        """Whether the blocks are those of the variant, in number, width and size of the kernel."""
-        for stage, depth in enumerate(self.variant.depths):
-            shape = self._shape(f"stage{stage}_block{depth - 1}/dwconv/kernel") or ()
-            side, dim = self.variant.kernel_sizes[stage], self.variant.dims[stage]
-            if len(shape) != 4 or side not in shape or int(np.prod(shape)) != dim * side * side:
+        variant = self.variant
+        for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
+            last = self._shape(f"stage{stage}_block{depth - 1}/dwconv/bias")
+            if last is None or int(np.prod(last)) != dim:
                 return False
-            if self._shape(f"stage{stage}_block{depth}/dwconv/kernel") is not None:
+            if self._shape(f"stage{stage}_block{depth}/dwconv/bias") is not None:
                 return False
-        return True
+        return (self._shape("stage0_block0/grn/gamma") is not None) == variant.grn
 
-    def _has_parts(self):
-        """Whether it has the parts, and only those, that tell variants with equal blocks apart."""
+    def has_parts(self):
+        """Whether it has what tells its variant from those with equal blocks, and only that."""
         variant = self.variant
         if variant.head_norm_first and self.layout.name not in WITH_HEAD_NORM_FIRST:
             return False
+        stem, side = ("conv", variant.patch_size) if variant.stem == "patch" else ("conv1", 3)
+        sides = {f"stem/{stem}/kernel": side}
+        sides |= {f"stage{s}_block0/dwconv/kernel": k for s, k in enumerate(variant.kernel_sizes)}
+        if any((self._shape(kernel) or ()).count(side) < 2 for kernel, side in sides.items()):
+            return False
         expected = {
-            "stem/conv/kernel": variant.stem == "patch",
             "stem/norm/gamma": variant.stem_norm,
             "stage0_block0/norm/beta": variant.norm == "layernorm",
             "stage0_block0/gamma/gamma": variant.layer_scale is not None,
-            "stage0_block0/grn/gamma": variant.grn,
             "head_norm/gamma": not self.is_bare_encoder(),
             "head_hidden/kernel": variant.head_hidden is not None and self.classes is not None,
         }
         return all((self._shape(weight) is not None) == has for weight, has in expected.items())
 
     def _shape(self, weight):
-        try:
-            names = self.found(weight)
-        except KeyError:  # a module that this layout does not know
-            return None
+        names = self.found(weight)
         return self.tensors[names[0]].shape if names else None
 
 

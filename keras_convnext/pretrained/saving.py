@@ -51,19 +51,31 @@ def save_weights(model, variant, path, layout="timm"):
             this variant.
         OSError: if the file cannot be written.
     """
-    one_of("layout", layout, WRITABLE)
     variant = VARIANTS[one_of("variant", variant, VARIANTS)] if type(variant) is str else variant
+    arrays = {weight.path: keras.ops.convert_to_numpy(weight.value) for weight in model.weights}
+    tensors = in_layout(arrays, variant, layout)
+    with replacing(path) as draft:
+        tensors = {n: np.ascontiguousarray(array, "float32") for n, array in tensors.items()}
+        save_file(tensors, draft, {"format": "pt"})
+
+
+def in_layout(arrays, variant, layout):
+    """`{our path: array}` of a whole model -> `{their name: array}` in their shapes and axes.
+
+    The arrays are views of ours where that is possible. Arguments and errors as of `save_weights`.
+    """
+    one_of("layout", layout, WRITABLE)
     if layout == "official":
         _check_official(variant)
-    _check_model(model, variant)
+    _check_model({path: array.shape for path, array in arrays.items()}, variant)
     table = _table(variant, layout)
-    tensors = dict(_tensor(weight, variant, table) for weight in model.weights)
-    bias = table.names(variant, "head/bias", "")[0]
-    head = tensors.get(bias.replace("bias", "weight"))
-    if head is not None and bias not in tensors:
-        tensors[bias] = np.zeros(head.shape[0], "float32")
-    with replacing(path) as draft:
-        save_file(tensors, draft, {"format": "pt"})
+    tensors = {
+        _name(path, variant, table): _torch_axes(array, path, variant, layout)
+        for path, array in arrays.items()
+    }
+    if "head/kernel" in arrays and "head/bias" not in arrays:
+        tensors[_name("head/bias", variant, table)] = np.zeros(arrays["head/kernel"].shape[-1])
+    return tensors
 
 
 def save_keras(model, path):
@@ -117,15 +129,15 @@ def _check_official(variant):
         )
 
 
-def _check_model(model, variant):
+def _check_model(shapes, variant):
     """The names are chosen by the variant's fields, so they must be those of the model."""
     expected = {
         f"stage{stage}_block{block}": dim
         for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True))
         for block in range(depth)
     }
-    shapes = {weight.path: weight.shape for weight in model.weights}
-    found = {path[:-12]: s[0] for path, s in shapes.items() if path.endswith("/dwconv/bias")}
+    bias = "/dwconv/bias"
+    found = {p.removesuffix(bias): shape[0] for p, shape in shapes.items() if p.endswith(bias)}
     parts = {
         "stem/conv/kernel": variant.stem == "patch",
         "stage0_block0/gamma/gamma": variant.layer_scale is not None,
@@ -133,24 +145,22 @@ def _check_model(model, variant):
     }
     if found != expected or any((path in shapes) != has for path, has in parts.items()):
         raise ValueError(
-            f"The model {model.name!r} is not of the variant {variant.name}: it has blocks of "
-            f"{found} channels. Pass the variant that it was made from."
+            f"The model is not of the variant {variant.name}: it has blocks of {found} channels. "
+            "Pass the variant that it was made from."
         )
 
 
-def _tensor(weight, variant, table):
-    """-> name and array of a weight in a layout."""
+def _name(path, variant, table):
     try:
-        name = table.names(variant, weight.path, "")[0]
-    except (KeyError, AttributeError):
+        name = table.names(variant, path, "")[0]
+    except (IndexError, AttributeError):
         raise ValueError(
-            f"The model's weight {weight.path!r} has no name in the layout {table.name!r}. "
-            "Only the layers of `ConvNeXt(...)` can be written, without layers added to them."
+            f"The model's weight {path!r} has no name in the layout {table.name!r}. Only the "
+            "layers of `ConvNeXt(...)` can be written, without layers added to them."
         ) from None
-    if ".grn." in name and table.name == "official":
-        name = name.replace("weight", "gamma").replace("bias", "beta")
-    array = np.asarray(keras.ops.convert_to_numpy(weight.value), "float32")
-    return name, np.ascontiguousarray(_torch_axes(array, weight.path, variant, table.name))
+    if "/grn/" in path and table.name == "official":
+        return name.replace("weight", "gamma").replace("bias", "beta")
+    return name
 
 
 def _torch_axes(array, path, variant, layout):
@@ -158,6 +168,7 @@ def _torch_axes(array, path, variant, layout):
     if array.ndim == 4:  # to (out, in, height, width); depthwise (channels, 1, height, width)
         return array.transpose((2, 3, 0, 1) if "dwconv" in path else (3, 2, 0, 1))
     if array.ndim == 2:
-        convolution = layout == "timm" and "pwconv" in path and TIMM_CONV_MLP.fullmatch
-        return array.T[..., None, None] if convolution and convolution(variant.name) else array.T
+        is_convolution = layout == "timm" and "pwconv" in path
+        is_convolution = is_convolution and TIMM_CONV_MLP.fullmatch(variant.name)
+        return array.T[..., None, None] if is_convolution else array.T
     return array[None, None, None] if "/grn/" in path and layout == "official" else array

@@ -40,7 +40,7 @@ def open_checkpoint(weights, variant, include_top=True):
 
 def fetch(row, include_top=True):
     """-> the verified local file of a row of the registry, downloaded if need be."""
-    sources = [_source(source, row) for source in row.sources if source.top or not include_top]
+    sources = [source_of(source, row) for source in row.sources if source.top or not include_top]
     notice = row.licence.notice or row.licence.gated or row.licence.non_commercial
     return download.fetch(
         sources,
@@ -51,7 +51,7 @@ def fetch(row, include_top=True):
     )
 
 
-def _source(source, row):
+def source_of(source, row):
     if source.repo is not None:
         return download.HubFile(
             source.repo, source.file, source.revision, source.sha256, source.size

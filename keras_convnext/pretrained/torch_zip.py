@@ -18,8 +18,9 @@ import numpy as np
 
 from keras_convnext.pretrained.tensors import Tensor, WeightsError
 
-# The largest published file needs a tenth. The bytes of a pickle can become 70 times as many.
-MAX_PICKLE_BYTES = 4 * 2**20
+# The largest network with two sets of weights and its optimizer needs 160 kB. Each byte of a pickle
+# can become an object of 70.
+MAX_PICKLE_BYTES = 2 * 2**20
 MAX_AXES = 8
 
 STORAGES = {
