@@ -1,0 +1,53 @@
+"""`convert`: weights in another format."""
+
+from pathlib import Path
+
+from keras_convnext.commands import UsageError, console, naming
+from keras_convnext.pretrained import download
+
+DESTINATIONS = (".keras", ".weights.h5", ".safetensors")
+
+
+def run(arguments):
+    destination = Path(arguments.destination)
+    layout = _check_destination(destination, arguments)
+    from keras_convnext.pretrained.saving import save_keras, save_weights
+
+    weights = naming.weights_of(arguments.source, arguments.variant)
+    size = arguments.size or (weights.row.size if weights.row else None)
+    with_size = {"input_shape": (size, size, 3)} if size and weights.classes else {}
+    model = weights.build(**with_size)
+    if layout:
+        save_weights(model, weights.variant, destination, layout)
+    else:
+        save_keras(model, destination)
+    console.report(
+        arguments.json,
+        {
+            "source": weights.name,
+            "destination": str(destination),
+            "variant": weights.variant.name,
+            "layout": layout or "keras_convnext",
+            "classes": weights.classes,
+            "parameters": model.count_params(),
+            "bytes": destination.stat().st_size,
+            "sha256": download.sha256_of(destination),
+        },
+    )
+    return 0
+
+
+def _check_destination(path, arguments):
+    """-> the layout to write, `None` for Keras' own formats. All faults before any download."""
+    if not path.name.endswith(DESTINATIONS):
+        raise UsageError(f"{path}: the name must end in one of {', '.join(DESTINATIONS)}.")
+    is_torch = path.suffix == ".safetensors"
+    if arguments.layout and not is_torch:
+        raise UsageError(f"--layout is for .safetensors files, {path} has Keras' own layout.")
+    if arguments.size and path.suffix != ".keras":
+        raise UsageError(f"--size is for .keras files: {path} holds weights, which have no size.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
+    if path.exists() and not arguments.force:
+        raise FileExistsError(f"{path} exists already; --force replaces it.")
+    return (arguments.layout or "timm") if is_torch else None

@@ -1,0 +1,118 @@
+"""`list` and `info`: the published checkpoints."""
+
+import dataclasses
+
+from keras_convnext.commands import console, naming, transforms
+from keras_convnext.pretrained import download, registry, specification
+
+# rows without a published accuracy come last
+ORDERS = {"params": lambda row: row.params, "top1": lambda row: -(row.top1 or 0)}
+SHAPES = ("depths", "dims", "kernel_sizes", "stem", "activation", "norm", "layer_scale", "grn")
+
+
+def run_list(arguments):
+    rows = registry.search(
+        family=arguments.family,
+        licence=arguments.licence,
+        max_params=arguments.max_params,
+        min_top1=arguments.min_top1,
+        size=arguments.size,
+        variant=arguments.variant,
+        label_set=arguments.label_set,
+    )
+    if arguments.sort:
+        rows = sorted(rows, key=ORDERS[arguments.sort])
+    if arguments.json:
+        console.print_json([row_as_dict(row) for row in rows])
+        return 0
+    columns = ("name", "params", "size", "top-1", "licence", "where")
+    console.print_table(columns, [_row_as_cells(row) for row in rows])
+    if not rows:
+        console.say("No checkpoint meets all of these conditions.")
+    return 0
+
+
+def _row_as_cells(row):
+    top1 = "-" if row.top1 is None else f"{row.top1:.1f}"
+    return row.name, f"{row.params / 1e6:.1f}M", str(row.size), top1, row.licence.name, _where(row)
+
+
+def _where(row):
+    first = row.sources[0]
+    return f"hf://{first.repo}" if first.repo else first.url.split("/")[2]
+
+
+def row_as_dict(row):
+    """-> all of it, for JSON."""
+    return {"name": row.name, **dataclasses.asdict(row), "top1": row.top1}
+
+
+def run_info(arguments):
+    row = naming.row_of(arguments.name, arguments.variant)
+    if row is None:
+        raise ValueError(
+            f"{arguments.name!r} is a file; `info` is about published checkpoints, named as by "
+            "`keras-convnext list`. For a file use `keras-convnext verify`."
+        )
+    cached = _cached(row)
+    if arguments.json:
+        architecture = dataclasses.asdict(row.architecture())
+        console.print_json({**row_as_dict(row), "architecture": architecture, "cached": cached})
+    else:
+        console.print_table(("field", "value"), facts(row, cached))
+    return 0
+
+
+def _cached(row):
+    """-> where the verified file of the row is, or `None`."""
+    sources = (specification.source_of(source, row) for source in row.sources)
+    found = filter(None, map(download.cached, sources))
+    return next(map(str, found), None)
+
+
+def facts(row, cached=None):
+    """Yields (field, text) of all that is known about a row; `cached` is where its file is."""
+    architecture = row.architecture()
+    is_default = registry.IMAGENET.get(row.variant) == row.tag
+    yield "name", row.name
+    yield "also called", row.id + (', and `weights="imagenet"` of its variant' * is_default)
+    yield "family", row.family
+    yield from ((field, str(getattr(architecture, field))) for field in SHAPES)
+    yield "parameters", f"{row.params:,}"
+    yield "classes", f"{row.classes} ({row.label_set})" if row.classes else "none: features only"
+    yield "evaluation", transforms.in_words(row.transform())
+    if row.test_size:
+        yield "better at", f"{row.test_size} pixels, crop {row.test_crop_pct}"
+    yield "mean, std", f"{architecture.mean}, {architecture.std}"
+    yield from (("accuracy", _accuracy_in_words(figure)) for figure in row.accuracy)
+    yield "licence", f"{row.licence.name}, {row.licence.url}"
+    yield from (("notice", text) for text in _notices(row))
+    for source in row.sources:
+        yield "source", _source_in_words(source)
+    yield "cached", cached or "no"
+
+
+def _notices(row):
+    licence = row.licence
+    words = (licence.notice, licence.remark, row.note)
+    kinds = (
+        "non-commercial use only" * licence.non_commercial,
+        "gated: its authors ask for a login and the acceptance of the licence" * licence.gated,
+    )
+    return [text for text in (*kinds, *words) if text]
+
+
+def _accuracy_in_words(figure):
+    top5 = "" if figure.top5 is None else f", top-5 {figure.top5} %"
+    size = "" if figure.size is None else f" at {figure.size}"
+    zero_shot = " (zero-shot)" * figure.zero_shot
+    return f"top-1 {figure.top1} %{top5}{size}{zero_shot}, {figure.source}"
+
+
+def _source_in_words(source):
+    place = source.url
+    if source.repo:
+        revision = f"@{source.revision}" if source.revision else ""
+        place = f"hf://{source.repo}{revision}/{source.file}"
+    pin = f", sha256 {source.sha256}" if source.sha256 else ", no sha256 published"
+    return place + pin + ", without classifier" * (not source.top) + ", gated" * source.gated

@@ -1,0 +1,127 @@
+"""`verify`: a checkpoint hashed again, loaded strictly, and compared with published logits."""
+
+import os
+from pathlib import Path
+
+from keras_convnext.commands import console, naming, transforms
+from keras_convnext.pretrained import download, registry, specification
+
+
+def run(arguments):
+    if arguments.image and not os.path.isfile(arguments.image):
+        raise FileNotFoundError(f"No image {arguments.image!r}.")
+    weights = _weights_of_known_hash(arguments)
+    digest = download.sha256_of(weights.path)
+    expected, origin = _expected_hash(weights, digest)
+    report = {
+        "name": weights.name,
+        "path": str(weights.path),
+        "sha256": digest,
+        "expected": expected,
+        "expected_from": origin,
+    }
+    if expected in (None, digest):
+        faults = _check_model(weights, arguments.image, report)
+    else:
+        faults = ["the sha256 is another than expected, so the file was not loaded"]
+    report["result"] = "; ".join(faults) or "good"
+    console.report(arguments.json, report)
+    return 1 if faults else 0
+
+
+def _weights_of_known_hash(arguments):
+    """A file that is byte for byte a published one is verified as that."""
+    name, variant = arguments.name, arguments.variant
+    if os.path.isfile(name):
+        digest = download.sha256_of(name)
+        same = [r for r in registry.rows() if digest in [s.sha256 for s in r.sources]]
+        if same and variant in (None, same[0].variant):
+            return naming.Weights(same[0].name, same[0].architecture(), Path(name), same[0])
+    return naming.weights_of(name, variant)
+
+
+def _expected_hash(weights, digest):
+    """-> the hash that the file must have, or `None`, and where it is known from."""
+    if weights.row is None:
+        return None, "nowhere: not a published file with a known sha256"
+    for source in weights.row.sources:
+        place = specification.source_of(source, weights.row)
+        if source.sha256 and (source.sha256 == digest or download.cached(place) == weights.path):
+            return source.sha256, "published"
+    recorded = [e.sha256 for e in download.cache_entries() if e.path == weights.path]
+    return next(iter(recorded), None), "recorded at first use, none is published"
+
+
+def _check_model(weights, image, report):
+    """-> what is wrong with the loaded model."""
+    pooling = None if weights.classes else "avg"
+    model = weights.build(input_shape=(None, None, 3), pooling=pooling, classifier_activation=None)
+    report |= {
+        "variant": weights.variant.name,
+        "classes": weights.classes,
+        "parameters": model.count_params(),
+        "loaded": "strictly: nothing missing, nothing left over, all finite",
+    }
+    faults = []
+    if weights.row is not None and model.count_params() != weights.row.params:
+        faults.append(f"expected are {weights.row.params} parameters")
+    return faults + _check_logits(model, weights.row, image, report)
+
+
+def _check_logits(model, row, image, report):
+    """-> what is wrong with the first outputs on the photograph of the published ones."""
+    if row is None or row.first_logits is None:
+        report["logits"] = "none published"
+        return []
+    if image is None:
+        report["logits"] = f"not compared; give --image with {registry.FIRST_LOGITS_IMAGE}"
+        return []
+    differences = logit_differences(model, row, image)
+    best = min(differences, key=differences.get)
+    matched = differences[best] <= registry.FIRST_LOGITS_TOLERANCE
+    report["logits"] = {
+        "expected": row.first_logits,
+        "source": registry.FIRST_LOGITS_SOURCE,
+        "tolerance": registry.FIRST_LOGITS_TOLERANCE,
+        "matched": best if matched else None,
+        "differences": differences,
+    }
+    return [] if matched else [f"no resize gives the published logits ({best} comes nearest)"]
+
+
+def logit_differences(model, row, image):
+    """-> {resize: largest difference from the row's published logits}.
+
+    How the photograph was resized for them is not published, so all that it can have been is tried.
+
+    Args:
+        model: of the row, from (1, height, width, 3) in [0, 255] to logits (features, for an
+            encoder without classifier), of any height and width.
+        row: with `first_logits`.
+        image: the photograph; anything that `load_image` takes.
+    """
+    import numpy as np
+
+    expected = np.array(row.first_logits)
+    differences = {}
+    for name, pixels in _resized(row, image).items():
+        outputs = np.asarray(model.predict_on_batch(pixels[None]))[0, : len(expected)]
+        differences[name] = float(np.abs(outputs - expected).max())
+    return differences
+
+
+def _resized(row, image):
+    import numpy as np
+
+    from keras_convnext.preprocessing import FILTERS, EvalTransform, load_image
+
+    image, size = load_image(image), row.size
+    sides = [size * side // min(image.size) for side in image.size]
+    evaluation = row.transform()
+    ways = {f"its evaluation: {transforms.in_words(evaluation)}": evaluation(image)}
+    for kind, resample in FILTERS.items():
+        for mode in ("squash", "shortest"):
+            transform = EvalTransform(size, None, mode, kind)
+            ways[transforms.in_words(transform)] = transform(image)
+        ways[f"short side {size}, uncropped, {kind}"] = np.array(image.resize(sides, resample))
+    return ways
