@@ -28,6 +28,7 @@ lint: $(VENV)/.test
 
 readme: $(VENV)/.test
 	KERAS_BACKEND=jax $(BIN)/python -m tests.variant_table --write
+	KERAS_BACKEND=jax $(BIN)/python -m weights.table --write
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -18,7 +18,6 @@ from keras_convnext.commands import (
     prediction,
     verification,
 )
-from keras_convnext.commands.verification import logit_differences as logit_differences
 from keras_convnext.pretrained import registry
 from keras_convnext.version import __version__
 

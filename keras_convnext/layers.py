@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_convnext.initialization import kernel_initializer
 from keras_convnext.simple_norm import SimpleNorm
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
@@ -29,12 +30,6 @@ def one_of(argument, value, allowed):
     if value not in allowed:
         raise ValueError(f"`{argument}` must be one of {list(allowed)}, received {value!r}.")
     return value
-
-
-def kernel_initializer(scale=1.0):
-    """The reference's initialisation: its "truncated" normal of std 0.02 is cut at +-2, that is at
-    100 standard deviations. (Keras' TruncatedNormal cuts at two, which leaves a std of 0.0176.)"""
-    return keras.initializers.RandomNormal(stddev=0.02 * scale)
 
 
 def _wide(layer):

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from keras_convnext.chain import Chain
-from keras_convnext.layers import ACTIVATIONS, NORMS, ConvNeXtBlock, kernel_initializer, one_of
+from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
+from keras_convnext.layers import ACTIVATIONS, NORMS, ConvNeXtBlock, one_of
 from keras_convnext.variants import VARIANTS
 
 
@@ -91,7 +92,8 @@ def ConvNeXt(
     inputs, x = _inputs(variant, side, input_tensor, input_shape)
     if include_preprocessing:
         x = _preprocessing(variant, x.shape[-1])(x)
-    x = _features(variant, x, drop_path_rate, output_stride)
+    with kernels_will_be_loaded(checkpoint is not None):  # the classifier may stay as it begins
+        x = _features(variant, x, drop_path_rate, output_stride)
     if include_top:
         x = _classifier(variant, x, classes, classifier_activation, head_init_scale)
     else:

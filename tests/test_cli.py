@@ -21,7 +21,7 @@ from keras_convnext.commands import classifiers, listing, transforms, verificati
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretrained import download, files, registry, saving, specification
 from tests import hub_server
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import BACKEND, randomise
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -72,7 +72,7 @@ def given(tmp_path_factory, photos):
     saving.save_weights(model, "test_convnext2", folder / "t2.safetensors")
     (folder / "names.txt").write_text("\n".join(NAMES))
     images = np.stack([EvalTransform(SIDE, 0.875)(photos / name) for name in PHOTOS])
-    return folder, numpy(model(images.astype("float32")))
+    return folder, model.predict_on_batch(images)
 
 
 @pytest.fixture
@@ -519,6 +519,7 @@ def test_verify_sees_a_changed_bit_that_the_clock_hides(run, published):
     assert code == 1 and "not loaded" in out
 
 
+@on_one_backend
 @needs_golden
 def test_the_resize_of_published_logits_is_found():
     with np.load(GOLDEN / "eval_pipeline.npz") as archive:
@@ -625,6 +626,7 @@ def test_convert_replaces_a_file_by_force(run, given, tmp_path):
     assert set(tensors_in(there)) == set(tensors_in(source))
 
 
+@on_one_backend
 def test_convert_asks_for_the_variant_that_it_cannot_know(run, tmp_path):
     variant = Variant("odd", (1, 1), (8, 16))
     model = ConvNeXt(variant, classes=2, input_shape=(32, 32, 3))

@@ -796,9 +796,7 @@ def calls(canary):
         "popen": Call(os.popen, command),
         "subprocess": Call(subprocess.check_call, ["touch", str(canary)]),
         "open": Call(open, str(canary), "w"),
-        "getattr": Call(getattr, os, "system")
-        if sys.version_info < (3, 0)
-        else Call(getattr, 1, 2),
+        "getattr": Call(getattr, 1, "real"),
         "torch.load": Call(torch.load, str(canary)),
         "numpy": Call(np.load, str(canary)),
         "numpy array": np.arange(3.0),

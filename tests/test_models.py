@@ -184,7 +184,8 @@ def test_equals_the_formulas_and_tells_every_mistake(family):
 def norms_of(model, variant):
     for name in ("stem", *(f"downsample{s}" for s in range(1, len(variant.depths)))):
         if name != "stem" or variant.stem_norm:
-            yield f"{name}/norm", model.get_layer(name).get_layer("norm")
+            inner = {layer.name: layer for layer in model.get_layer(name).layers}
+            yield f"{name}/norm", inner["norm"]
     for name in blocks(variant):
         yield f"{name}/norm", model.get_layer(name).norm
     yield "head_norm", model.get_layer("head_norm")

@@ -148,6 +148,7 @@ def test_names_and_shapes_are_those_of_the_other_code(layout, name, source):
     assert {n: array.shape for n, array in tensors.items()} == listed(source)
 
 
+@on_one_backend
 def test_pytorch_reads_the_file_into_equal_numbers(tmp_path):
     torch = pytest.importorskip("torch")
     safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -196,6 +197,7 @@ def test_a_classifier_without_bias_gets_one_of_zeros(tmp_path):
     assert bias.shape == (5,) and not bias.any()
 
 
+@on_one_backend
 @pytest.mark.parametrize(
     "name, field", [("rms_ols", "stem"), ("ols_hnf", "stem"), ("mlp", "activation")]
 )

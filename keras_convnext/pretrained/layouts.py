@@ -269,7 +269,7 @@ def _named_head_norm(tensors):
     """Without its classifier, the last norm of a keras.applications model has an automatic name."""
     prefix = KERAS_APPLICATIONS.prefix(tensors)
     return {
-        re.sub(r"^layer_normalization(_\d+)?/", f"{prefix}_head_layernorm/", name): tensor
+        re.sub(r"^layer_normalization(_\d+)?/", lambda _: f"{prefix}_head_layernorm/", name): tensor
         for name, tensor in tensors.items()
     }
 
