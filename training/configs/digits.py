@@ -1,7 +1,9 @@
 """Handwritten digits: 1797 scans of 8 x 8 pixels that come with scikit-learn. No download.
 
 Command: `make demo`, or `python -m training.train --config digits`
-Hardware, time, score: see the table in README.md.
+Score: 98.6 % of the 360 test images (JAX, seed 0, 2 CPU cores). A layer scale of 1e-6 in place of
+none gave 98.1 and 98.3 %, none 98.9 and 98.6 % (PyTorch, seeds 0 and 1).
+Time: not yet measured on a quiet machine; below 5 minutes of CPU time on each backend.
 """
 
 from keras_convnext import Variant
