@@ -13,6 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_convnext.pretrained.saving import replacing
+
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "scikit-learn")
 
 
@@ -29,15 +31,8 @@ def new_folder(output, name):
 
 def write_json(path, content):
     """Writes atomically: the file is the old one or the new one, never half of it."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    os.replace(partial, path)
-
-
-def save_model(model, path):
-    partial = path.with_name(f"partial_{path.name}")
-    model.save(partial)
-    os.replace(partial, path)
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
 def circumstances(config):

@@ -9,6 +9,7 @@ import time
 import keras
 
 from keras_convnext import ConvNeXt
+from keras_convnext.pretrained.saving import save_keras
 from training import config as configuration
 from training import data, record
 
@@ -68,7 +69,7 @@ def train(config):
     ).history
     seconds = time.perf_counter() - start
 
-    record.save_model(model, folder / "model.keras")
+    save_keras(model, folder / "model.keras")
     probabilities = model.predict(x_test, batch_size=config.batch_size, verbose=0)
     accuracy = float((probabilities.argmax(-1) == y_test).mean())
     record.plot_curves(history, folder / "curves.png")

@@ -3,7 +3,8 @@
 Command: `make demo`, or `python -m training.train --config digits`
 Score: 98.6 % of the 360 test images (JAX, seed 0, 2 CPU cores). A layer scale of 1e-6 in place of
 none gave 98.1 and 98.3 %, none 98.9 and 98.6 % (PyTorch, seeds 0 and 1).
-Time: not yet measured on a quiet machine; below 5 minutes of CPU time on each backend.
+Time: PyTorch 1:08 for 98.9 % (2 CPU cores, nothing else running, backend already installed); JAX
+and TensorFlow not yet measured on a quiet machine.
 """
 
 from keras_convnext import Variant
