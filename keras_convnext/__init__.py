@@ -1,5 +1,6 @@
 """ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
 
+from keras_convnext.fine_tuning import fine_tune, freeze_layers
 from keras_convnext.layers import (
     ConvNeXtBlock,
     GlobalResponseNormalization,
@@ -41,6 +42,14 @@ from keras_convnext.models import (
     ConvNeXtXXLarge,
     ConvNeXtZeptoRMS,
     ConvNeXtZeptoRMSOLS,
+)
+from keras_convnext.optimization import (
+    AdamW,
+    AverageWeights,
+    WarmupCosine,
+    averaged_weights,
+    layer_groups,
+    learning_rate_scales,
 )
 from keras_convnext.simple_norm import SimpleNorm
 from keras_convnext.variants import VARIANTS, Variant
