@@ -85,6 +85,40 @@ class LayerScale(_SameShape):
         return {**super().get_config(), "init_value": self.init_value}
 
 
+class _ReplicaSeedGenerator(keras.random.SeedGenerator):
+    """Gives each replica of `tf.distribute` and each process of PyTorch seeds of its own.
+
+    The state is the same on all of them, so they would all drop the same places of their batches.
+    """
+
+    def next(self, ordered=True):
+        seed, replica = super().next(ordered), _replica()
+        if replica is None:
+            return seed
+        replica = ops.cast(replica, seed.dtype) * ops.cast(REPLICA_STRIDE, seed.dtype)
+        return seed + ops.stack([replica, ops.zeros_like(replica)])
+
+
+def _replica():
+    """-> the number of the replica that asks, or `None` where there is one."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        alone = context is None or context.num_replicas_in_sync == 1
+        return None if alone else context.replica_id_in_sync_group
+    if keras.backend.backend() == "torch":
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_rank()
+    return None  # JAX draws for the whole batch, however it is shared
+
+
+# Seeds of neighbouring replicas are far apart.
+REPLICA_STRIDE = 1_000_003
+
+
 @serializable
 class StochasticDepth(_SameShape):
     """Drops whole samples of a residual branch while training, and scales up the others.
@@ -112,7 +146,7 @@ class StochasticDepth(_SameShape):
             raise ValueError(f"`rate` must be in [0, 1), received {rate!r}.")
         self.rate, self.seed = rate, seed
         if rate:
-            self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
+            self.seed_generator = _ReplicaSeedGenerator(seed, name="seed_generator")
 
     def call(self, inputs, training=False):
         if not training or not self.rate:

@@ -1,0 +1,101 @@
+"""The augmentations of the paper's training recipe, as its authors' code applies them."""
+
+import dataclasses
+
+from keras_convnext.augmentation import crop, mixing
+from keras_convnext.augmentation.randomness import ERASE, IMAGE, uniforms
+from keras_convnext.augmentation.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact(Recipe):
+    """Crop, flip, RandAugment, erasing, mixup or CutMix, and smoothing; the options are `Recipe`'s.
+
+    Two functions for `tf.data`, on any backend. Everything random is a function of their `key`
+    alone: any number of threads, and a start anywhere, give the same batches.
+
+        augment = Exact(224, 1000)
+        images = images.map(lambda image, index: augment.image(image, (seed, epoch, index)))
+        batches = batches.map(lambda x, y, w, step: augment.batch(x, y, w, (seed, epoch, step)))
+        model = augmented(model)  # erases and mixes inside of the train step
+        model.compile(optimizer, keras.losses.CategoricalCrossentropy())
+        model.fit(batches)
+
+    What is sent to the device are uint8 images. Erasing, which writes unit normal noise into the
+    normalised image, and mixing are done there, by `augmented`.
+    """
+
+    def image(self, image, key):
+        """Crop, flip and RandAugment of one image.
+
+        Args:
+            image: scalar string tensor, the content of a JPEG, PNG, WebP, BMP or GIF file; or a
+                tensor (h, w, channels), uint8 or float in [0, 255].
+            key: int64 (3,): seed, epoch, and the image's index in the dataset.
+
+        Returns:
+            uint8 tensor (image_size, image_size, channels).
+
+        Raises:
+            ValueError: if shape or dtype of `image` are others.
+            tf.errors.InvalidArgumentError: (when the dataset runs) if the file cannot be decoded.
+                Of a damaged JPEG only the rows down to the end of the crop are read, so that it
+                may pass.
+        """
+        import tensorflow as tf
+
+        policy = self.policy
+        uniform = uniforms(key, IMAGE, (crop.DRAWS + 1 + (policy.draws if policy else 0),))
+        mirrored = uniform[crop.DRAWS] < self.flip
+        pixels = self._cropped(tf.convert_to_tensor(image), uniform[: crop.DRAWS], mirrored)
+        if not policy:
+            return pixels
+        fill = [min(255, round(value)) for value in self.pixel_moments[0]]
+        return policy(pixels, uniform[crop.DRAWS + 1 :], fill)
+
+    def _cropped(self, image, uniform, mirrored):
+        size, channels = self.image_size, self.channels
+        if self.padding:
+            return crop.padded_crop(image, size, channels, self.padding, uniform[:2], mirrored)
+        return crop.random_resized_crop(
+            image, size, channels, self.crop_scale, self.crop_ratio, uniform, mirrored
+        )
+
+    def batch(self, images, labels, weights, key):
+        """Draws the erasing and mixing of a batch, for `augmented` to carry out.
+
+        Args:
+            images: uint8 tensor (batch, image_size, image_size, channels), of `image`.
+            labels: int64 tensor (batch,).
+            weights: float tensor (batch,) of sample weights, or `None`. They stay as they are: the
+                weight of an image counts for what it becomes.
+            key: int64 (3,): seed, epoch, and the step within the epoch.
+
+        Returns:
+            `(inputs, targets, weights)` for `fit` of an `augmented` model: `inputs` as in
+            `mix_and_erase`, `targets` float32 (batch, classes), smoothed and not yet mixed.
+        """
+        import tensorflow as tf
+
+        count = tf.shape(images)[0]
+        uniform = uniforms(key, ERASE, (count, mixing.ERASE_DRAWS + 2))
+        mix = mixing.Mixing(self.mixup, self.cutmix, self.mix_probability, self.switch)
+        blend, cut = mix.draw(self.image_size, key)
+        mean, std = self.pixel_moments
+        inputs = {
+            "image": images,
+            "erase": mixing.erase_boxes(self.erase, self.image_size, uniform[:, :-2]),
+            "noise_key": mixing.noise_keys(uniform[:, -2:]),
+            "noise_mean": _rows(count, mean),
+            "noise_std": _rows(count, std),
+            "cut": _rows(count, cut),
+            "blend": _rows(count, blend),
+        }
+        return inputs, self.targets(labels), weights
+
+
+def _rows(count, values):
+    """Repeats `values` for every image, so that they are divided as the images are."""
+    import tensorflow as tf
+
+    return tf.tile(tf.convert_to_tensor(values)[tf.newaxis], [count, 1])

@@ -1,0 +1,42 @@
+"""No augmentation, behind the same two functions."""
+
+import dataclasses
+
+from keras_convnext.augmentation import checks, crop, mixing
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Images are decoded and resized to a square, and nothing is drawn.
+
+    Args:
+        image_size: height and width in pixels, >= 1; an image of that size stays as it is.
+        classes: number of classes, >= 1.
+        channels: of the images: 3 or 1; others only as arrays.
+        label_smoothing: in [0, 1]: this share of a target is spread over all classes.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    image_size: int
+    classes: int
+    _: dataclasses.KW_ONLY
+    channels: int = 3
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        for name in ("image_size", "classes", "channels"):
+            checks.integer(name, getattr(self, name), 1)
+        checks.number("label_smoothing", self.label_smoothing, 0, 1)
+
+    def image(self, image, key=None):
+        """As `Exact.image`; `key` is not looked at."""
+        import tensorflow as tf
+
+        image = tf.convert_to_tensor(image)
+        return crop.resize(crop.decoded(image, self.channels), self.image_size, self.channels)
+
+    def batch(self, images, labels, weights, key=None):
+        """-> `(images, targets, weights)`, targets float32 (batch, classes), smoothed."""
+        return images, mixing.smoothed(labels, self.classes, self.label_smoothing), weights

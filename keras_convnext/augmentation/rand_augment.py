@@ -1,0 +1,116 @@
+"""RandAugment with increasing severities: two of 15 operations for each image, in the graph.
+
+Source: arXiv 1909.13719, and Table 5 of arXiv 2201.03545 for the setting of the recipe, written as
+`rand-m9-mstd0.5-inc1`.
+"""
+
+import dataclasses
+import re
+
+from keras_convnext.augmentation import checks
+from keras_convnext.augmentation import operations as op
+from keras_convnext.augmentation.randomness import integers_below, normal
+
+MAX_LEVEL = 10
+DRAWS = 5  # uniforms for each operation that is drawn
+# Each takes `(image, strength, sign, fill)`: strength is the level divided by MAX_LEVEL.
+# fmt: off
+OPERATIONS = {
+    "AutoContrast": lambda x, s, sign, fill: op.auto_contrast(x),
+    "Equalize": lambda x, s, sign, fill: op.equalize(x),
+    "Invert": lambda x, s, sign, fill: op.invert(x),
+    "Rotate": lambda x, s, sign, fill: op.rotate(x, sign * 30 * s, fill),
+    "Posterize": lambda x, s, sign, fill: op.posterize(x, 4 - op.floor(4 * s)),
+    "Solarize": lambda x, s, sign, fill: op.solarize(x, 256 - op.floor(256 * s)),
+    "SolarizeAdd": lambda x, s, sign, fill: op.solarize_add(x, op.floor(110 * s)),
+    "Color": lambda x, s, sign, fill: op.color(x, 1 + 0.9 * sign * s),
+    "Contrast": lambda x, s, sign, fill: op.contrast(x, 1 + 0.9 * sign * s),
+    "Brightness": lambda x, s, sign, fill: op.brightness(x, 1 + 0.9 * sign * s),
+    "Sharpness": lambda x, s, sign, fill: op.sharpness(x, 1 + 0.9 * sign * s),
+    "ShearX": lambda x, s, sign, fill: op.shear_x(x, 0.3 * sign * s, fill),
+    "ShearY": lambda x, s, sign, fill: op.shear_y(x, 0.3 * sign * s, fill),
+    "TranslateX": lambda x, s, sign, fill: op.translate_x(x, 0.45 * sign * s, fill),
+    "TranslateY": lambda x, s, sign, fill: op.translate_y(x, 0.45 * sign * s, fill),
+}
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """Which operations are drawn, and how strong they are.
+
+    Attributes:
+        magnitude: mean of the level, in [0, 10].
+        deviation: standard deviation of the level, >= 0; levels are cut off at 0 and 10.
+        count: operations drawn for each image, with replacement, >= 0.
+        probability: with which each of them is applied.
+    """
+
+    magnitude: float = 9.0
+    deviation: float = 0.5
+    count: int = 2
+    probability: float = 0.5
+
+    def __post_init__(self):
+        checks.number("m", self.magnitude, 0, MAX_LEVEL)
+        checks.number("mstd", self.deviation, 0, float("inf"))
+        checks.integer("n", self.count, 0)
+        checks.number("p", self.probability, 0, 1)
+
+    @classmethod
+    def parse(cls, text):
+        """From the usual notation: "rand-m9-mstd0.5-inc1", with `n` and `p` if they are not 2, 0.5.
+
+        Raises:
+            ValueError: if the text has another form, or a number is out of its range.
+        """
+        parts = text.split("-") if isinstance(text, str) else [None]
+        pairs = [re.fullmatch(r"(m|mstd|n|p|inc)(\d+(?:\.\d+)?)", part) for part in parts[1:]]
+        given = {match[1]: float(match[2]) for match in pairs if match}
+        complete = len(given) == len(parts) - 1 and {"m", "inc"} <= set(given)
+        if parts[0] != "rand" or not complete or given.pop("inc") != 1:
+            raise ValueError(
+                "`rand_augment` must be None or like 'rand-m9-mstd0.5-inc1': 'rand', the magnitude "
+                "m in [0, 10], inc1 (increasing severities, the only kind there is), and if wanted "
+                f"mstd (default 0.5), n (2) and p (0.5), in any order; received {text!r}."
+            )
+        names = {"m": "magnitude", "mstd": "deviation", "n": "count", "p": "probability"}
+        fields = {names[name]: value for name, value in given.items()}
+        if "count" in fields and fields["count"].is_integer():
+            fields["count"] = int(fields["count"])
+        return cls(**fields)
+
+    @property
+    def draws(self):
+        """How many uniforms an image takes."""
+        return DRAWS * self.count
+
+    def __call__(self, image, uniform, fill):
+        """Applies what `uniform` says.
+
+        Args:
+            image: uint8 tensor (height, width, channels) of static shape, channels 1 or 3.
+            uniform: float64 tensor (draws,) of uniforms in [0, 1).
+            fill: the colour of what comes from outside of the image, ints in [0, 255].
+
+        Returns:
+            uint8 tensor of the same shape.
+        """
+        for first in range(0, self.draws, DRAWS):
+            image = self._one(image, uniform[first : first + DRAWS], fill)
+        return image
+
+    def _one(self, image, uniform, fill):
+        import tensorflow as tf
+
+        level = self.magnitude + self.deviation * normal(uniform[2], uniform[3])
+        strength = tf.clip_by_value(level, 0, MAX_LEVEL) / MAX_LEVEL
+        sign = tf.where(uniform[4] < 0.5, -1.0, 1.0)
+        sign = tf.cast(sign, tf.float64)
+        branches = [
+            lambda operation=operation: operation(image, strength, sign, fill)
+            for operation in OPERATIONS.values()
+        ]
+        drawn = integers_below(uniform[1], len(branches))
+        drawn = tf.where(uniform[0] < self.probability, drawn, len(branches))
+        return tf.switch_case(drawn, [*branches, lambda: image])  # only the one drawn is computed

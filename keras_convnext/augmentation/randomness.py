@@ -1,0 +1,48 @@
+"""Random numbers as a pure function of a key: no state, so any start and any number of threads."""
+
+import math
+
+# The streams: what is drawn for one purpose never repeats what is drawn for another. `IMAGE` counts
+# images, the others steps.
+IMAGE, ERASE, MIX, SHARE = STREAMS = range(4)
+
+
+def uniforms(key, stream, shape):
+    """Uniform numbers in [0, 1), equal for equal keys.
+
+    Args:
+        key: int64 tensor (3,): seed, epoch in [0, 2**23), index in [0, 2**40) of the image or of
+            the step.
+        stream: one of `STREAMS`.
+        shape: of the result.
+
+    Returns:
+        float64 tensor, in steps of 2**-23.
+    """
+    import tensorflow as tf
+
+    # Philox by name: "auto" would choose another generator on some devices
+    draws = tf.random.stateless_uniform(shape, stateless_seed(key, stream), alg="philox")
+    return tf.cast(draws, tf.float64)
+
+
+def stateless_seed(key, stream):
+    """-> int64 tensor (2,), different for every key and stream."""
+    import tensorflow as tf
+
+    seed, epoch, index = tf.unstack(tf.cast(key, tf.int64))
+    return tf.stack([len(STREAMS) * seed + stream, tf.bitwise.left_shift(epoch, 40) + index])
+
+
+def integers_below(uniform, limit):
+    """float64 uniforms and an int tensor -> int32 in [0, limit), with equal probabilities."""
+    import tensorflow as tf
+
+    return tf.cast(uniform * tf.cast(limit, tf.float64), tf.int32)
+
+
+def normal(first, second):
+    """Two independent uniforms in [0, 1) -> a standard normal number (Box and Muller)."""
+    import tensorflow as tf
+
+    return tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * math.pi * second)

@@ -1,0 +1,122 @@
+"""The part of the augmentation that runs where the model does: erasing and mixing.
+
+tf.data hands over uint8 images and a few numbers per image; what costs a float32 batch is done
+here, in `keras.ops`, inside of the compiled train step.
+"""
+
+import keras
+from keras import ops
+
+FIELDS = ("image", "erase", "noise_key", "noise_mean", "noise_std", "cut", "blend")
+
+
+def mix_and_erase(inputs, targets):
+    """Erases a box of each image with noise, then mixes each image with its reverse in the batch.
+
+    Args:
+        inputs: dict of tensors, made by `Exact.batch`:
+            image: uint8 (batch, height, width, channels);
+            erase: int32 (batch, 4), top, left, bottom, right of the box that becomes noise;
+            noise_key: int32 (batch, 2), what the noise is a function of;
+            noise_mean, noise_std: float32 (batch, channels), of the noise, in [0, 255];
+            cut: int32 (batch, 4), the box that the partner's pixels replace;
+            blend: float32 (batch, 2), the share of the image's own pixels elsewhere, and of its
+                own target.
+        targets: float32 (batch, classes).
+
+    Returns:
+        `(images, targets)`: float32 (batch, height, width, channels) in the range [0, 255] (noise
+        goes beyond it), float32 (batch, classes).
+    """
+    images = _erase(ops.cast(inputs["image"], "float32"), inputs)
+    partners = ops.flip(images, axis=0)
+    share, target_share = ops.split(ops.cast(inputs["blend"], "float32"), 2, axis=1)
+    share = share[:, :, None, None]
+    blended = partners + share * (images - partners)
+    mixed = ops.where(_inside(inputs["cut"], images), partners, blended)
+    targets = ops.cast(targets, "float32")
+    return mixed, target_share * targets + (1 - target_share) * ops.flip(targets, axis=0)
+
+
+def _erase(images, inputs):
+    # the model normalises: mean and std here are unit normal noise there
+    mean, std = (inputs[name][:, None, None, :] for name in ("noise_mean", "noise_std"))
+    noise = mean + std * normal_noise(inputs["noise_key"], ops.shape(images)[1:])
+    return ops.where(_inside(inputs["erase"], images), noise, images)
+
+
+def _inside(boxes, images):
+    """int32 (batch, 4) -> bool (batch, height, width, 1)"""
+    _, height, width, _ = ops.shape(images)
+    top, left, bottom, right = (ops.reshape(boxes[:, i], (-1, 1, 1, 1)) for i in range(4))
+    rows = ops.reshape(ops.arange(height, dtype="int32"), (1, -1, 1, 1))
+    columns = ops.reshape(ops.arange(width, dtype="int32"), (1, 1, -1, 1))
+    vertical = ops.logical_and(rows >= top, rows < bottom)
+    return ops.logical_and(vertical, ops.logical_and(columns >= left, columns < right))
+
+
+def normal_noise(key, shape):
+    """Standard normal numbers as a function of a key per image, the same on every backend.
+
+    A counter is hashed with the key, in the arithmetic of 32 bits that wraps around, so that the
+    noise of an image depends neither on its place in the batch nor on how a batch is divided.
+
+    Args:
+        key: int32 tensor (batch, 2).
+        shape: `(height, width, channels)`.
+
+    Returns:
+        float32 tensor (batch, height, width, channels).
+    """
+    height, width, channels = shape
+    counter = ops.reshape(ops.arange(height * width * channels, dtype="int32"), (1, *shape))
+    first, second = (ops.reshape(ops.cast(key[:, i], "int32"), (-1, 1, 1, 1)) for i in range(2))
+    bits = _mix(_mix(counter + first, 16, 0x7FEB352D) + second, 15, -0x7B935975)
+    # 23 bits, so that neither end is reached: erfinv(+-1) is infinite
+    uniform = ops.cast(_shift(bits, 9), "float32") * 2.0**-22 - (1 - 2.0**-23)
+    return 2.0**0.5 * ops.erfinv(uniform)
+
+
+def _mix(x, shift, factor):
+    return ops.bitwise_xor(x, _shift(x, shift)) * ops.convert_to_tensor(factor, "int32")
+
+
+def _shift(x, count):
+    """A shift to the right that fills with zeros; that of int32 repeats the sign."""
+    return ops.bitwise_and(ops.right_shift(x, count), (1 << (32 - count)) - 1)
+
+
+def _is_augmented(inputs):
+    return isinstance(inputs, dict) and set(FIELDS) <= set(inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class DeviceAugmented(keras.Model):
+    """A functional model whose `fit()` erases and mixes what `Exact.batch` has drawn.
+
+    Everything but training is that of the model it was made from: `evaluate`, `predict` and calls
+    take plain images; of an augmented batch they take the images as they are.
+    """
+
+    def __call__(self, inputs, *args, **kwargs):
+        inputs = inputs["image"] if _is_augmented(inputs) else inputs
+        return super().__call__(inputs, *args, **kwargs)
+
+    def train_step(self, *arguments):
+        *state, data = arguments  # on JAX the state of all variables comes first
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if _is_augmented(inputs):
+            inputs, targets = mix_and_erase(inputs, targets)
+        return super().train_step(*state, (inputs, targets, weights))
+
+
+def augmented(model):
+    """-> a model of the same layers and weights that takes the batches of `Exact` in `fit()`.
+
+    Args:
+        model: functional `keras.Model` with one input of images in the range [0, 255] (ours are:
+            `include_preprocessing=True`) and targets (batch, classes).
+
+    Both share their weights: train the returned one, save either.
+    """
+    return DeviceAugmented(model.inputs[0], model.outputs[0], name=model.name)
