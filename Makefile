@@ -4,7 +4,8 @@ BACKEND ?= jax
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# What each backend is installed from. PyTorch is pinned: a floating one brings CUDA packages of
+# What each backend is installed from; the trainer reads its data with TensorFlow on all of them.
+# PyTorch is pinned: a floating one brings CUDA packages of
 # several GB along on Linux.
 jax := jax
 tensorflow := $(if $(filter Linux x86_64,$(shell uname -sm)),tensorflow-cpu,tensorflow)
@@ -12,16 +13,16 @@ torch := torch==2.13.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test quick lint readme clean
+.PHONY: demo test proofs lint readme clean
 
 demo: $(VENV)/.demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m training.train --config digits
 
 test: $(VENV)/.test
-	VENV=$(VENV) sh tests/run.sh
-
-quick: $(VENV)/.test
 	VENV=$(VENV) sh tests/run.sh -m "not slow"
+
+proofs: $(VENV)/.test
+	VENV=$(VENV) sh tests/run.sh -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -39,7 +40,7 @@ $(BIN)/python:
 $(VENV)/.demo-%: $(BIN)/python pyproject.toml
 	@case "$*" in jax|tensorflow|torch) ;; \
 	  *) echo "BACKEND must be jax, tensorflow or torch, not '$*'." >&2; exit 2;; esac
-	$(BIN)/pip install -q "$($*)" -e ".[train]"
+	$(BIN)/pip install -q "$($*)" "$(tensorflow)" -e ".[train]"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml

@@ -15,7 +15,7 @@ from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
-CLASSIFY, FINE_TUNE, FILES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CLASSIFY, FINE_TUNE, FILES, TRAIN = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_table_of_variants_is_the_generated_one():
@@ -23,7 +23,9 @@ def test_the_table_of_variants_is_the_generated_one():
 
 
 def test_its_length_is_what_was_promised():
-    assert all(len(block.strip().splitlines()) <= 9 for block in (CLASSIFY, FINE_TUNE, FILES))
+    assert all(
+        len(block.strip().splitlines()) <= 9 for block in (CLASSIFY, FINE_TUNE, FILES, TRAIN)
+    )
 
 
 @pytest.fixture
@@ -71,3 +73,24 @@ def test_every_name_it_uses_exists():
             assert hasattr(__import__(module, fromlist=[name]), name), name
     for name in re.findall(r"`keras_convnext\.(\w+)`?", TEXT):
         assert hasattr(keras_convnext, name), name
+
+
+def test_its_training_runs():
+    """On a smaller model and two plain images."""
+    images, labels = np.zeros((2, 32, 32, 3), "uint8"), np.eye(10, dtype="float32")[:2]
+    scope = {"batches": tf_batches(images, labels), "validation": (images, labels)}
+    smaller = "ConvNeXtAtto(input_shape=(32, 32, 3), "
+    exec(TRAIN.replace("ConvNeXtTiny(", smaller).replace("ConvNeXtTiny", "ConvNeXtAtto"), scope)
+    assert np.isfinite(scope["model"].history.history["val_loss"]).all()
+
+
+def tf_batches(images, labels):
+    """What `Exact.batch` makes of the images, with every draw on."""
+    import tensorflow as tf
+
+    from keras_convnext.augmentation import Exact
+
+    weights = np.ones(len(images), "float32")
+    examples = tf.data.Dataset.from_tensors((images, labels.argmax(-1), weights))
+    batch = Exact(32, 10, erase=1.0).batch
+    return examples.map(lambda x, y, w: batch(x, y, w, key=[0, 0, 0]))

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.backends import BACKEND
+from training import checkpoint, data, train
 from training import config as configuration
-from training import data, record, train
-from training.configs import digits
 
 ROOT = Path(__file__).parents[1]
-SMOKE = ["--config=digits", "--epochs=1", "--warmup_epochs=0", "--batch_size=512"]
+SMOKE = ["--config=digits", "--smoke", "--tensorboard=false"]
+once = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
-def run(*arguments):
+def run(*arguments, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", "training.train", *arguments],
         cwd=ROOT,
@@ -28,56 +31,162 @@ def run(*arguments):
         capture_output=True,
         text=True,
         timeout=300,
+        **kwargs,
     )
 
 
+def request(*arguments):
+    return configuration.from_command_line([*SMOKE, *arguments])
+
+
+def photos(directory, count=6, classes=("cat", "dog")):
+    """A folder of noise, by class."""
+    draw = np.random.default_rng(0)
+    for name in classes:
+        (directory / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = draw.integers(0, 256, (40, 48, 3), dtype="uint8")
+            Image.fromarray(pixels).save(directory / name / f"{number}.jpg")
+    return directory
+
+
 def test_a_run_leaves_its_record(tmp_path):
-    done = run(*SMOKE, f"--output={tmp_path}")
+    done = run(*SMOKE, "--ema_momentum=0.9", f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     assert sorted(file.name for file in folder.iterdir()) == [
+        "best.keras",
+        "checkpoints",
+        "classes.json",
         "config.json",
+        "confusion.png",
         "curves.png",
+        "last.keras",
+        "last_ema.keras",
         "log.csv",
-        "model.keras",
-        "predictions.png",
+        "log.jsonl",
+        "mistakes.png",
         "result.json",
     ]
     result = json.loads((folder / "result.json").read_text())
-    assert f"Test accuracy {result['test_accuracy']:.2%}" in done.stdout
+    assert f"Validation accuracy {result['accuracy']:.2%}" in done.stdout
     written = json.loads((folder / "config.json").read_text())
     assert written["config"]["batch_size"] == 512
     assert written["backend"] == keras.backend.backend()
     assert written["versions"]["keras"] == keras.__version__
     with open(folder / "log.csv") as log:
         assert len(list(csv.DictReader(log))) == 1
-    for picture in ("curves.png", "predictions.png"):
-        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    model = keras.saving.load_model(folder / "model.keras")
-    images, labels = data.load("digits").test
-    accuracy = (model.predict(images, verbose=0).argmax(-1) == labels).mean()
-    assert accuracy == pytest.approx(result["test_accuracy"])
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    model = keras.saving.load_model(folder / "best.keras")
+    examples = list(data.load("digits").validation.examples().as_numpy_iterator())
+    images = np.stack([example["image"] for example in examples])
+    right = model.predict(images, verbose=0).argmax(-1) == [e["label"] for e in examples]
+    assert right.mean() == pytest.approx(result["accuracy"])
 
 
 @pytest.mark.slow
 def test_digits_are_learned(tmp_path):
     """What `make demo` promises, at the full length of the configuration."""
-    _, accuracy = train.train(dataclasses.replace(digits.config(), output=str(tmp_path)))
-    assert accuracy >= 0.97
+    config = configuration.load("digits", output=str(tmp_path))
+    _, result = train.train(configuration.Request(config))
+    assert result["accuracy"] >= 0.97
+
+
+@pytest.mark.parametrize("kind", ["exact", "keras_cv"])
+def test_a_folder_of_photos(tmp_path, kind):
+    done = run(
+        "--config=folder",
+        "--smoke",
+        f"--data_dir={photos(tmp_path / 'photos')}",
+        f"--augmentation={kind}",
+        "--class_weights=true",
+        "--mixup=0.8",
+        "--cutmix=1",
+        f"--output={tmp_path / 'records'}",
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "records").iterdir()
+    assert json.loads((folder / "classes.json").read_text()) == ["cat", "dog"]
+
+
+@once
+@pytest.mark.parametrize("name", configuration.names())
+def test_every_experiment_says_what_it_is(name):
+    config = configuration.load(name)
+    assert config.name == name
+    assert "python -m training.train --config" in configuration.lab_book(name)
+    assert configuration.load(name, smoke=True).batch_size <= 512
+
+
+# Table 5 of the paper: stochastic depth from scratch on 1K, and on 22K.
+TABLE_5 = {
+    "convnext_tiny": (0.1, 0.0),
+    "convnext_small": (0.4, 0.0),
+    "convnext_base": (0.5, 0.1),
+    "convnext_large": (0.5, 0.1),
+    "convnext_xlarge": (None, 0.2),
+}
+
+
+@once
+@pytest.mark.parametrize(("variant", "rates"), TABLE_5.items())
+def test_the_paper_s_training_settings(variant, rates):
+    for name, rate in zip(("imagenet1k", "imagenet22k"), rates, strict=True):
+        given = configuration.load(name, variant=configuration.VARIANTS[variant])
+        is_1k = name == "imagenet1k"
+        assert rate in (None, given.drop_path_rate)
+        assert (given.epochs, given.warmup_epochs) == ((300, 20) if is_1k else (90, 5))
+        assert given.ema_momentum == (0.9999 if is_1k else None)
+        assert (given.learning_rate, given.learning_rate_batch, given.batch_size) == (
+            4e-3,
+            4096,
+            4096,
+        )
+        assert (given.minimum_learning_rate, given.weight_decay) == (1e-6, 0.05)
+        assert given.rand_augment == "rand-m9-mstd0.5-inc1" and given.augmentation == "exact"
+        assert (given.mixup, given.cutmix, given.erase) == (0.8, 1.0, 0.25)
+        assert (given.label_smoothing, given.clip_norm, given.head_init_scale) == (0.1, None, 1)
+        assert given.variant.layer_scale == 1e-6
+
+
+@once
+def test_fine_tuning_follows_table_6():
+    base = configuration.VARIANTS["convnext_base"]
+    from_22k = configuration.load("finetune", variant=base, image_size=384)
+    assert (from_22k.layer_decay, from_22k.drop_path_rate) == (0.8, 0.2)
+    from_1k = configuration.load("finetune", variant=base, weights="fb_in1k", image_size=384)
+    assert (from_1k.layer_decay, from_1k.drop_path_rate) == (0.7, 0.8)
+    assert (from_22k.epochs, from_22k.batch_size, from_22k.learning_rate) == (30, 512, 5e-5)
+    assert (from_22k.weight_decay, from_22k.warmup_epochs, from_22k.mixup) == (1e-8, 0, 0)
+
+
+@once
+def test_a_dry_run_needs_no_data(capsys):
+    asked = ["--config=imagenet1k", "--dry-run", "--variant=convnext_atto", "--batch_size=1024"]
+    assert train.train(configuration.from_command_line(asked)) == (None, None)
+    plan = " ".join(capsys.readouterr().out.split())
+    assert "0.001 = 0.004 x 1024 / 4096" in plan
+    assert "300 epochs x 1,251 = 375,300 updates" in plan
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "--config"),
-        (["--config=nothing"], "'digits'"),
+        (["--config=nothing"], "digits"),
         (["--config=digits", "--epoch=3"], "--epoch"),
         (["--config=digits", "--epochs=many"], "invalid int value: 'many'"),
         (["--config=digits", "--epochs=0"], "`epochs` must be at least 1, received 0"),
         (["--config=digits", "--warmup_epochs=99"], "between 0 and the 30 epochs"),
         (["--config=digits", "--variant=resnet50"], "convnext_tiny"),
+        (["--config=digits", "--augmentation=wild"], "`augmentation` must be one of"),
+        (["--config=digits", "--class_weights=perhaps"], "neither true nor false"),
+        (["--config=digits", "--crop_scale=2"], "not two numbers"),
+        (["--config=digits", "--crop_scale=0.5,2"], "0 < low <= high <= 1"),
+        (["--config=digits", "--gradient_accumulation=3"], "is not divisible by"),
     ],
 )
+@once
 def test_wrong_flags_say_what_is_allowed(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         configuration.from_command_line(arguments)
@@ -85,61 +194,82 @@ def test_wrong_flags_say_what_is_allowed(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset=mnist"], "`dataset` must be one of ['digits'], received 'mnist'."),
+        (["--dataset=no_such_set"], "no_such_set"),
         (["--variant=convnext_atto"], "at least 32 x 32 pixels, received height 8 and width 8"),
         (["--output=/proc/nowhere"], "/proc/nowhere"),
+        (["--batch_size=5000"], "larger than the training set of 1437 images"),
+        (["--resume=/nowhere"], "is not the folder of a run"),
+        (["--dataset=folder", "--data_dir=/nowhere"], "/nowhere"),
+        (["--distribute=tpu"], "--distribute=none"),
     ],
 )
-def test_what_cannot_run_ends_in_one_sentence(arguments, message):
-    done = run(*SMOKE, *arguments)
-    assert done.returncode == 1
-    assert message in done.stderr and "Traceback" not in done.stderr
+def test_what_cannot_run_ends_in_one_sentence(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", *SMOKE, *arguments])
+    assert train.main() == 1
+    assert message in capsys.readouterr().err
 
 
-def test_flags_change_the_configuration():
-    config = configuration.from_command_line(["--config=digits", "--epochs=5", "--seed=7"])
-    assert (config.epochs, config.seed) == (5, 7)
-    assert dataclasses.replace(config, epochs=30, seed=0) == digits.config()
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys, monkeypatch):
+    flags = ["--learning_rate=1e30", "--epochs=3", "--batch_size=64", "--checkpoint_steps=1"]
+    monkeypatch.setattr(sys, "argv", ["train", *SMOKE, *flags, f"--output={tmp_path}"])
+    assert train.main() == 1
+    assert "Training diverged in epoch 1" in capsys.readouterr().err
+    (checkpoints,) = tmp_path.glob("*/checkpoints")
+    for kept in checkpoints.iterdir():
+        assert checkpoint.damage(kept) is None
+        arrays = checkpoint.load_file(kept / checkpoint.STATE).values()
+        assert all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")
 
 
-def test_weight_decay_spares_tensors_of_rank_one():
-    config = digits.config()
-    model = train.build_model(config, data.load("digits"))
-    optimizer = train.build_optimizer(config, model, steps_per_epoch=23)
-    optimizer.build(model.trainable_variables)
-    decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
-    assert decayed == {v.path for v in model.trainable_variables if len(v.shape) > 1}
+@once
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+    """A limit on the size of files stands in for the disk: the write fails in its middle."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(512), keras.layers.Dense(512)])
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    values = checkpoint.arrays(model)
+    first = checkpoint.save(tmp_path, values, {"step": 1, "best": None})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(checkpoint.CheckpointError, match=f"last complete one is {first}"):
+            checkpoint.save(tmp_path, values, {"step": 2, "best": None})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint.newest(tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
-def test_the_schedule_warms_up_and_ends_at_zero():
-    config = digits.config()
-    model = train.build_model(config, data.load("digits"))
-    schedule = train.build_optimizer(config, model, steps_per_epoch=10)._learning_rate
-    rates = [float(schedule(step)) for step in (0, 15, 30, 300)]
-    np.testing.assert_allclose(rates, [0, 2e-3, 4e-3, 0], atol=1e-8)
+@once
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
+    values = {"model/00000/kernel": np.arange(1000, dtype="float32")}
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, values, {"step": step, "best": {"step": 1}})
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "2", "3"]
+    state = tmp_path / "step-00000003" / checkpoint.STATE
+    content = bytearray(state.read_bytes())
+    content[-1] ^= 1
+    state.write_bytes(content)
+    assert checkpoint.newest(tmp_path).name == "step-00000002"
+    assert "step-00000003 is passed over" in capsys.readouterr().out
 
 
-def test_the_digits_are_split_without_overlap():
-    dataset = data.load("digits")
-    (x, y), (x_test, y_test) = dataset.train, dataset.test
-    assert x.shape == (1437, 8, 8, 1) and x_test.shape == (360, 8, 8, 1)
-    assert x.min() == 0 and x.max() == 255
-    assert set(y) == set(y_test) == set(range(10))
-    mean, std = (x / 255).mean(), (x / 255).std()
-    np.testing.assert_allclose((mean, std), (*digits.DIGITS.mean, *digits.DIGITS.std), atol=5e-4)
+@once
+def test_resume_asks_for_the_same_configuration(tmp_path, capsys, monkeypatch):
+    from training import distribution, record
 
-
-def test_two_records_of_one_day_have_two_folders(tmp_path):
-    folders = [record.new_folder(tmp_path, "digits") for _ in range(3)]
-    assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "result.json"
-    record.write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        record.write_json(path, {("no", "key"): 1})
-    assert json.loads(path.read_text()) == {"a": 1}
+    config = request(f"--output={tmp_path}").config
+    devices = distribution.Distribution("one CPU")
+    run = record.open_run(config, "none", devices)
+    assert record.open_run(config, "auto", devices) == run
+    other = dataclasses.replace(config, seed=1)
+    assert record.open_run(other, "auto", devices) != run
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        record.open_run(other, str(run), devices)
+    record.write_json(run / record.RESULT, {})
+    with pytest.raises(ValueError, match="is finished"):
+        record.open_run(config, str(run), devices)

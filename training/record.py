@@ -1,4 +1,4 @@
-"""What a run leaves: a folder with config, versions, log, model, curves, predictions, result."""
+"""What a run leaves: a folder with its plan, circumstances, log, checkpoints, models and result."""
 
 import contextlib
 import dataclasses
@@ -11,11 +11,85 @@ import subprocess
 from pathlib import Path
 
 import keras
-import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from keras_convnext.pretrained.saving import replacing
 
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "scikit-learn")
+PACKAGES = (
+    "keras",
+    "keras-cv",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-datasets",
+    "jax",
+    "torch",
+    "numpy",
+    "scikit-learn",
+)
+# What may differ when a run is resumed: it changes where and how, not what is computed.
+MAY_DIFFER = ("output", "data_dir", "jit", "distribute", "checkpoint_steps", "tensorboard", "wandb")
+CONFIG, RESULT, CLASSES = "config.json", "result.json", "classes.json"
+
+
+def open_run(config, resume, devices):
+    """-> the folder of the run: an unfinished one to go on with, or a new one.
+
+    Args:
+        config: a `Config`.
+        resume: `"none"`, `"auto"` or the folder of a run.
+        devices: a `Distribution`; its first process makes the folder.
+
+    Raises:
+        ValueError: if the folder to resume is not that of an unfinished run of this configuration.
+        OSError: if no folder can be made.
+    """
+    folder = _folder(config, resume) if devices.is_chief else None
+    devices.wait_for_all()
+    return folder or _unfinished(config)
+
+
+def _folder(config, resume):
+    if resume == "auto" and (found := _unfinished(config)):
+        return found
+    if resume not in ("none", "auto"):
+        return _checked(Path(resume), config)
+    folder = new_folder(config.output, config.name)
+    write_json(folder / CONFIG, circumstances(config))
+    return folder
+
+
+def _unfinished(config):
+    """-> the newest run of this configuration without a result, or `None`."""
+    runs = [path.parent for path in Path(config.output).glob(f"*_{config.name}*/{CONFIG}")]
+    for run in sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True):
+        if not (run / RESULT).exists() and not _differences(run, config):
+            return run
+    return None
+
+
+def _checked(run, config):
+    if not (run / CONFIG).exists():
+        raise ValueError(f"--resume={run} is not the folder of a run: it has no {CONFIG}.")
+    if (run / RESULT).exists():
+        raise ValueError(f"--resume={run}: this run is finished, see {run / RESULT}.")
+    if odd := _differences(run, config):
+        raise ValueError(
+            f"--resume={run} is a run of another configuration: {'; '.join(odd)}. Give the same "
+            "fields as then, or start anew with --resume=none."
+        )
+    return run
+
+
+def _differences(run, config):
+    """-> in words, the fields whose values are others than in the run's record."""
+    then = json.loads((run / CONFIG).read_text())["config"]
+    now = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return [
+        f"{field} was {then.get(field)!r}, is {now.get(field)!r}"
+        for field in sorted(then.keys() | now.keys())
+        if field not in MAY_DIFFER and then.get(field) != now.get(field)
+    ]
 
 
 def new_folder(output, name):
@@ -33,6 +107,14 @@ def write_json(path, content):
     """Writes atomically: the file is the old one or the new one, never half of it."""
     with replacing(path) as draft:
         draft.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def print_plan(plan, model):
+    """Prints what the run will do, before its first step."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in plan.rows(model):
+        table.add_row(f"[bold]{name}[/]", value)
+    Console(highlight=False).print(table)
 
 
 def circumstances(config):
@@ -57,50 +139,3 @@ def _commit():
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return "unknown"
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def plot_curves(history, path):
-    """Loss and accuracy over the epochs, training and test."""
-    plt = _pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.plot(epochs, history[key], label="training")
-        axis.plot(epochs, history[f"val_{key}"], label="test")
-        axis.set(xlabel="epoch", ylabel=key, title=key.capitalize())
-        axis.grid(alpha=0.3)
-        axis.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def plot_predictions(images, labels, probabilities, class_names, path, rows=6, columns=10):
-    """A grid of test images, each with its prediction; mistakes come first, in red."""
-    plt = _pyplot()
-    predicted = probabilities.argmax(-1)
-    order = np.argsort(predicted == labels, kind="stable")[: rows * columns]
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.25 * columns, 1.55 * rows), layout="constrained"
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, index in zip(axes.flat, order, strict=False):
-        right = predicted[index] == labels[index]
-        title = f"{class_names[predicted[index]]}  {probabilities[index].max():.0%}"
-        if not right:
-            title += f"\nis {class_names[labels[index]]}"
-        axis.imshow(images[index].squeeze() / 255, cmap="gray_r" if images.shape[-1] == 1 else None)
-        axis.set_title(title, fontsize=9, color="black" if right else "tab:red")
-    wrong = int((predicted != labels).sum())
-    figure.suptitle(f"Test images with prediction and confidence: {wrong} of {len(labels)} wrong")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -3,95 +3,97 @@
 data -> model -> compile -> fit -> record. `KERAS_BACKEND` chooses the backend.
 """
 
+import dataclasses
+import os
 import sys
-import time
 
 import keras
 
-from keras_convnext import ConvNeXt
-from keras_convnext.pretrained.saving import save_keras
+from training import building, checkpoint, data, distribution, loop, plan, record, report
 from training import config as configuration
-from training import data, record
+from training.data import stream
+from training.logs import open_logs
 
 
-def build_model(config, dataset):
-    return ConvNeXt(
-        config.variant,
-        input_shape=dataset.train[0].shape[1:],
-        classes=len(dataset.class_names),
-        drop_path_rate=config.drop_path_rate,
-    )
+def train(request):
+    """Does what a `training.config.Request` asks for.
 
-
-def build_optimizer(config, model, steps_per_epoch):
-    """AdamW with warm-up and cosine; weight decay on tensors of rank 2 and more only."""
-    warmup = int(config.warmup_epochs * steps_per_epoch)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=config.epochs * steps_per_epoch - warmup,
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=config.weight_decay, beta_2=0.999, epsilon=1e-8
-    )
-    spared = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
-    optimizer.exclude_from_weight_decay(var_list=spared)
-    return optimizer
-
-
-def train(config):
-    """Runs `config` and returns the folder of its record and the test accuracy."""
+    Returns:
+        the folder of the run's record and its result (a dict), both `None` for a dry run and in
+        the processes of a distributed run that do not write.
+    """
+    config = request.config
+    devices = distribution.start(config.distribute)
     keras.utils.set_random_seed(config.seed)
-    dataset = data.load(config.dataset)
-    (x, y), (x_test, y_test) = dataset.train, dataset.test
-    classes = len(dataset.class_names)
-    model = build_model(config, dataset)
-    folder = record.new_folder(config.output, config.name)
-    print(
-        f"{model.name}: {model.count_params():,} parameters, {len(x):,} training and "
-        f"{len(x_test):,} test images, {keras.backend.backend()} backend -> {folder}"
-    )
-    record.write_json(folder / "config.json", record.circumstances(config))
-    model.compile(
-        build_optimizer(config, model, -(-len(x) // config.batch_size)),
-        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-    )
-    start = time.perf_counter()
-    history = model.fit(
-        x,
-        data.one_hot(y, classes),
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        validation_data=(x_test, data.one_hot(y_test, classes)),
-        callbacks=[keras.callbacks.CSVLogger(folder / "log.csv")],
-    ).history
-    seconds = time.perf_counter() - start
+    keras.config.set_dtype_policy(config.dtype)
+    if request.dry_run:
+        record.print_plan(*_dry_plan(config, devices))
+        return None, None
+    dataset = _load(config)
+    schedule = plan.make(config, dataset.train.size, len(dataset.class_names), devices)
+    model = building.build(schedule, dataset, devices)
+    record.print_plan(schedule, model)
+    run = record.open_run(config, request.resume, devices)
+    pipeline = building.Pipeline(config, dataset, devices, schedule.steps_per_epoch)
+    validation = pipeline.validation()
+    building.prepare(model, validation)
+    progress = loop.Progress()
+    saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices.is_chief)
+    if found := checkpoint.newest(saver.folder):
+        checkpoint.restore(found, model)
+        progress = loop.Progress.of(checkpoint.read_progress(found))
+        print(f"Going on from {found}")
+    with open_logs(run, config, devices.is_chief) as log, stream.sentences(dataset.train):
+        loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
+    if not devices.is_chief:
+        return None, None
+    return run, report.finish(run, model, schedule, dataset, progress, saver)
 
-    save_keras(model, folder / "model.keras")
-    probabilities = model.predict(x_test, batch_size=config.batch_size, verbose=0)
-    accuracy = float((probabilities.argmax(-1) == y_test).mean())
-    record.plot_curves(history, folder / "curves.png")
-    record.plot_predictions(
-        x_test, y_test, probabilities, dataset.class_names, folder / "predictions.png"
+
+def _load(config):
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        train_split=config.train_split,
+        validation_split=config.validation_split,
+        validation_fraction=config.validation_fraction,
     )
-    result = {"test_accuracy": accuracy, "training_seconds": round(seconds, 1)}
-    record.write_json(folder / "result.json", result)
-    return folder, accuracy
+
+
+def _dry_plan(config, devices):
+    """The plan and a model to count; without the data, for the size that their makers state."""
+    try:
+        dataset = _load(config)
+        images, classes = dataset.train.size, len(dataset.class_names)
+        channels = building.channels_of(dataset)
+    except data.DataError:
+        if config.published_images is None:
+            raise
+        images, classes, channels = config.published_images, config.published_classes, 3
+    model = building.network(dataclasses.replace(config, weights=None), channels, classes)
+    return plan.make(config, images, classes, devices), model
 
 
 def main():
     try:
-        folder, accuracy = train(configuration.from_command_line())
-    except (ValueError, OSError) as error:
+        folder, result = train(configuration.from_command_line())
+    except loop.Terminated:
+        print("Stopped as asked; the state is saved. Go on with --resume=auto.", file=sys.stderr)
+        return loop.EXIT_TERMINATED
+    except (ValueError, OSError, checkpoint.CheckpointError, loop.DivergedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"\nTest accuracy {accuracy:.2%}")
-    for name in ("model.keras", "curves.png", "predictions.png", "log.csv", "result.json"):
-        print(f"  {folder / name}")
+    if folder:
+        print(f"\nValidation accuracy {result['accuracy']:.2%}")
+        for file in sorted(file for file in folder.iterdir() if file.is_file()):
+            print(f"  {file}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == loop.EXIT_TERMINATED:
+        os._exit(status)  # threads of a pipeline or of other processes must not delay the exit
+    sys.exit(status)

@@ -21,16 +21,18 @@ DIGITS = Variant(
     mean=(0.305,),  # of the training set
     std=(0.376,),
 )
+SMOKE = {"epochs": 1, "warmup_epochs": 0, "batch_size": 512}
 
 
 def config():
     return Config(
         name="digits",
         dataset="digits",
+        image_size=8,
         variant=DIGITS,
         epochs=30,
         batch_size=64,
-        learning_rate=4e-3,
         warmup_epochs=3,
+        minimum_learning_rate=0.0,
         drop_path_rate=0.1,
     )

@@ -1,0 +1,176 @@
+"""A configuration becomes what `fit` needs: pipelines and a compiled model."""
+
+import keras
+import numpy as np
+
+from keras_convnext import ConvNeXt, freeze_layers
+from keras_convnext.augmentation import Exact, KerasCV, Plain
+from keras_convnext.optimization import WarmupCosine, learning_rate_scales
+from keras_convnext.preprocessing import EvalTransform
+from training import replicas
+from training.data import stream
+
+# The fields of a configuration that an augmentation takes as they are.
+AUGMENTATION = (
+    "crop_scale",
+    "padding",
+    "flip",
+    "rand_augment",
+    "erase",
+    "mixup",
+    "cutmix",
+    "label_smoothing",
+)
+JIT = {"auto": "auto", "on": True, "off": False}
+
+
+class Pipeline:
+    """The batches of a run.
+
+    Args:
+        config: a `Config`.
+        dataset: a `training.data.Dataset`.
+        devices: a `Distribution`.
+        steps_per_epoch: micro-batches per epoch.
+    """
+
+    def __init__(self, config, dataset, devices, steps_per_epoch):
+        self.config, self.dataset, self.devices = config, dataset, devices
+        self.steps_per_epoch = steps_per_epoch
+        self.classes = len(dataset.class_names)
+        self.augment = augmentation(config, dataset)
+        self.weights = class_weights(dataset.train) if config.class_weights else None
+
+    def training(self, epoch, start_step=0):
+        """-> (inputs, targets, weights) of the rest of an epoch, a pure function of the seed, the
+        epoch and the step."""
+        batches = stream.batches(
+            self.dataset.train,
+            self.augment,
+            self.augment.batch,
+            self.config.micro_batch,
+            seed=self.config.seed,
+            epoch=epoch,
+            start_step=start_step,
+            steps=self.steps_per_epoch,
+            part=self.devices.part,
+            weights=self.weights,
+        )
+        return self.devices.dataset(batches)
+
+    def validation(self):
+        """-> (images, one-hot labels, weights): each image once, in batches of equal size."""
+        import tensorflow as tf
+
+        split, batch = self.dataset.validation, self.config.micro_batch
+        batches = stream.evaluation_batches(
+            split, evaluation_transform(self.config, self.dataset), batch, self.devices.part
+        )
+        # the padding weighs 0; the images a little more, so that the mean over all is the images'
+        weight = -(-split.size // batch) * batch / split.size
+        return self.devices.dataset(
+            batches.map(
+                lambda images, labels, weights: (
+                    images,
+                    tf.one_hot(labels, self.classes),
+                    weights * weight,
+                )
+            )
+        )
+
+
+def augmentation(config, dataset):
+    """-> what makes training images and batches of a dataset's examples."""
+    size, classes, channels = config.image_size, len(dataset.class_names), channels_of(dataset)
+    if config.augmentation == "none":
+        return Plain(size, classes, channels=channels, label_smoothing=config.label_smoothing)
+    kind = {"exact": Exact, "keras_cv": KerasCV}[config.augmentation]
+    return kind(
+        size,
+        classes,
+        channels=channels,
+        mean=config.variant.mean,
+        std=config.variant.std,
+        **{name: getattr(config, name) for name in AUGMENTATION},
+    )
+
+
+def evaluation_transform(config, dataset):
+    """-> the paper's evaluation at this size; `None` for images that have it already."""
+    size = config.image_size
+    if dataset.validation.image_shape[:2] == (size, size):
+        return None
+    return EvalTransform(size, 0.875) if size < 384 else EvalTransform(size, resize="squash")
+
+
+def channels_of(dataset):
+    return dataset.train.image_shape[-1] or 3
+
+
+def class_weights(split):
+    """-> (classes,) float32: n / (classes * n of the class), 0 for a class without images."""
+    labels = split.labels
+    counts = np.bincount(labels)
+    return np.divide(
+        len(labels), len(counts) * counts, out=np.zeros(len(counts), "float32"), where=counts > 0
+    ).astype("float32")
+
+
+def network(config, channels, classes, activation=None):
+    """-> the model of a configuration; it returns logits, or with "softmax" probabilities."""
+    return ConvNeXt(
+        config.variant,
+        weights=config.weights,
+        input_shape=(config.image_size, config.image_size, channels),
+        classes=classes,
+        classifier_activation=activation,
+        drop_path_rate=config.drop_path_rate,
+        head_init_scale=config.head_init_scale,
+    )
+
+
+def build(plan, dataset, devices):
+    """-> the compiled model of a plan, on the devices of a `Distribution`."""
+    config = plan.config
+    with devices.scope():
+        model = network(config, channels_of(dataset), plan.classes)
+        model = replicas.training_model(model, devices)
+        freeze_layers(model, config.freeze_stages or None)
+        model.compile(
+            optimizer(plan, model, devices),
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            jit_compile=JIT[config.jit],
+        )
+    return model
+
+
+def optimizer(plan, model, devices):
+    """-> the paper's AdamW (section 3.1 and Appendix A), with what the configuration asks for."""
+    config = plan.config
+    schedule = WarmupCosine(
+        config.peak_learning_rate,
+        plan.total_updates,
+        plan.warmup_updates,
+        minimum=config.minimum_learning_rate,
+    )
+    scaled = config.layer_decay < 1
+    return replicas.optimizer_class(devices)(
+        schedule,
+        weight_decay=config.weight_decay,
+        learning_rate_scales=learning_rate_scales(model, config.layer_decay) if scaled else None,
+        global_clipnorm=config.clip_norm,
+        use_ema=config.ema_momentum is not None,
+        ema_momentum=config.ema_momentum or 0.0,
+        gradient_accumulation_steps=(
+            config.gradient_accumulation if config.gradient_accumulation > 1 else None
+        ),
+    )
+
+
+def prepare(model, batches):
+    """Makes every variable that a checkpoint holds: Keras makes those of metrics and optimizer
+    only when it first needs them. One batch is evaluated, which finds broken data early, too."""
+    model.optimizer.build(model.trainable_variables)
+    model.evaluate(batches, steps=1, verbose=0)
+    model.reset_metrics()

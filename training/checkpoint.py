@@ -1,0 +1,194 @@
+"""Checkpoints: everything a run needs to go on to the bit, written whole or not at all.
+
+A checkpoint is a folder `step-00000123/` with `state.safetensors` (every variable of the model,
+its optimizer and its metrics: raw weights, moving averages, moments, counters, seed generators),
+`progress.json` (epoch, step, history, best) and `manifest.json` (size and sha256 of the other
+two). It is written under another name, synced to disk and renamed, so that a folder of that name
+is complete; what a later fault of the disk does to it is found by the manifest.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from keras_convnext.pretrained.download import sha256_of
+
+NAME = re.compile(r"step-(\d{8})")
+STATE, PROGRESS, MANIFEST = "state.safetensors", "progress.json", "manifest.json"
+KEEP = 2  # the newest, and one more in case that a fault of the disk harms it
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, or does not belong to this run; says what to do."""
+
+
+def arrays(model):
+    """-> {name: array} of every variable of a compiled and built model."""
+    return {name: _array(variable) for name, variable in _variables(model).items()}
+
+
+def save(folder, values, progress):
+    """Writes a checkpoint, then removes those that are older.
+
+    The last two stay, and that of the best epoch.
+
+    Args:
+        folder: of the run's checkpoints.
+        values: what `arrays` returned.
+        progress: dict of JSON values with `"step"`, the number of steps since the start of the
+            run, and `"best"`, `None` or a dict with the `"step"` of the best epoch.
+
+    Returns:
+        the checkpoint's folder.
+
+    Raises:
+        CheckpointError: if it cannot be written; the checkpoints before it are untouched.
+    """
+    folder = Path(folder)
+    final = folder / f"step-{progress['step']:08d}"
+    draft = folder / f".tmp-{final.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        _write(draft, values, progress)
+        _put_in_place(draft, final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise CheckpointError(_not_written(folder, final, error)) from error
+    _remove_older(folder, progress)
+    return final
+
+
+def newest(folder):
+    """-> the newest valid checkpoint in `folder`, or `None`; damaged ones are named in `print`."""
+    for path in reversed(_all(folder)):
+        reason = damage(path)
+        if reason is None:
+            return path
+        print(f"Checkpoint {path} is passed over: {reason}")
+    return None
+
+
+def damage(path):
+    """-> what is wrong with the checkpoint `path`, or `None`."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        for name, expected in manifest.items():
+            if _fingerprint(path / name) != expected:
+                return f"{name} is not what was written"
+        return None if set(manifest) == {STATE, PROGRESS} else f"{MANIFEST} is not ours"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def read_progress(path):
+    """-> the progress that was saved with the checkpoint `path`."""
+    return json.loads((Path(path) / PROGRESS).read_text())
+
+
+def restore(path, model):
+    """Puts a checkpoint's variables into `model`, compiled and built as when it was saved.
+
+    Raises:
+        CheckpointError: if the file's variables are not exactly those of the model.
+    """
+    saved = load_file(Path(path) / STATE)
+    variables = _variables(model)
+    _check(path, saved, variables)
+    for name, variable in variables.items():
+        variable.assign(saved[name])
+
+
+def _write(draft, values, progress):
+    draft.mkdir()
+    save_file(values, draft / STATE)
+    (draft / PROGRESS).write_text(json.dumps(progress, indent=1) + "\n")
+    manifest = {name: _fingerprint(draft / name) for name in (STATE, PROGRESS)}
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    for file in draft.iterdir():
+        _sync(file)
+    _sync(draft)
+
+
+def _put_in_place(draft, final):
+    # the same step again, after a resume in the middle of the epoch: ours is the newer
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(draft, final)
+    _sync(final.parent)
+
+
+def _remove_older(folder, progress):
+    best = progress["best"] and progress["best"]["step"]
+    for path in _all(folder)[:-KEEP]:
+        if int(NAME.fullmatch(path.name)[1]) != best:
+            shutil.rmtree(path, ignore_errors=True)
+    for draft in Path(folder).glob(".tmp-*"):  # of a run that was killed
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _all(folder):
+    """Oldest first."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(path for path in Path(folder).iterdir() if NAME.fullmatch(path.name))
+    return []
+
+
+def _variables(model):
+    """-> {name: variable}; the number keeps apart what Keras gives equal paths."""
+    groups = {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }
+    return {
+        f"{group}/{number:05d}/{variable.path}": variable
+        for group, variables in groups.items()
+        for number, variable in enumerate(variables)
+    }
+
+
+def _array(variable):
+    return np.array(keras.ops.convert_to_numpy(variable.value), order="C")
+
+
+def _check(path, saved, variables):
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    found = {name: array.shape for name, array in saved.items()}
+    names = shapes.keys() | found.keys()
+    odd = sorted(name for name in names if shapes.get(name) != found.get(name))
+    if odd:
+        raise CheckpointError(
+            f"{path} was written by another model, optimizer or version: {len(odd)} variables "
+            f"differ, the first is {odd[0]} ({found.get(odd[0])} in the file, "
+            f"{shapes.get(odd[0])} here). Resume with the configuration of that run, or start "
+            "anew with --resume=none."
+        )
+
+
+def _fingerprint(path):
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def _sync(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _not_written(folder, final, error):
+    last = next(iter(reversed(_all(folder))), None)
+    kept = f"The last complete one is {last}." if last else "There is none before it."
+    return (
+        f"The checkpoint {final} could not be written: {error}. {kept} Free some space or correct "
+        "the permissions, then go on with --resume=auto."
+    )

@@ -1,0 +1,49 @@
+"""CIFAR-10 from scratch: 32 x 32 pixels, 10 classes, 50,000 training images.
+
+Command: `python -m training.train --config cifar10 --data_dir DIR`, where DIR has `cifar10` as
+TensorFlow Datasets prepares it (it downloads it when asked for the first time).
+Score and time: not yet measured.
+
+The patchify stem has a stride of 2 in place of 4, so that the last stage still sees 2 x 2 pixels,
+and images are padded and cropped in place of the random resized crop.
+Augmentation is "exact", for exact resume and speed (see `imagenet1k`).
+"""
+
+from keras_convnext import Variant
+from training.config import Config
+
+CIFAR = Variant(
+    "convnext_cifar",
+    depths=(2, 2, 6, 2),
+    dims=(64, 128, 256, 512),
+    patch_size=2,
+    layer_scale=None,
+    mean=(0.4914, 0.4822, 0.4465),  # of the training set
+    std=(0.2470, 0.2435, 0.2616),
+)
+SMOKE = {"batch_size": 4, "epochs": 1, "warmup_epochs": 0.0}
+
+
+def config(variant=CIFAR):
+    return Config(
+        name="cifar10",
+        dataset="cifar10",
+        validation_split="test",
+        published_images=50_000,
+        published_classes=10,
+        image_size=32,
+        variant=variant,
+        drop_path_rate=0.1,
+        epochs=200,
+        batch_size=512,
+        learning_rate=2e-3,
+        warmup_epochs=10,
+        ema_momentum=0.999,
+        augmentation="exact",
+        rand_augment="rand-m9-mstd0.5-inc1",
+        padding=4,
+        flip=0.5,
+        erase=0.25,
+        mixup=0.8,
+        cutmix=1.0,
+    )

@@ -1,0 +1,63 @@
+"""Your own photos: a directory with one folder of images per class.
+
+Commands:
+    python -m training.verify_data PHOTOS
+    python -m training.train --config folder --data_dir PHOTOS
+    python -m training.train --config folder --data_dir PHOTOS --weights none
+The classes are the folders' names. `train/` and `val/` inside of PHOTOS are used if they are
+there; else a fifth of each class is kept for validation. The first run begins with pretrained
+weights (downloaded once), the last one from scratch, with a small model and a longer schedule.
+`--class_weights=true` helps where some classes have far fewer photos than others.
+Score and time: see the records that README links to.
+
+Augmentation is KerasCV's; `--augmentation=exact` is the paper's, which resumes to the bit.
+"""
+
+import dataclasses
+
+from keras_convnext import VARIANTS
+from training.config import Config
+
+# From scratch on hundreds of photos there is no time for the residual branches to grow from 1e-6.
+SMALL = dataclasses.replace(VARIANTS["convnext_atto"], layer_scale=None)
+SMOKE = {"image_size": 32, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0, "weights": None}
+SHARED = {
+    "name": "folder",
+    "dataset": "folder",
+    "augmentation": "keras_cv",
+    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "flip": 0.5,
+    "ema_momentum": 0.99,
+}
+
+
+def config(weights="imagenet", variant=None):
+    """With `weights=None` the recipe is that of training from scratch."""
+    if weights is None:
+        return Config(
+            **SHARED,
+            variant=variant or SMALL,
+            image_size=128,
+            epochs=60,
+            batch_size=32,
+            learning_rate=2e-3,
+            warmup_epochs=5,
+            crop_scale=(0.3, 1.0),
+            drop_path_rate=0.1,
+            erase=0.25,
+        )
+    return Config(
+        **SHARED,
+        variant=variant or VARIANTS["convnext_tiny"],
+        weights=weights,
+        image_size=224,
+        epochs=15,
+        batch_size=32,
+        learning_rate=2e-4,
+        warmup_epochs=1,
+        layer_decay=0.7,
+        weight_decay=1e-4,
+        crop_scale=(0.5, 1.0),
+        drop_path_rate=0.1,
+        head_init_scale=0.001,
+    )

@@ -1,0 +1,56 @@
+"""What happens to images that cannot be used: training goes on up to a cap, evaluation ends."""
+
+import sys
+
+from training.data.dataset import DataError
+from training.data.images import problem
+
+SHARE, AT_LEAST = 1e-3, 10
+HINT = "`python -m training.verify_data` lists all such images."
+
+
+def reason(image):
+    """-> why the transform could not take it. `image`: the content of a file, or an array."""
+    found = problem(image) if isinstance(image, bytes) else None
+    return found or "it can be decoded, but the transform fails on it"
+
+
+def refuse(name, image):
+    """For evaluation: every image counts, so a bad one is an error."""
+    raise DataError(
+        f"The image {name} cannot be used ({reason(image)}): replace or remove it. {HINT}"
+    )
+
+
+class BadImages:
+    """Counts the bad images of a split by name, reports each once, and ends the run at a cap.
+
+    Args:
+        split: the `Split`.
+        cap: how many different bad images are put up with; default 0.1 % of the split, but at
+            least 10.
+        report: called with a sentence about each; default prints it to stderr.
+
+    Attributes:
+        names: {name: reason} of the bad images so far.
+
+    An object that serves all epochs counts an image once, and not once per epoch.
+    """
+
+    def __init__(self, split, cap=None, report=None):
+        self.split = split
+        self.cap = max(AT_LEAST, int(SHARE * split.size)) if cap is None else cap
+        self.report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+        self.names = {}
+
+    def __call__(self, name, image):
+        if name in self.names:
+            return
+        self.names[name] = reason(image)
+        if len(self.names) > self.cap:
+            raise DataError(
+                f"{len(self.names)} images of the split {self.split.name!r} cannot be used, more "
+                f"than the {self.cap} that are put up with; the last is {name} "
+                f"({self.names[name]}). {HINT}"
+            )
+        self.report(f"Left out: the image {name} cannot be used ({self.names[name]}).")

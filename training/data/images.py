@@ -1,0 +1,62 @@
+"""What is wrong with an image file, in words."""
+
+import io
+
+from PIL import Image, UnidentifiedImageError
+
+from keras_convnext.preprocessing import ImageError, load_image, tf_decode
+from training.data.dataset import tensorflow
+
+ORIENTATION = 0x112  # of EXIF; 1 is upright
+
+
+def problem(content):
+    """-> why the content of an image file cannot be decoded, or None. Decodes all of it.
+
+    Pillow is asked, with which files are predicted, and TensorFlow, with which models are trained:
+    they refuse different files. What neither of them notices, such as a changed bit that leaves a
+    JPEG valid, is not noticed here.
+    """
+    if not content:
+        return "the file is empty"
+    try:
+        image = load_image(content)
+    except ImageError as error:
+        return _pillows_reason(error)
+    if 1 in image.size:
+        return f"a side of one pixel: {image.width} x {image.height}"
+    return _tensorflows_reason(content)
+
+
+def _pillows_reason(error):
+    cause = error.__cause__
+    if cause is None:
+        return str(error)
+    if isinstance(cause, UnidentifiedImageError):
+        return "not an image"
+    return str(cause) or type(cause).__name__
+
+
+def _tensorflows_reason(content):
+    tf = tensorflow()
+    try:
+        tf_decode(content)
+    except tf.errors.OpError as error:
+        return f"TensorFlow cannot decode it: {error.message.split(' [Op:')[0].split('}} ')[-1]}"
+    return None
+
+
+def notes(content):
+    """-> what is unusual about the content of an image file that can be decoded, a tuple.
+
+    `"CMYK"`: converted to RGB without a colour profile. `"16-bit"`: values above 255 become white.
+    `"animated"`: the first frame is taken. `"rotated by EXIF"`: taken as it is stored.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        found = {
+            "CMYK": image.mode == "CMYK",
+            "16-bit": image.mode[0] in "IF",
+            "animated": getattr(image, "n_frames", 1) > 1,
+            "rotated by EXIF": image.getexif().get(ORIENTATION, 1) != 1,
+        }
+    return tuple(note for note, is_so in found.items() if is_so)

@@ -1,0 +1,352 @@
+"""Classification sets that TensorFlow Datasets has prepared. Nothing is downloaded here."""
+
+import dataclasses
+import fnmatch
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from training.data.dataset import DataError, Dataset, IndexedSplit, Split, is_kept, tensorflow
+
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+FILE_NAMES = ("file_name", "filename", "image/filename")
+# Of record files, which are read from front to back. Shuffled are the files, then, in windows of
+# this many bytes, what comes from several of them at once.
+WINDOW_BYTES = 2**29
+FILES_AT_ONCE, BLOCK = 16, 16
+
+
+def prepared_set(name, data_dir=None, train_split=None, validation_split=None):
+    """A prepared set.
+
+    Args:
+        name: as TFDS has it, `"cifar10"`, `"imagenet_v2/matched-frequency"` or, with a version,
+            `"tf_flowers:3.*"`; the newest version where none is said.
+        data_dir: where TFDS keeps its sets, default `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+        train_split, validation_split: as TFDS has them, such as `"train[:90%]"`; default
+            `"train"`, and `"validation"`, else `"test"`.
+
+    Raises:
+        DataError: if the set is not there, is none of labelled images, or a split is unknown,
+            empty, or has images of the other.
+    """
+    builder = open_builder(name, data_dir)
+    check_features(builder)
+    train_split = train_split or "train"
+    validation_split = validation_split or _default_validation(builder)
+    infos = [_split_info(builder, split) for split in (train_split, validation_split)]
+    _check_overlap(builder, *infos, train_split, validation_split)
+    train, validation = read_split(builder, train_split), read_split(builder, validation_split)
+    return Dataset(name, class_names(builder), train, validation)
+
+
+# ---------------------------------------------------------------- where it is
+
+
+def open_builder(name, data_dir=None):
+    """-> the TFDS builder of a prepared set.
+
+    The directories are searched here and not by `tfds.builder`, which asks the network for what it
+    does not find.
+
+    Raises:
+        DataError: if it is not there, or damaged.
+    """
+    try:
+        tensorflow()
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DataError(
+            f"{error}. Reading {name!r} needs "
+            "`pip install tensorflow tensorflow-datasets importlib_resources`."
+        ) from None
+    directory = _version_directory(name, data_dir)
+    try:
+        return tfds.builder_from_directory(str(directory))
+    except Exception as error:  # whatever a damaged description makes the library raise
+        raise DataError(f"{directory} is unreadable as a prepared set ({error!r}).") from error
+
+
+def _version_directory(name, data_dir):
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    path, _, version = name.partition(":")
+    place = _config_directory(root / path)
+    versions = [p for p in _prepared_versions(place) if fnmatch.fnmatch(p.name, version or "*")]
+    if not versions:
+        raise DataError(_not_there(name, path, root, place))
+    return max(versions, key=lambda p: tuple(map(int, p.name.split("."))))
+
+
+def _config_directory(place):
+    """A set that consists of configurations: the only one that is there, unless one is named."""
+    if _prepared_versions(place):
+        return place
+    configs = [path for path in _directories(place) if _prepared_versions(path)]
+    if len(configs) > 1:
+        raise DataError(
+            f"{place.name!r} has the configurations {', '.join(p.name for p in configs)}: choose "
+            f"one, such as {place.name + '/' + configs[0].name!r}."
+        )
+    return configs[0] if configs else place
+
+
+def _prepared_versions(place):
+    return [
+        path
+        for path in _directories(place)
+        if VERSION.fullmatch(path.name) and (path / "dataset_info.json").exists()
+    ]
+
+
+def _directories(place):
+    try:
+        return sorted(path for path in place.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _not_there(name, path, root, place):
+    versions = [p.name for p in _prepared_versions(place)]
+    if versions:
+        return f"{place} has no version {name.partition(':')[2]!r}, but {', '.join(versions)}."
+    there = [p.name for p in _directories(root) if _prepared_versions(_config_directory_or(p))]
+    return (
+        f"There is no {name!r} under {root}"
+        + (f", but {', '.join(there)}" if there else "")
+        + f". Known without preparation are 'digits' and 'folder'; a set of TensorFlow Datasets is "
+        f"prepared by `tfds build {path} --data_dir {root}`."
+    )
+
+
+def _config_directory_or(place):
+    try:
+        return _config_directory(place)
+    except DataError:  # several configurations: any will do to say that the set is there
+        return next(path for path in _directories(place) if _prepared_versions(path))
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+def check_features(builder):
+    """Raises DataError unless the set consists of images with one label each."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    image, label = (features[key] if key in features else None for key in ("image", "label"))
+    is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
+    if not is_image or not isinstance(label, tfds.features.ClassLabel):
+        raise DataError(
+            f"{builder.info.full_name} is no set of images with one label each: it needs the "
+            f"features `image` (uint8) and `label`, and has {', '.join(features)}."
+        )
+
+
+def class_names(builder):
+    return tuple(builder.info.features["label"].names)
+
+
+def _default_validation(builder):
+    found = [name for name in ("validation", "test") if name in builder.info.splits]
+    if not found:
+        raise DataError(
+            f"{builder.info.full_name} has no split for validation, only "
+            f"{', '.join(builder.info.splits)}: divide it, such as train_split='train[:90%]' and "
+            "validation_split='train[90%:]'."
+        )
+    return found[0]
+
+
+def _split_info(builder, split):
+    try:
+        info = builder.info.splits[split]
+        size = info.num_examples
+    except (KeyError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"{builder.info.full_name} has no split {split!r}. Its splits are "
+            f"{', '.join(builder.info.splits)}, or parts of them, such as 'train[:90%]'."
+        ) from error
+    if not size:
+        raise DataError(f"The split {split!r} of {builder.info.full_name} has no images.")
+    return info
+
+
+def _check_overlap(builder, train, validation, train_name, validation_name):
+    stretches = [
+        {(file.filename, file.skip, file.skip + file.take) for file in info.file_instructions}
+        for info in (train, validation)
+    ]
+    for file, first, end in stretches[0]:
+        for other, other_first, other_end in stretches[1]:
+            if file == other and max(first, other_first) < min(end, other_end):
+                raise DataError(
+                    f"The splits {train_name!r} and {validation_name!r} of "
+                    f"{builder.info.full_name} share images, so that accuracy would be measured "
+                    "on what was learned: choose splits without overlap."
+                )
+
+
+# ---------------------------------------------------------------- reading it
+
+
+def read_split(builder, split):
+    """-> the Split of that name: of record files a stream, of other formats an IndexedSplit."""
+    size = _split_info(builder, split).num_examples
+    shape = builder.info.features["image"].shape
+    kind = RecordSplit if builder.info.file_format.value == "tfrecord" else SourceSplit
+    return kind(split, size, shape, None, builder)
+
+
+def _decoders():
+    import tensorflow_datasets as tfds
+
+    return {"image": tfds.decode.SkipDecoding()}
+
+
+def _features(builder):
+    """The features that are read: a set may have more, and decoding those costs time."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    names = [key for key in FILE_NAMES if key in features][:1]
+    return tfds.features.FeaturesDict({key: features[key] for key in ("image", "label", *names)})
+
+
+def _contract(tf, split, example, index):
+    """-> the example as `Split.examples` gives it: `train[17]`, with the file's name if known"""
+    name = tf.strings.join([split, "[", tf.strings.as_string(index), "]"])
+    for key in FILE_NAMES:
+        if key in example:
+            name = tf.strings.join([name, " ", example[key]])
+    image, label = example["image"], tf.cast(example["label"], tf.int64)
+    return {"image": image, "label": label, "index": index, "name": name}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SourceSplit(IndexedSplit):
+    """Files of which any record can be had at once: array_record, parquet."""
+
+    builder: object
+
+    def _reader(self, tf):
+        source = self.builder.as_data_source(self.name, decoders=_decoders())
+        keys = tuple(_features(self.builder))
+        types = [tf.int64 if key == "label" else tf.string for key in keys]
+
+        def fetch(index):
+            example = source[int(index)]
+            return [np.int64(example[k]) if k == "label" else example[k] for k in keys]
+
+        def read(index):
+            values = tf.numpy_function(fetch, [index], types, stateful=False)
+            example = {k: tf.ensure_shape(v, ()) for k, v in zip(keys, values, strict=True)}
+            return _contract(tf, self.name, example, index)
+
+        return read
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordSplit(Split):
+    """tfrecord files, which can only be read from front to back.
+
+    In the fixed order the files follow each other. Otherwise their order is a permutation, some of
+    them are read at once in turn, and what comes is shuffled in windows; a set of less than
+    `WINDOW_BYTES` is one window, so that every permutation can occur.
+    """
+
+    builder: object
+
+    def _examples(self, start, part, order_seed, epoch):
+        tf = tensorflow()
+        features, decoders = _features(self.builder), _decoders()
+        records = self._ordered(tf, order_seed, epoch).skip(start)
+        if part is not None:
+            records = self._kept(tf, records, start, part)
+
+        def parse(index, record):
+            example = features.deserialize_example(record, decoders=decoders)
+            return _contract(tf, self.name, example, index)
+
+        return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def _ordered(self, tf, order_seed, epoch):
+        """-> dataset of (place in the fixed order, record) in the order of an epoch"""
+        files = len(self._stretches())
+        if order_seed is None:
+            return self._records(tf, np.arange(files), 1)
+        random = np.random.default_rng((order_seed, epoch))
+        records = self._records(tf, random.permutation(files), FILES_AT_ONCE)
+        return self._shuffled(tf, records, random)
+
+    def _kept(self, tf, records, start, part):
+        places = records.enumerate(start)
+        records = places.filter(lambda place, _: is_kept(place, part)).map(lambda _, kept: kept)
+        size = int(is_kept(np.arange(start, self.size), part).sum())
+        return records.apply(tf.data.experimental.assert_cardinality(size))
+
+    def _stretches(self):
+        return self.builder.info.splits[self.name].file_instructions
+
+    def _records(self, tf, order, at_once):
+        """-> dataset of (place in the fixed order, record), files in the given order"""
+        stretches = self._stretches()
+        takes = np.array([stretch.take for stretch in stretches], "int64")
+        columns = (
+            np.array([os.fspath(stretch.filename) for stretch in stretches])[order],
+            np.array([stretch.skip for stretch in stretches], "int64")[order],
+            takes[order],
+            (np.cumsum(takes) - takes)[order],
+        )
+
+        def stretch(file, skip, take, first):
+            records = tf.data.TFRecordDataset(file).skip(skip).take(take)
+            # a file that was cut between two records has no other sign of it
+            whole = records.apply(tf.data.experimental.assert_cardinality(take))
+            return whole.enumerate(first)
+
+        records = tf.data.Dataset.from_tensor_slices(columns).interleave(
+            stretch,
+            cycle_length=at_once,
+            block_length=BLOCK,
+            num_parallel_calls=min(at_once, os.cpu_count() or 1),
+            deterministic=True,
+        )
+        return records.apply(tf.data.experimental.assert_cardinality(self.size))
+
+    def _shuffled(self, tf, records, random):
+        # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed too.
+        window = self._window()
+        keys = tf.constant(random.integers(2**31, size=(-(-self.size // window), 2)))
+
+        def shuffle(number, content):
+            places, records = content
+            order = tf.range(tf.size(places))
+            order = tf.random.experimental.stateless_shuffle(order, keys[number])
+            return tf.gather(places, order), tf.gather(records, order)
+
+        windows = records.batch(window).enumerate().map(shuffle).prefetch(1)
+        return windows.unbatch().apply(tf.data.experimental.assert_cardinality(self.size))
+
+    def _window(self):
+        info = self.builder.info
+        mean = max(1, info.dataset_size // max(1, info.splits.total_num_examples))
+        return int(min(self.size, max(1024, WINDOW_BYTES // mean)))
+
+    def damage(self):
+        tf = tensorflow()
+        for stretch in self._stretches():
+            file = f"The record file {os.fspath(stretch.filename)} of the split {self.name!r}"
+            try:
+                count = sum(1 for _ in tf.data.TFRecordDataset(os.fspath(stretch.filename)))
+            except tf.errors.OpError as error:
+                yield f"{file} is damaged: {_core(error)}."
+                continue
+            if count != stretch.examples_in_shard:
+                yield f"{file} has {count} records instead of {stretch.examples_in_shard}."
+
+
+def _core(error):
+    """TensorFlow's message without the names of its own functions."""
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*", "", error.message, flags=re.DOTALL).strip()

@@ -1,0 +1,196 @@
+"""What a run looks like: curves, confusion matrix and the worst mistakes, as PNG files.
+
+Every file is replaced atomically. Names of classes are shortened in their middle where they are
+long, and nothing in them is taken for markup.
+"""
+
+import warnings
+
+import numpy as np
+
+from keras_convnext.commands.console import printable
+from keras_convnext.pretrained.saving import replacing
+
+NUMBERED_CLASSES = 40  # beyond, counts in the cells of a confusion matrix cannot be read
+NAMED_CLASSES = 120  # beyond, neither can the names at its sides
+COLUMNS, ROWS = 8, 5
+WRONG = "tab:red"
+
+
+def curves(history, path, average=False):
+    """Draws loss and accuracy over the epochs, of training and validation.
+
+    Args:
+        history: list of dicts, one per epoch, with `epoch` (from 1), `loss`, `accuracy`,
+            `val_loss` and `val_accuracy`; the accuracies are in [0, 1].
+        path: of the PNG.
+        average: whether the validated weights are a moving average, which the legend then says.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    figure = _figure(10, 4)
+    validation = "validation (moving average)" if average else "validation"
+    axes = figure.subplots(1, 2)
+    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
+        _curve(axis, history, key, "training", "tab:blue")
+        _curve(axis, history, f"val_{key}", validation, "tab:orange")
+        axis.set(xlabel="epoch", ylabel=key)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    _finish_curves(axes, history)
+    _save(figure, path)
+
+
+def _curve(axis, history, key, label, color):
+    epochs = [row["epoch"] for row in history]
+    marker = "o" if len(history) <= 30 else None  # a single epoch has no line
+    axis.plot(epochs, [row[key] for row in history], label=label, color=color, marker=marker, ms=4)
+
+
+def _finish_curves(axes, history):
+    from matplotlib.ticker import PercentFormatter
+
+    lowest = min(history, key=lambda row: row["val_loss"])
+    best = max(history, key=lambda row: row["val_accuracy"])
+    axes[0].set_title(f"Validation loss {lowest['val_loss']:.4g} at best, epoch {lowest['epoch']}")
+    axes[1].set_title(
+        f"Validation accuracy {100 * best['val_accuracy']:.2f} % at best, epoch {best['epoch']}"
+    )
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def confusion(assessment, class_names, path):
+    """Draws the confusion matrix: rows are the classes of the images, columns the predictions.
+
+    The colour of a cell is its part of the row's images, its number their count. Beyond 40
+    classes there are colours only, which then rise with the square root, so that single mistakes
+    show.
+
+    Args:
+        assessment: an `Assessment` with a `confusion`.
+        class_names: of its classes.
+        path: of the PNG.
+
+    Raises:
+        ValueError: if the assessment has no `confusion`.
+        OSError: if the file cannot be written.
+    """
+    from matplotlib.colors import PowerNorm
+
+    counts = assessment.confusion
+    if counts is None:
+        raise ValueError(f"There is no confusion matrix of {len(class_names)} classes.")
+    classes = len(counts)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    has_numbers = classes <= NUMBERED_CLASSES
+    side = 2.6 + (max(2, 0.42 * classes) if has_numbers else min(0.095 * classes, 12))
+    figure = _figure(side + 0.8, side)
+    axis = figure.subplots()
+    norm = PowerNorm(1 if has_numbers else 0.5, 0, 1)
+    cells = axis.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    figure.colorbar(cells, ax=axis, shrink=0.8, label="part of the images of a class")
+    if has_numbers:
+        _write_counts(axis, counts, shares)
+    _name_classes(axis, class_names)
+    axis.set(xlabel="predicted", ylabel="is")
+    axis.set_title(f"{assessment.images} images, {100 * assessment.top1:.2f} % right")
+    _save(figure, path)
+
+
+def _write_counts(axis, counts, shares):
+    size = max(4, 9 - max(0, len(str(counts.max())) - 2))
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.5 else "black" if count else "lightgrey"
+        axis.text(column, row, count, ha="center", va="center", color=color, fontsize=size)
+
+
+def _name_classes(axis, class_names):
+    classes = len(class_names)
+    if classes > NAMED_CLASSES:
+        return  # their numbers, which stand there already
+    names = [_short(name, 24) for name in class_names]
+    size = 9 if classes <= NUMBERED_CLASSES else 5
+    style = {"fontsize": size, "parse_math": False}
+    upright = classes > 12
+    axis.set_yticks(range(classes), names, **style)
+    axis.set_xticks(range(classes), names, **style)
+    axis.tick_params("x", rotation=90 if upright else 45)
+    for label in axis.get_xticklabels():
+        label.set(
+            ha="center" if upright else "right", rotation_mode="default" if upright else "anchor"
+        )
+
+
+def mistakes(assessment, class_names, path):
+    """Draws the most confident mistakes, titles in red, and right predictions where room is left.
+
+    Args:
+        assessment: an `Assessment`.
+        class_names: of its classes.
+        path: of the PNG.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    examples = (assessment.mistakes + assessment.right)[: ROWS * COLUMNS]
+    columns = min(COLUMNS, max(4, len(examples)))
+    rows = -(-len(examples) // columns)
+    figure = _figure(1.75 * columns, 2.2 * rows + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, example in zip(axes.flat, examples, strict=False):
+        _draw(axis, example, class_names)
+    wrong = assessment.images - int(assessment.hits.sum())
+    figure.suptitle(_headline(wrong, min(len(assessment.mistakes), len(examples)), assessment))
+    _save(figure, path)
+
+
+def _headline(wrong, shown, assessment):
+    text = f"{wrong} of {assessment.images} images are predicted wrongly"
+    if shown < wrong:
+        return f"{text}; the {shown} most confident mistakes"
+    return text + (", right ones in black" if wrong else "")
+
+
+def _draw(axis, example, class_names):
+    is_grey = example.image.shape[-1] < 3
+    pixels = example.image[..., 0] if is_grey else example.image[..., :3]
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    predicted = _short(class_names[example.predicted], 18)
+    percent = _percent(example.confidence)
+    if example.predicted == example.label:
+        title, color = f"{predicted}\n{percent}", "black"
+    else:
+        is_class = _short(class_names[example.label], 20)
+        title, color = f"{predicted}\n{percent}, is\n{is_class}", WRONG
+    axis.set_title(title, fontsize=9, color=color, parse_math=False)
+
+
+def _percent(confidence):
+    """Certainty is not rounded up to."""
+    return "> 99 %" if 0.99 < confidence < 1 else f"{100 * confidence:.0f} %"
+
+
+def _short(name, most):
+    """Both ends of a name, as long names often differ in their ends."""
+    name = " ".join(printable(str(name)).split())
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure  # and not pyplot, which has a state and may open windows
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure, path):
+    with warnings.catch_warnings(), replacing(path) as draft:
+        # a script that the font lacks becomes boxes
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        figure.savefig(draft, dpi=120)
