@@ -39,7 +39,8 @@ class Pipeline:
         self.steps_per_epoch = steps_per_epoch
         self.classes = len(dataset.class_names)
         self.augment = augmentation(config, dataset)
-        self.weights = class_weights(dataset.train) if config.class_weights else None
+        self.bad_images = stream.BadImages(dataset.train)  # one count for the whole run
+        self.weights = class_weights(dataset.train, self.classes) if config.class_weights else None
 
     def training(self, epoch, start_step=0):
         """-> (inputs, targets, weights) of the rest of an epoch, a pure function of the seed, the
@@ -55,6 +56,7 @@ class Pipeline:
             steps=self.steps_per_epoch,
             part=self.devices.part,
             weights=self.weights,
+            on_bad=self.bad_images,
         )
         return self.devices.dataset(batches)
 
@@ -107,10 +109,10 @@ def channels_of(dataset):
     return dataset.train.image_shape[-1] or 3
 
 
-def class_weights(split):
+def class_weights(split, classes):
     """-> (classes,) float32: n / (classes * n of the class), 0 for a class without images."""
-    labels = split.labels
-    counts = np.bincount(labels)
+    labels = split.all_labels()
+    counts = np.bincount(labels, minlength=classes)
     return np.divide(
         len(labels), len(counts) * counts, out=np.zeros(len(counts), "float32"), where=counts > 0
     ).astype("float32")
@@ -168,9 +170,10 @@ def optimizer(plan, model, devices):
     )
 
 
-def prepare(model, batches):
+def prepare(model, batches, devices):
     """Makes every variable that a checkpoint holds: Keras makes those of metrics and optimizer
     only when it first needs them. One batch is evaluated, which finds broken data early, too."""
-    model.optimizer.build(model.trainable_variables)
+    with devices.scope():
+        model.optimizer.build(model.trainable_variables)
     model.evaluate(batches, steps=1, verbose=0)
     model.reset_metrics()

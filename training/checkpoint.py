@@ -32,7 +32,7 @@ class CheckpointError(RuntimeError):
 
 def arrays(model):
     """-> {name: array} of every variable of a compiled and built model."""
-    return {name: _array(variable) for name, variable in _variables(model).items()}
+    return {name: array(variable) for name, variable in _variables(model).items()}
 
 
 def save(folder, values, progress):
@@ -155,8 +155,10 @@ def _variables(model):
     }
 
 
-def _array(variable):
-    return np.array(keras.ops.convert_to_numpy(variable.value), order="C")
+def array(variable):
+    """-> the value of a variable, also of one that has copies on several devices."""
+    value = keras.ops.convert_to_tensor(variable.value)
+    return np.array(keras.ops.convert_to_numpy(value), order="C")
 
 
 def _check(path, saved, variables):

@@ -4,6 +4,7 @@ Why not one `fit` over all epochs: Keras fixes the length of an epoch once, so a
 resumed in its middle would shorten all that follow.
 """
 
+import contextlib
 import dataclasses
 import math
 import signal
@@ -151,14 +152,14 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
     """
     guard = Guard(saver, progress, plan.config.checkpoint_steps)
     if progress.step:
-        guard.metrics_so_far = [keras.ops.convert_to_numpy(v) for v in model.metrics_variables]
+        guard.metrics_so_far = [checkpoint.array(v) for v in model.metrics_variables]
     before = signal.signal(signal.SIGTERM, saver.ask_to_stop)
     try:
         while progress.epoch < plan.config.epochs:
             start = time.perf_counter()
             _train(model, plan, training_batches, guard, progress)
             row = {"epoch": progress.epoch + 1, **_floats(model.get_metrics_result())}
-            row |= _validate(model, validation_batches)
+            row |= _validate(model, plan.config, validation_batches)
             row["seconds"] = round(time.perf_counter() - start, 3)
             _close_epoch(row, plan, progress)
             saver.save(progress)
@@ -195,9 +196,14 @@ def _train(model, plan, training_batches, guard, progress):
     )
 
 
-def _validate(model, batches):
+def averages(model, config):
+    """-> a context in which the model has its averages, where the configuration keeps any."""
+    return contextlib.nullcontext() if config.ema_momentum is None else averaged_weights(model)
+
+
+def _validate(model, config, batches):
     """-> {"val_loss": ..., "val_accuracy": ...} of the averages where there are any."""
-    with averaged_weights(model):
+    with averages(model, config):
         values = model.evaluate(batches, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in _floats(values).items()}
 

@@ -4,9 +4,8 @@ import dataclasses
 
 import keras
 
-from keras_convnext.optimization import averaged_weights
 from keras_convnext.pretrained.saving import save_keras
-from training import building, checkpoint, pictures, record
+from training import building, checkpoint, loop, pictures, record
 from training.assessment import assess
 from training.data import stream
 
@@ -23,11 +22,11 @@ def finish(run, model, plan, dataset, progress, saver):
     """
     served = _served(plan.config, dataset)
     _save(run / "last.keras", served, model)
-    with averaged_weights(model):
-        if plan.config.ema_momentum is not None:
+    if plan.config.ema_momentum is not None:
+        with loop.averages(model, plan.config):
             _save(run / "last_ema.keras", served, model)
     checkpoint.restore(saver.folder / f"step-{progress.best['step']:08d}", model)
-    with averaged_weights(model):
+    with loop.averages(model, plan.config):
         _save(run / "best.keras", served, model)
     with stream.sentences(dataset.validation):
         outcome = assess(served, _batches(plan.config, dataset), len(dataset.class_names))

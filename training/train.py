@@ -36,14 +36,15 @@ def train(request):
     run = record.open_run(config, request.resume, devices)
     pipeline = building.Pipeline(config, dataset, devices, schedule.steps_per_epoch)
     validation = pipeline.validation()
-    building.prepare(model, validation)
+    building.prepare(model, validation, devices)
     progress = loop.Progress()
     saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices.is_chief)
     if found := checkpoint.newest(saver.folder):
         checkpoint.restore(found, model)
         progress = loop.Progress.of(checkpoint.read_progress(found))
         print(f"Going on from {found}")
-    with open_logs(run, config, devices.is_chief) as log, stream.sentences(dataset.train):
+    splits = dataset.train, dataset.validation
+    with open_logs(run, config, devices.is_chief) as log, stream.sentences(*splits):
         loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
     if not devices.is_chief:
         return None, None

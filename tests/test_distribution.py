@@ -1,0 +1,127 @@
+"""Runs that are shared by devices or processes end where a run on one device ends."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.backends import BACKEND
+from training import checkpoint, distribution
+
+ROOT = Path(__file__).parents[1]
+COMMAND = (
+    "--config=digits --epochs=1 --warmup_epochs=0.5 --batch_size=70 --ema_momentum=0.9 "
+    "--drop_path_rate=0 --tensorboard=false"
+).split()
+STEPS = 1437 // 70
+DIVIDED = """
+import sys, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from training import train
+sys.exit(train.main())
+"""
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def surroundings():
+    """-> the environment of each of two processes on this machine, by backend."""
+    first, second = free_ports(2)
+    if BACKEND == "tensorflow":
+        hosts = [f"127.0.0.1:{port}" for port in (first, second)]
+        tasks = [{"type": "worker", "index": index} for index in range(2)]
+        return [
+            {"TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": task})}
+            for task in tasks
+        ]
+    if BACKEND == "jax":
+        return [
+            {
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{first}",
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(index),
+            }
+            for index in range(2)
+        ]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(first), "WORLD_SIZE": "2"}
+    return [address | {"RANK": str(index), "LOCAL_RANK": str(index)} for index in range(2)]
+
+
+def start(output, kind, environment=None, program=("-m", "training.train")):
+    return subprocess.Popen(
+        [sys.executable, *program, *COMMAND, f"--distribute={kind}", f"--output={output}"],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcome(output, *runs):
+    """Waits -> (weights and averages, the epoch's row of the log)."""
+    for run in runs:
+        _, errors = run.communicate(timeout=400)
+        assert run.returncode == 0, errors[-3000:]
+    (folder,) = output.iterdir()
+    (row,) = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    saved = load_file(folder / "checkpoints" / f"step-{STEPS:08d}" / checkpoint.STATE)
+    kept = {n: a for n, a in saved.items() if a.dtype == "float32" and "metrics/" not in n}
+    return kept, row
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    output = tmp_path_factory.mktemp("alone")
+    return outcome(output, start(output, "none"))
+
+
+def assert_close(shared, alone):
+    """20 steps: what rounding in another order amounts to by then."""
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert shared[1][key] == pytest.approx(alone[1][key], rel=1e-5)
+    assert shared[0].keys() == alone[0].keys()
+    for name, expected in alone[0].items():
+        scale = max(np.abs(expected).max(), 1e-3)
+        assert np.abs(shared[0][name] - expected).max() <= 1e-5 * scale, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND == "torch", reason="one device per process there")
+def test_two_devices(tmp_path, alone):
+    if BACKEND == "tensorflow":
+        run = start(tmp_path, "mirrored", program=("-c", DIVIDED))
+    else:
+        run = start(tmp_path, "mirrored", {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    assert_close(outcome(tmp_path, run), alone)
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path, alone):
+    runs = [start(tmp_path, "multiworker", each) for each in surroundings()]
+    assert_close(outcome(tmp_path, *runs), alone)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others can share a batch in one process")
+def test_pytorch_refuses_what_keras_cannot_do():
+    for kind in ("mirrored", "tpu", "multiworker"):
+        with pytest.raises(distribution.DistributionError, match="torchrun"):
+            distribution.start(kind)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(distribution.DistributionError, match="multiple of 3"):
+        distribution.Distribution("three", replicas=3).check(64)
