@@ -157,7 +157,9 @@ def _variables(model):
 
 def array(variable):
     """-> the value of a variable, also of one that has copies on several devices."""
-    value = keras.ops.convert_to_tensor(variable.value)
+    value = variable.value
+    if keras.backend.backend() == "tensorflow":
+        value = value.read_value()  # under a strategy, a plain tensor of what the copies hold
     return np.array(keras.ops.convert_to_numpy(value), order="C")
 
 
