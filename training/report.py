@@ -15,19 +15,22 @@ def finish(run, model, plan, dataset, progress, saver):
 
     `best.keras` has the weights of the epoch with the highest validation accuracy, as they were
     validated (the moving average where there is one); `last.keras` and `last_ema.keras` are those
-    of the last step. All return probabilities.
+    of the last step. All return probabilities. All processes of a run come here, because a
+    strategy needs them all to change a variable; the first one writes.
 
     Returns:
-        the content of `result.json`.
+        the content of `result.json`; `None` in the processes that do not write.
     """
     served = _served(plan.config, dataset)
-    _save(run / "last.keras", served, model)
+    _save(run / "last.keras", served, model, saver.writes)
     if plan.config.ema_momentum is not None:
         with loop.averages(model, plan.config):
-            _save(run / "last_ema.keras", served, model)
+            _save(run / "last_ema.keras", served, model, saver.writes)
     checkpoint.restore(saver.folder / f"step-{progress.best['step']:08d}", model)
     with loop.averages(model, plan.config):
-        _save(run / "best.keras", served, model)
+        _save(run / "best.keras", served, model, saver.writes)
+    if not saver.writes:
+        return None
     with stream.sentences(dataset.validation):
         outcome = assess(served, _batches(plan.config, dataset), len(dataset.class_names))
     record.write_json(run / record.CLASSES, list(dataset.class_names))
@@ -46,9 +49,10 @@ def _served(config, dataset):
     return building.network(config, building.channels_of(dataset), classes, activation="softmax")
 
 
-def _save(path, served, model):
+def _save(path, served, model, writes):
     served.set_weights(model.get_weights())
-    save_keras(served, path)
+    if writes:
+        save_keras(served, path)
 
 
 def _batches(config, dataset):

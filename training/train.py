@@ -46,9 +46,8 @@ def train(request):
     splits = dataset.train, dataset.validation
     with open_logs(run, config, devices.is_chief) as log, stream.sentences(*splits):
         loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
-    if not devices.is_chief:
-        return None, None
-    return run, report.finish(run, model, schedule, dataset, progress, saver)
+    result = report.finish(run, model, schedule, dataset, progress, saver)
+    return (run, result) if devices.is_chief else (None, None)
 
 
 def _load(config):
