@@ -6,7 +6,7 @@ Score and time: not yet measured.
 
 The patchify stem has a stride of 2 in place of 4, so that the last stage still sees 2 x 2 pixels,
 and images are padded and cropped in place of the random resized crop.
-Augmentation is "exact", for exact resume and speed (see `imagenet1k`).
+Augmentation is "exact", for exact resume (see `imagenet1k`).
 """
 
 from keras_convnext import Variant

@@ -9,7 +9,7 @@ The first is Table 6's right column (also at 224), the second its left one. The 
 that variant's ImageNet weights; the classifier is new for every other number of classes.
 Score and time: not yet measured. The paper reaches 85.8 % (224) and 86.8 % (384) with Base.
 
-Augmentation is "exact", for exact resume and speed (see `imagenet1k`); no mixup and no cutmix.
+Augmentation is "exact", for exact resume (see `imagenet1k`); no mixup and no cutmix.
 """
 
 from keras_convnext import VARIANTS

@@ -8,7 +8,7 @@ The classes are the folders' names. `train/` and `val/` inside of PHOTOS are use
 there; else a fifth of each class is kept for validation. The first run begins with pretrained
 weights (downloaded once), the last one from scratch, with a small model and a longer schedule.
 `--class_weights=true` helps where some classes have far fewer photos than others.
-Score and time: see the records that README links to.
+Score and time: not yet measured.
 
 Augmentation is KerasCV's; `--augmentation=exact` is the paper's, which resumes to the bit.
 """

@@ -8,8 +8,8 @@ Score and time: not yet measured. The paper's moving averages reach 82.1 / 83.1 
 T / S / B / L (Table 1).
 
 Augmentation is "exact", the operations of the paper's own code: they are pure functions of seed,
-epoch and image, so that a run resumes to the bit, which KerasCV's layers cannot; and they are
-faster (`benchmarks/results/input_pipeline.json`).
+epoch and image, so that a run resumes to the bit, which KerasCV's layers cannot. Throughput: not
+yet measured.
 """
 
 from keras_convnext import VARIANTS

@@ -5,7 +5,7 @@ where DIR has one folder of images for each of the 21841 classes. A thousandth i
 watch; the paper's figures come from fine-tuning on ImageNet-1K (`--config finetune`).
 Score and time: not yet measured.
 
-Augmentation is "exact" for the reasons that `imagenet1k` gives: exact resume and speed.
+Augmentation is "exact" for the reason that `imagenet1k` gives: exact resume.
 """
 
 from keras_convnext import VARIANTS
