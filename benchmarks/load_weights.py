@@ -23,7 +23,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "load_weights.json"
 PROMISED_RATIO = 2.2
@@ -110,12 +111,12 @@ def child(mode, path, variant):
 
 def save(results, figures):
     """Replaces the figures of this backend in the file of results."""
-    from weights import write_atomically
+    from keras_convnext.atomic import write_text
 
     known = json.loads(results.read_text()) if results.exists() else {}
     known[figures["backend"]] = figures
     results.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(results, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    write_text(results, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 # ---------------------------------------------------------------- what runs in a process of its own
@@ -201,31 +202,10 @@ def synchronise(model):
 
 
 def about(path, variant):
-    import importlib.metadata
-
     import keras
 
     backend = keras.backend.backend()
-    packages = ["keras", "numpy", "safetensors"]
-    package = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(backend, (backend,))
-    versions = {}
-    for name in (*packages, *package):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
-    versions["python"] = platform.python_version()
-    return {"backend": backend, "versions": versions, "hardware": hardware}
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def memory_gb():
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    return {"backend": backend, **machine("keras", "numpy", "safetensors", backend)}
 
 
 @contextlib.contextmanager

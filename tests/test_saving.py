@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from keras_convnext import VARIANTS, ConvNeXt, Variant
+from keras_convnext.atomic import replacing
 from keras_convnext.pretrained import files
 from keras_convnext.pretrained.loading import identify, open_checkpoint
-from keras_convnext.pretrained.saving import in_layout, replacing, save_keras, save_weights
+from keras_convnext.pretrained.saving import in_layout, save_keras, save_weights
 from tests.backends import BACKEND, randomise
 from tests.families import FAMILIES
 from tests.shape_only import shapes_only

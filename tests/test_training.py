@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import tiny_cifar, tiny_imagenet
 from tests.backends import BACKEND
 from training import checkpoint, data, train
 from training import config as configuration
@@ -92,16 +93,49 @@ def test_digits_are_learned(tmp_path):
     assert result["accuracy"] >= 0.97
 
 
-@pytest.mark.parametrize("kind", ["exact", "keras_cv"])
-def test_a_folder_of_photos(tmp_path, kind):
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """Small sets of TensorFlow Datasets: {name: data_dir}."""
+    data_dir, archives = (tmp_path_factory.mktemp(name) for name in ("tfds", "archives"))
+    tiny_imagenet.prepare(data_dir, archives, train_per_class=3, validation=5)
+    tiny_cifar.prepare(data_dir, train=8, test=5)
+    return data_dir
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet1k", "finetune", "imagenet22k", "folder"])
+def test_every_experiment_trains_two_steps(name, request, tmp_path):
+    """The digits' run is `test_a_run_leaves_its_record`."""
+    if name in ("imagenet22k", "folder"):
+        data_dir = photos(tmp_path / "photos")
+    else:
+        data_dir = request.getfixturevalue("prepared")
+    config = configuration.load(
+        name,
+        smoke=True,
+        data_dir=str(data_dir),
+        output=str(tmp_path / "records"),
+        tensorboard=False,
+    )
+    folder, result = train.train(configuration.Request(config))
+    assert json.loads((folder / "result.json").read_text()) == result
+    (row,) = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    assert np.isfinite(row["loss"]) and np.isfinite(row["val_loss"])
+    assert checkpoint.newest(folder / "checkpoints").name == "step-00000002"
+
+
+@once
+def test_a_folder_with_every_option(tmp_path):
     done = run(
         "--config=folder",
         "--smoke",
-        f"--data_dir={photos(tmp_path / 'photos')}",
-        f"--augmentation={kind}",
+        f"--data_dir={photos(tmp_path / 'photos', count=8)}",
+        "--augmentation=exact",
         "--class_weights=true",
         "--mixup=0.8",
         "--cutmix=1",
+        "--gradient_accumulation=2",
+        "--dtype=mixed_bfloat16",
+        "--clip_norm=1",
         f"--output={tmp_path / 'records'}",
     )
     assert done.returncode == 0, done.stderr
@@ -184,6 +218,7 @@ def test_a_dry_run_needs_no_data(capsys):
         (["--config=digits", "--crop_scale=2"], "not two numbers"),
         (["--config=digits", "--crop_scale=0.5,2"], "0 < low <= high <= 1"),
         (["--config=digits", "--gradient_accumulation=3"], "is not divisible by"),
+        (["--config=finetune", "--batch_size=8"], "above the peak of 7.8125e-07"),
     ],
 )
 @once
@@ -211,6 +246,49 @@ def test_what_cannot_run_ends_in_one_sentence(arguments, message, capsys, monkey
     monkeypatch.setattr(sys, "argv", ["train", *SMOKE, *arguments])
     assert train.main() == 1
     assert message in capsys.readouterr().err
+
+
+def spoiled(tmp_path, kind):
+    """-> a folder of photos with which something is wrong"""
+    folder = tmp_path / "photos"
+    if kind == "one class":
+        return photos(folder, classes=("cat",))
+    if kind == "three images":
+        photos(folder, count=1)
+        Image.new("RGB", (40, 40)).save(folder / "cat" / "second.png")
+        return folder
+    photos(folder)
+    (folder / "cat" / "notes.jpg").write_text("not a photo")
+    return folder
+
+
+@once
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("one class", "a classifier needs two or more"), ("three images", "'dog' has a single image")],
+)
+def test_too_little_data_ends_in_one_sentence(kind, message, tmp_path, capsys, monkeypatch):
+    flags = ["--config=folder", "--smoke", f"--data_dir={spoiled(tmp_path, kind)}"]
+    monkeypatch.setattr(sys, "argv", ["train", *flags, f"--output={tmp_path / 'records'}"])
+    assert train.main() == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "records").exists()
+
+
+@once
+def test_a_text_file_among_images_is_named_and_a_pixel_is_an_image(tmp_path, capsys, monkeypatch):
+    folder = spoiled(tmp_path, "a text file")
+    Image.new("RGB", (1, 1)).save(folder / "dog" / "dot.png")
+    for name in ("cat", "dog"):  # the text is among the images for training
+        (folder / "train" / name).parent.mkdir(exist_ok=True)
+        (folder / name).rename(folder / "train" / name)
+        (folder / "val").mkdir(exist_ok=True)
+        (folder / "val" / name).mkdir()
+        Image.new("RGB", (40, 40)).save(folder / "val" / name / "grey.png")
+    flags = ["--config=folder", "--smoke", f"--data_dir={folder}", "--batch_size=1", "--epochs=1"]
+    monkeypatch.setattr(sys, "argv", ["train", *flags, f"--output={tmp_path / 'records'}"])
+    assert train.main() == 0
+    assert "notes.jpg cannot be used (not an image)" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys, monkeypatch):

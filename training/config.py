@@ -172,6 +172,12 @@ class Config:
                 f"`warmup_epochs` must be between 0 and the {self.epochs} epochs, "
                 f"received {self.warmup_epochs}."
             )
+        if self.minimum_learning_rate > self.peak_learning_rate:
+            raise ValueError(
+                f"`minimum_learning_rate` {self.minimum_learning_rate:g} is above the peak of "
+                f"{self.peak_learning_rate:g} that `learning_rate` amounts to with a `batch_size` "
+                f"of {self.batch_size}: lower the one or raise another."
+            )
         if self.batch_size % self.gradient_accumulation:
             raise ValueError(
                 f"`batch_size` {self.batch_size} is not divisible by `gradient_accumulation` "

@@ -197,7 +197,7 @@ def dataset_fields(run):
     path = Path(run) / record.CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["config"]
-        return {"dataset": config["dataset"], **config}
+        return {**config, "dataset": str(config["dataset"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} does not say what the run was trained on ({type(error).__name__}): name the "
@@ -227,11 +227,7 @@ def split_of(arguments):
 def _own_dataset(run):
     if not os.path.isdir(run):
         raise ValueError(f"{run} is no record that says what to measure it on: give --data.")
-    fields = dataset_fields(run)
-    kind = fields["dataset"]
-    kind = kind if kind in data.OPTIONS else "a set of TensorFlow Datasets"
-    options = {option: fields.get(option) for option in data.OPTIONS[kind]}
-    return data.load(fields["dataset"], **options)
+    return data.of_config(dataset_fields(run))
 
 
 def _split(dataset, name):

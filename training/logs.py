@@ -13,7 +13,7 @@ import uuid
 import warnings
 from pathlib import Path
 
-from keras_convnext.pretrained.saving import replacing
+from keras_convnext.atomic import write_text
 from training.data.dataset import tensorflow
 
 EVENTS = "events.out.tfevents.*"
@@ -77,8 +77,8 @@ class _Files:
         self.folder = folder
 
     def write(self, history):
-        _replace(self.folder / "log.csv", _csv(history))
-        _replace(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        write_text(self.folder / "log.csv", _csv(history))
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
     def close(self, failed):
         pass
@@ -91,11 +91,6 @@ def _csv(history):
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
-
-
-def _replace(path, text):
-    with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="")
 
 
 class _TensorBoard:
@@ -165,7 +160,7 @@ class _WeightsAndBiases:
                 "Log in (`wandb login`), set WANDB_MODE=offline, or leave it with --wandb=none."
             ) from error
         if not is_known:
-            _replace(place, run_id + "\n")
+            write_text(place, run_id + "\n")
 
     def write(self, history):
         # a step that was logged once cannot be replaced there

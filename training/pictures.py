@@ -4,17 +4,27 @@ Every file is replaced atomically. Names of classes are shortened in their middl
 long, and nothing in them is taken for markup.
 """
 
+import importlib.util
 import warnings
 
 import numpy as np
 
+from keras_convnext.atomic import replacing
 from keras_convnext.commands.console import printable
-from keras_convnext.pretrained.saving import replacing
 
 NUMBERED_CLASSES = 40  # beyond, counts in the cells of a confusion matrix cannot be read
 NAMED_CLASSES = 120  # beyond, neither can the names at its sides
 COLUMNS, ROWS = 8, 5
 WRONG = "tab:red"
+
+
+def check():
+    """Raises a ValueError where nothing can be drawn: better before a training than after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(
+            "The pictures of a run need the package matplotlib: install it with "
+            '`pip install "keras_convnext[train]"`.'
+        )
 
 
 def curves(history, path, average=False):

@@ -14,7 +14,7 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from keras_convnext.pretrained.saving import replacing
+from keras_convnext.atomic import write_text
 
 PACKAGES = (
     "keras",
@@ -105,8 +105,7 @@ def new_folder(output, name):
 
 def write_json(path, content):
     """Writes atomically: the file is the old one or the new one, never half of it."""
-    with replacing(path) as draft:
-        draft.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def print_plan(plan, model):

@@ -9,7 +9,7 @@ import sys
 
 import keras
 
-from training import building, checkpoint, data, distribution, loop, plan, record, report
+from training import building, checkpoint, data, distribution, loop, pictures, plan, record, report
 from training import config as configuration
 from training.data import stream
 from training.logs import open_logs
@@ -29,7 +29,8 @@ def train(request):
     if request.dry_run:
         record.print_plan(*_dry_plan(config, devices))
         return None, None
-    dataset = _load(config)
+    pictures.check()
+    dataset = data.of_config(vars(config))
     schedule = plan.make(config, dataset.train.size, len(dataset.class_names), devices)
     model = building.build(schedule, dataset, devices)
     record.print_plan(schedule, model)
@@ -50,20 +51,10 @@ def train(request):
     return (run, result) if devices.is_chief else (None, None)
 
 
-def _load(config):
-    return data.load(
-        config.dataset,
-        config.data_dir,
-        train_split=config.train_split,
-        validation_split=config.validation_split,
-        validation_fraction=config.validation_fraction,
-    )
-
-
 def _dry_plan(config, devices):
     """The plan and a model to count; without the data, for the size that their makers state."""
     try:
-        dataset = _load(config)
+        dataset = data.of_config(vars(config))
         images, classes = dataset.train.size, len(dataset.class_names)
         channels = building.channels_of(dataset)
     except data.DataError:

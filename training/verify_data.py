@@ -18,8 +18,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from keras_convnext.atomic import write_text
 from keras_convnext.commands.console import printable, warnings_as_notes
-from keras_convnext.pretrained.saving import replacing
 from training.data import images, stream, tfds
 from training.data.dataset import DataError
 from training.data.folder import FileSplit, every_split
@@ -215,8 +215,7 @@ def main(argv=None):
     print_findings(findings)
     if arguments.report:
         content = {"data": arguments.data} | dataclasses.asdict(findings)
-        with replacing(arguments.report) as draft:
-            draft.write_text(json.dumps(content, indent=2) + "\n")
+        write_text(arguments.report, json.dumps(content, indent=2) + "\n")
     return 0 if findings.is_fine else 1
 
 

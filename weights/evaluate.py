@@ -37,11 +37,11 @@ import numpy as np
 from filelock import FileLock
 
 from keras_convnext import ConvNeXt
+from keras_convnext.atomic import write_text
 from keras_convnext.preprocessing import FILTERS, RESIZES, EvalTransform, ImageError, tf_decode
 from keras_convnext.pretrained import DownloadError, WeightsError, find, rows
 from keras_convnext.pretrained.download import sha256_of
 from keras_convnext.variants import VARIANTS
-from weights import write_atomically
 from weights.datasets import CORRUPTIONS, SETS, SEVERITIES, DataError, parts
 
 # AlexNet's errors, averaged over the severities: the unit of the mean corruption error. Published
@@ -305,7 +305,7 @@ def add_result(path, result):
     with FileLock(f"{path}.lock"):
         others = [old for old in load_results(path) if _key(old) != _key(result)]
         content = {"results": [*others, result]}
-        write_atomically(path, json.dumps(content, indent=1) + "\n")
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _key(result):

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from keras_convnext.atomic import write_text
 from keras_convnext.pretrained import rows
-from weights import write_atomically
 
 HERE = Path(__file__).parent
 README, RESULTS = HERE / "README.md", HERE / "results.json"
@@ -112,7 +112,7 @@ def main(argv=None):
     old = README.read_text(encoding="utf-8")
     new = render(old, measured())
     if arguments.write:
-        write_atomically(README, new)
+        write_text(README, new)
     elif old != new:
         print("weights/README.md is out of date: `python -m weights.table --write`.")
     return int(old != new and not arguments.write)

@@ -31,9 +31,9 @@ import keras
 import numpy as np
 
 from keras_convnext import ConvNeXt
+from keras_convnext.atomic import write_text
 from keras_convnext.commands.verification import logit_differences
 from keras_convnext.pretrained import download, registry, specification
-from weights import write_atomically
 
 
 def verify(row, source, image=None):
@@ -171,8 +171,9 @@ def load_report(path):
 def _write(path, found):
     entries = list(found.values())
     about = {"backend": keras.backend.backend(), "keras": keras.__version__}
-    write_atomically(path, json.dumps({**about, "sources": entries}, indent=1) + "\n")
-    write_atomically(Path(path).with_suffix(".md"), markdown(entries))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({**about, "sources": entries}, indent=1) + "\n")
+    write_text(Path(path).with_suffix(".md"), markdown(entries))
 
 
 def markdown(entries):

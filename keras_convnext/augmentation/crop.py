@@ -1,67 +1,73 @@
-"""From a file's content or an array to uint8 pixels of the training size."""
+"""From a file's content or an array to uint8 pixels, all of them or a part."""
 
+import functools
 import math
 
+import numpy as np
+
 from keras_convnext.augmentation.randomness import integers_below
-from keras_convnext.augmentation.resampling import resize
 from keras_convnext.preprocessing import tf_decode
 
 ATTEMPTS = 10  # as in torchvision, before the centre is taken
 DRAWS = 2 * ATTEMPTS + 2
 
 
-def random_resized_crop(image, size, channels, scale, ratio, uniform, mirrored):
-    """A random part of the image, resized bicubically and antialiased, and perhaps mirrored.
-
-    Source: arXiv 1409.4842, section 6; attempts and rounding are torchvision's.
+def random_crop(image, channels, scale, ratio, uniform):
+    """A random part of the image.
 
     Args:
         image: scalar string tensor (a file's content) or tensor (h, w, channels), uint8, or float
             in [0, 255].
-        size: height and width of the result in pixels.
         channels: of the result.
-        scale: `(low, high)`, the crop's area divided by the image's, uniform.
-        ratio: `(low, high)`, the crop's width divided by its height, uniform in the logarithm.
+        scale, ratio: as in `random_box`.
         uniform: float64 tensor (DRAWS,) of uniforms in [0, 1).
-        mirrored: bool tensor, whether left and right are exchanged.
 
     Returns:
-        uint8 tensor (size, size, channels).
+        uint8 tensor (height, width, channels).
     """
-    pixels = cropped(image, channels, lambda h, w: random_box(h, w, scale, ratio, uniform))
-    return resize(pixels, size, channels, mirrored)
-
-
-def random_box(height, width, scale, ratio, uniform):
-    """int32 scalars height and width of an image -> int32 (top, left, height, width) of a crop."""
     import tensorflow as tf
 
+    def box(height, width):
+        draw = functools.partial(random_box, scale=scale, ratio=ratio)
+        return tf.ensure_shape(
+            tf.numpy_function(draw, [height, width, uniform], tf.int32, stateful=False), (4,)
+        )
+
+    return cropped(image, channels, box)
+
+
+def random_box(height, width, uniform, scale, ratio):
+    """Where a random resized crop is taken from.
+
+    Source: arXiv 1409.4842, section 6; attempts and rounding are torchvision's.
+
+    Args:
+        height, width: of the image in pixels.
+        uniform: float64 array (DRAWS,) of uniforms in [0, 1).
+        scale: `(low, high)`, the crop's area divided by the image's, uniform.
+        ratio: `(low, high)`, the crop's width divided by its height, uniform in the logarithm.
+
+    Returns:
+        int32 array (top, left, height, width).
+    """
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    sides = tf.cast(tf.stack([height, width]), tf.float64)
-    area = tf.reduce_prod(sides) * (scale[0] + (scale[1] - scale[0]) * uniform[:ATTEMPTS])
-    aspect = tf.exp(low + (high - low) * uniform[ATTEMPTS : 2 * ATTEMPTS])
-    boxes = tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], axis=1)))
-    fits = tf.reduce_all((boxes <= sides) & (boxes >= 1), axis=1)
-    box = tf.where(tf.reduce_any(fits), boxes[tf.argmax(fits)], _clamped(sides, ratio))
-    spare = sides - box
-    corner = tf.where(tf.reduce_any(fits), tf.floor(uniform[-2:] * (spare + 1)), spare // 2)
-    return tf.unstack(tf.cast(tf.concat([corner, box], 0), tf.int32))
+    for draw, other in uniform[: 2 * ATTEMPTS].reshape(2, ATTEMPTS).T:
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * draw)
+        aspect = math.exp(low + (high - low) * other)
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 1 <= h <= height and 1 <= w <= width:
+            top, left = uniform[-2] * (height - h + 1), uniform[-1] * (width - w + 1)
+            return np.array([top, left, h, w]).astype("int32")
+    # the middle of the image, its longer side cut down to the nearest allowed ratio
+    w = max(1, min(width, round(height * ratio[1])))
+    h = max(1, min(height, round(width / ratio[0])))
+    return np.array([(height - h) // 2, (width - w) // 2, h, w], "int32")
 
 
-def _clamped(sides, ratio):
-    """The whole image, its longer side cut down to the nearest allowed ratio."""
-    import tensorflow as tf
-
-    height, width = tf.unstack(sides)
-    wide = tf.minimum(width, tf.round(height * ratio[1]))
-    high = tf.minimum(height, tf.round(width / ratio[0]))
-    return tf.maximum(tf.stack([high, wide]), 1)
-
-
-def padded_crop(image, size, channels, padding, uniform, mirrored):
+def padded_crop(image, size, channels, padding, uniform):
     """A random `size` x `size` part of the image within a black frame of `padding` pixels.
 
-    `uniform` float64 (2,) in [0, 1), `mirrored` a bool tensor; -> uint8 (size, size, channels).
+    `uniform` float64 (2,) in [0, 1); -> uint8 (size, size, channels).
     """
     import tensorflow as tf
 
@@ -73,7 +79,6 @@ def padded_crop(image, size, channels, padding, uniform, mirrored):
     )
     top, left = tf.unstack(integers_below(uniform, spare + 1))
     pixels = pixels[top : top + size, left : left + size]
-    pixels = tf.cond(mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels)
     return tf.ensure_shape(pixels, (size, size, channels))
 
 
@@ -110,7 +115,7 @@ def _slice(pixels, box):
     import tensorflow as tf
 
     shape = tf.shape(pixels)
-    top, left, height, width = box(shape[0], shape[1])
+    top, left, height, width = tf.unstack(box(shape[0], shape[1]))
     return pixels[top : top + height, left : left + width]
 
 

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+from PIL import Image
+
 from keras_convnext.augmentation import crop, mixing
 from keras_convnext.augmentation.randomness import ERASE, IMAGE, uniforms
 from keras_convnext.augmentation.recipe import Recipe
+from keras_convnext.augmentation.resampling import by_pillow, changed, resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,22 +47,30 @@ class Exact(Recipe):
         """
         import tensorflow as tf
 
-        policy = self.policy
-        uniform = uniforms(key, IMAGE, (crop.DRAWS + 1 + (policy.draws if policy else 0),))
-        mirrored = uniform[crop.DRAWS] < self.flip
-        pixels = self._cropped(tf.convert_to_tensor(image), uniform[: crop.DRAWS], mirrored)
-        if not policy:
-            return pixels
-        fill = [min(255, round(value)) for value in self.pixel_moments[0]]
-        return policy(pixels, uniform[crop.DRAWS + 1 :], fill)
+        rest = 1 + (self.policy.draws if self.policy else 0)
+        uniform = uniforms(key, IMAGE, (crop.DRAWS + rest,))
+        pixels = self._cropped(tf.convert_to_tensor(image), uniform[: crop.DRAWS])
+        shape = (self.image_size, self.image_size, self.channels)
+        return by_pillow(self._changed, [pixels, uniform[crop.DRAWS :]], shape)
 
-    def _cropped(self, image, uniform, mirrored):
-        size, channels = self.image_size, self.channels
+    def _cropped(self, image, uniform):
         if self.padding:
-            return crop.padded_crop(image, size, channels, self.padding, uniform[:2], mirrored)
-        return crop.random_resized_crop(
-            image, size, channels, self.crop_scale, self.crop_ratio, uniform, mirrored
-        )
+            return crop.padded_crop(
+                image, self.image_size, self.channels, self.padding, uniform[:2]
+            )
+        return crop.random_crop(image, self.channels, self.crop_scale, self.crop_ratio, uniform)
+
+    def _changed(self, pixels, uniform):
+        """A crop becomes an image of the right size, mirrored and changed as `uniform` says."""
+        fill = tuple(min(255, round(value)) for value in self.pixel_moments[0])
+
+        def change(image):
+            image = resize(image, self.image_size)
+            if uniform[0] < self.flip:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return self.policy(image, uniform[1:], fill) if self.policy else image
+
+        return changed(change, pixels)
 
     def batch(self, images, labels, weights, key):
         """Draws the erasing and mixing of a batch, for `augmented` to carry out.

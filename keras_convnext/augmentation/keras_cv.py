@@ -48,9 +48,7 @@ class KerasCV(Recipe):
         pixels = tf.convert_to_tensor(image)
         if self.padding:
             uniform = uniforms(key, IMAGE, (2,))
-            pixels = crop.padded_crop(
-                pixels, self.image_size, self.channels, self.padding, uniform, tf.constant(False)
-            )
+            pixels = crop.padded_crop(pixels, self.image_size, self.channels, self.padding, uniform)
         else:
             pixels = crop.decoded(pixels, self.channels)
         if self.channels == 1:

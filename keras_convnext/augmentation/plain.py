@@ -3,6 +3,7 @@
 import dataclasses
 
 from keras_convnext.augmentation import checks, crop, mixing
+from keras_convnext.augmentation.resampling import by_pillow, changed, resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,12 @@ class Plain:
         """As `Exact.image`; `key` is not looked at."""
         import tensorflow as tf
 
-        image = tf.convert_to_tensor(image)
-        return crop.resize(crop.decoded(image, self.channels), self.image_size, self.channels)
+        pixels = crop.decoded(tf.convert_to_tensor(image), self.channels)
+        shape = (self.image_size, self.image_size, self.channels)
+        return by_pillow(self._resized, [pixels], shape)
+
+    def _resized(self, pixels):
+        return changed(lambda image: resize(image, self.image_size), pixels)
 
     def batch(self, images, labels, weights, key=None):
         """-> `(images, targets, weights)`, targets float32 (batch, classes), smoothed."""

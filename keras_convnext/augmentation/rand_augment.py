@@ -1,28 +1,28 @@
-"""RandAugment with increasing severities: two of 15 operations for each image, in the graph.
+"""RandAugment with increasing severities: two of 15 operations for each image.
 
 Source: arXiv 1909.13719, and Table 5 of arXiv 2201.03545 for the setting of the recipe, written as
 `rand-m9-mstd0.5-inc1`.
 """
 
 import dataclasses
+import math
 import re
 
 from keras_convnext.augmentation import checks
 from keras_convnext.augmentation import operations as op
-from keras_convnext.augmentation.randomness import integers_below, normal
 
 MAX_LEVEL = 10
 DRAWS = 5  # uniforms for each operation that is drawn
-# Each takes `(image, strength, sign, fill)`: strength is the level divided by MAX_LEVEL.
+# Each takes `(image, strength, sign, fill)`: strength is the level divided by MAX_LEVEL, sign +-1.
 # fmt: off
 OPERATIONS = {
     "AutoContrast": lambda x, s, sign, fill: op.auto_contrast(x),
     "Equalize": lambda x, s, sign, fill: op.equalize(x),
     "Invert": lambda x, s, sign, fill: op.invert(x),
     "Rotate": lambda x, s, sign, fill: op.rotate(x, sign * 30 * s, fill),
-    "Posterize": lambda x, s, sign, fill: op.posterize(x, 4 - op.floor(4 * s)),
-    "Solarize": lambda x, s, sign, fill: op.solarize(x, 256 - op.floor(256 * s)),
-    "SolarizeAdd": lambda x, s, sign, fill: op.solarize_add(x, op.floor(110 * s)),
+    "Posterize": lambda x, s, sign, fill: op.posterize(x, 4 - int(4 * s)),
+    "Solarize": lambda x, s, sign, fill: op.solarize(x, 256 - int(256 * s)),
+    "SolarizeAdd": lambda x, s, sign, fill: op.solarize_add(x, int(110 * s)),
     "Color": lambda x, s, sign, fill: op.color(x, 1 + 0.9 * sign * s),
     "Contrast": lambda x, s, sign, fill: op.contrast(x, 1 + 0.9 * sign * s),
     "Brightness": lambda x, s, sign, fill: op.brightness(x, 1 + 0.9 * sign * s),
@@ -89,28 +89,29 @@ class RandAugment:
         """Applies what `uniform` says.
 
         Args:
-            image: uint8 tensor (height, width, channels) of static shape, channels 1 or 3.
-            uniform: float64 tensor (draws,) of uniforms in [0, 1).
-            fill: the colour of what comes from outside of the image, ints in [0, 255].
+            image: Pillow image of mode "RGB" or "L".
+            uniform: float64 array (draws,) of uniforms in [0, 1).
+            fill: the colour of what comes from outside of the image: for each channel an int in
+                [0, 255].
 
         Returns:
-            uint8 tensor of the same shape.
+            Pillow image of the same size and mode.
         """
+        fill = fill if len(fill) > 1 else fill[0]
         for first in range(0, self.draws, DRAWS):
             image = self._one(image, uniform[first : first + DRAWS], fill)
         return image
 
     def _one(self, image, uniform, fill):
-        import tensorflow as tf
+        applied, drawn, *gauss, side = uniform
+        if applied >= self.probability:
+            return image
+        level = self.magnitude + self.deviation * normal(*gauss)
+        strength = min(max(level, 0), MAX_LEVEL) / MAX_LEVEL
+        operation = list(OPERATIONS.values())[int(drawn * len(OPERATIONS))]
+        return operation(image, strength, -1 if side < 0.5 else 1, fill)
 
-        level = self.magnitude + self.deviation * normal(uniform[2], uniform[3])
-        strength = tf.clip_by_value(level, 0, MAX_LEVEL) / MAX_LEVEL
-        sign = tf.where(uniform[4] < 0.5, -1.0, 1.0)
-        sign = tf.cast(sign, tf.float64)
-        branches = [
-            lambda operation=operation: operation(image, strength, sign, fill)
-            for operation in OPERATIONS.values()
-        ]
-        drawn = integers_below(uniform[1], len(branches))
-        drawn = tf.where(uniform[0] < self.probability, drawn, len(branches))
-        return tf.switch_case(drawn, [*branches, lambda: image])  # only the one drawn is computed
+
+def normal(first, second):
+    """Two independent uniforms in [0, 1) -> a standard normal number (Box and Muller)."""
+    return math.sqrt(-2 * math.log1p(-first)) * math.cos(2 * math.pi * second)

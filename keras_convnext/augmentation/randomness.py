@@ -1,7 +1,5 @@
 """Random numbers as a pure function of a key: no state, so any start and any number of threads."""
 
-import math
-
 # The streams: what is drawn for one purpose never repeats what is drawn for another. `IMAGE` counts
 # images, the others steps.
 IMAGE, ERASE, MIX, SHARE = STREAMS = range(4)
@@ -39,10 +37,3 @@ def integers_below(uniform, limit):
     import tensorflow as tf
 
     return tf.cast(uniform * tf.cast(limit, tf.float64), tf.int32)
-
-
-def normal(first, second):
-    """Two independent uniforms in [0, 1) -> a standard normal number (Box and Muller)."""
-    import tensorflow as tf
-
-    return tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * math.pi * second)

@@ -1,6 +1,7 @@
 """The options of the training recipe, which both kinds of augmentation share."""
 
 import dataclasses
+import functools
 
 from keras_convnext.augmentation import checks, mixing
 from keras_convnext.augmentation.rand_augment import RandAugment
@@ -67,7 +68,7 @@ class Recipe:
                 f"`channels`={self.channels}. Pass `rand_augment=None`."
             )
 
-    @property
+    @functools.cached_property
     def policy(self):
         """-> the RandAugment, or `None`"""
         return None if self.rand_augment is None else RandAugment.parse(self.rand_augment)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from keras_convnext.atomic import write_text
 from keras_convnext.commands import UsageError, classifiers, console
 
 IMAGE_SUFFIXES = (
@@ -40,11 +41,8 @@ def _form(arguments):
 def _write(text, path):
     if path is None:
         sys.stdout.write(text)
-        return
-    from keras_convnext.pretrained.saving import replacing
-
-    with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="")
+    else:
+        write_text(path, text)
 
 
 def _images(arguments):

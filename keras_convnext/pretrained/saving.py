@@ -1,15 +1,12 @@
 """A model's weights back into the files that other libraries read. Every write is atomic."""
 
-import contextlib
-import os
 import re
-import tempfile
-from pathlib import Path
 
 import keras
 import numpy as np
 from safetensors.numpy import save_file
 
+from keras_convnext.atomic import replacing
 from keras_convnext.layers import one_of
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.variants import VARIANTS
@@ -89,23 +86,6 @@ def save_keras(model, path):
         raise ValueError(f"{path}: the name must end in one of {KERAS_SUFFIXES}.")
     with replacing(path) as draft:
         (model.save if draft.suffix == ".keras" else model.save_weights)(draft)
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """-> a path for a draft, which takes the place of `path` when the block ends well.
-
-    Raises:
-        FileNotFoundError: if the folder of `path` does not exist.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
-    # a folder and not a name: Keras chooses the format by the whole name of the file
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        os.replace(draft, path)
 
 
 def _table(variant, layout):

@@ -14,6 +14,7 @@ Augmentation is "exact", for exact resume (see `imagenet1k`); no mixup and no cu
 
 from keras_convnext import VARIANTS
 from training.config import Config
+from training.configs import imagenet1k
 
 # From ImageNet-22K (Table 6, right); from 1K at 384 pixels Base has 0.8 and Large 0.95.
 DROP_PATH = {
@@ -24,7 +25,7 @@ DROP_PATH = {
     "convnext_xlarge": 0.4,
 }
 DROP_PATH_FROM_1K = {"convnext_base": 0.8, "convnext_large": 0.95}
-SMOKE = {"image_size": 32, "batch_size": 4, "epochs": 1, "weights": None}
+SMOKE = {**imagenet1k.SMOKE, "weights": None}
 
 
 def config(variant=VARIANTS["convnext_tiny"], weights=None, dataset="imagenet2012"):

@@ -17,10 +17,11 @@ import dataclasses
 
 from keras_convnext import VARIANTS
 from training.config import Config
+from training.configs import imagenet1k
 
 # From scratch on hundreds of photos there is no time for the residual branches to grow from 1e-6.
 SMALL = dataclasses.replace(VARIANTS["convnext_atto"], layer_scale=None)
-SMOKE = {"image_size": 32, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0, "weights": None}
+SMOKE = {**imagenet1k.SMOKE, "weights": None}
 SHARED = {
     "name": "folder",
     "dataset": "folder",

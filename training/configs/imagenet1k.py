@@ -25,8 +25,15 @@ DROP_PATH = {
     "convnext_isotropic_base": 0.2,
     "convnext_isotropic_large": 0.5,
 }
-# One update of 4096 images is out of reach of a test: a batch of four, two updates of it.
-SMOKE = {"image_size": 32, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0}
+# One update of 4096 images is out of reach of a test: a batch of four and the smallest model.
+SMOKE = {
+    "variant": VARIANTS["test_convnext2"],
+    "image_size": 32,
+    "batch_size": 4,
+    "learning_rate_batch": None,  # a thousandth of the rate would be below its own minimum
+    "epochs": 1,
+    "warmup_epochs": 0.0,
+}
 
 
 def config(variant=VARIANTS["convnext_tiny"]):

@@ -20,7 +20,7 @@ DROP_PATH = {
     "convnext_large": 0.1,
     "convnext_xlarge": 0.2,
 }
-SMOKE = {"image_size": 32, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0}
+SMOKE = {**imagenet1k.SMOKE, "validation_fraction": None}
 
 
 def config(variant=VARIANTS["convnext_base"]):

@@ -10,7 +10,7 @@ from training.data.digits import digits
 from training.data.folder import folder
 from training.data.tfds import prepared_set
 
-__all__ = ("DataError", "Dataset", "Split", "load")
+__all__ = ("DataError", "Dataset", "Split", "load", "of_config")
 
 OPTIONS = {
     "digits": (),
@@ -62,3 +62,14 @@ def load(
     if name == "folder":
         return folder(**{"data_dir": None} | given)
     return prepared_set(name, **given)
+
+
+def of_config(fields):
+    """`load` of what a training configuration names.
+
+    Args:
+        fields: dict with `"dataset"` and, where they are set, the options of `load`; other fields
+            are not looked at.
+    """
+    options = {option for owned in OPTIONS.values() for option in owned}
+    return load(fields["dataset"], **{name: fields.get(name) for name in options})

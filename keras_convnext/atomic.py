@@ -1,0 +1,37 @@
+"""Files that are replaced as a whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """-> a path for a draft, which takes the place of `path` when the block ends well.
+
+    Raises:
+        FileNotFoundError: if the folder of `path` does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
+    # a folder and not a name: Keras chooses the format by the whole name of the file
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        os.replace(draft, path)
+
+
+def write_text(path, text):
+    """Replaces the file at `path` by `text` in UTF-8; it is on the disk when this returns.
+
+    Raises:
+        FileNotFoundError: if the folder of `path` does not exist.
+        OSError: if the file cannot be written.
+    """
+    with replacing(path) as draft:
+        with open(draft, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
