@@ -4,6 +4,11 @@
 set -u
 cd "$(dirname "$0")/.."
 status=0
+# JAX compiles for longer than it computes here; processes with equal programs share the work.
+JAX_COMPILATION_CACHE_DIR=$(mktemp -d)
+export JAX_COMPILATION_CACHE_DIR
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
+trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 for backend in jax tensorflow torch; do
   echo "== KERAS_BACKEND=$backend"
   KERAS_BACKEND=$backend "${VENV:-.venv}/bin/python" -m pytest -q -n "${WORKERS:-2}" "$@" || status=1

@@ -115,6 +115,67 @@ def test_two_processes(tmp_path, alone):
     assert_close(outcome(tmp_path, *runs), alone)
 
 
+# What each of two replicas keeps of a batch, printed as JSON, a line for each call.
+MASKS = {
+    "tensorflow": """
+import json, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from keras_convnext.layers import StochasticDepth
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layer = StochasticDepth(0.5, seed=1)
+call = tf.function(lambda: layer(tf.ones((64, 1)), training=True)[:, 0])
+for _ in range(2):
+    print(json.dumps([part.numpy().tolist() for part in strategy.run(call).values]))
+""",
+    "jax": """
+import json, jax, keras
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+from keras_convnext.layers import StochasticDepth
+layer = StochasticDepth(0.5, seed=1)
+class Dropping(keras.Model):
+    def call(self, x):
+        return layer(x, training=True)
+kept = Dropping().predict(keras.ops.ones((128, 1)), 128, verbose=0)
+print(json.dumps(kept.reshape(2, 64).tolist()))
+""",
+    "torch": """
+import json, keras, torch
+torch.distributed.init_process_group("gloo")
+from keras_convnext.layers import StochasticDepth
+layer = StochasticDepth(0.5, seed=1)
+for _ in range(2):
+    mine = layer(keras.ops.ones((64, 1)), training=True)[:, 0].cpu()
+    parts = [torch.empty(64), torch.empty(64)]
+    torch.distributed.all_gather(parts, mine)
+    print(json.dumps([part.tolist() for part in parts]))
+""",
+}
+
+
+def test_replicas_drop_different_samples():
+    """Equal masks would halve what stochastic depth regularises; equal steps would freeze it."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    places = surroundings() if BACKEND == "torch" else [flags]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", MASKS[BACKEND]],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **place},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for place in places
+    ]
+    (printed, *_) = [run.communicate(timeout=120)[0] for run in runs]
+    masks = np.array([json.loads(line) for line in printed.splitlines()])
+    assert masks.shape[1:] == (2, 64) and set(masks.ravel()) == {0.0, 2.0}
+    drawn = masks.reshape(-1, 64)
+    assert len({row.tobytes() for row in drawn}) == len(drawn)
+    assert (abs((drawn > 0).mean(axis=1) - 0.5) < 0.25).all()
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="the others can share a batch in one process")
 def test_pytorch_refuses_what_keras_cannot_do():
     for kind in ("mirrored", "tpu", "multiworker"):
