@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.backends import BACKEND
+from tests.test_resume import wait_for
 from training import checkpoint, distribution
 
 ROOT = Path(__file__).parents[1]
@@ -60,9 +62,9 @@ def surroundings():
     return [address | {"RANK": str(index), "LOCAL_RANK": str(index)} for index in range(2)]
 
 
-def start(output, kind, environment=None, program=("-m", "training.train")):
+def start(output, kind, environment=None, program=("-m", "training.train"), command=COMMAND):
     return subprocess.Popen(
-        [sys.executable, *program, *COMMAND, f"--distribute={kind}", f"--output={output}"],
+        [sys.executable, *program, *command, f"--distribute={kind}", f"--output={output}"],
         cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
         stdout=subprocess.DEVNULL,
@@ -110,8 +112,17 @@ def test_two_devices(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path, alone):
-    runs = [start(tmp_path, "multiworker", each) for each in surroundings()]
+def test_two_processes_of_which_one_is_stopped(tmp_path, alone):
+    """They stop together at the end of a batch, and go on together."""
+    often = [*COMMAND, "--checkpoint_steps=4"]
+    runs = [start(tmp_path, "multiworker", each, command=often) for each in surroundings()]
+    wait_for(lambda: list(tmp_path.glob("*/checkpoints/step-*")), runs[1])
+    runs[1].send_signal(signal.SIGTERM)
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 143, errors[-3000:]
+    again = [*often, "--resume=auto"]
+    runs = [start(tmp_path, "multiworker", each, command=again) for each in surroundings()]
     assert_close(outcome(tmp_path, *runs), alone)
 
 

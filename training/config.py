@@ -100,8 +100,8 @@ class Config:
         jit: `"auto"` (what Keras finds right), `"on"` or `"off"`.
         distribute: `"auto"`, `"none"`, `"mirrored"` (all devices of this machine),
             `"multiworker"` (several processes) or `"tpu"`.
-        checkpoint_steps: optimizer micro-steps between checkpoints inside of an epoch; `None`:
-            only at the end of each.
+        checkpoint_steps: micro-batches between checkpoints inside of an epoch, which wait for the
+            end of a batch that is accumulated; `None`: only at the end of each epoch.
         tensorboard: whether to write event files.
         wandb: project at Weights & Biases that gets the log; `None`: nothing is sent.
         seed: of weights, order, augmentation and stochastic depth.

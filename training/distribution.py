@@ -72,9 +72,14 @@ class Distribution:
 
     def wait_for_all(self):
         """Returns when every process of the run has come here."""
-        if self.workers > 1:
-            barriers = {"tensorflow": _tf_barrier, "jax": _jax_barrier, "torch": _torch_barrier}
-            barriers[BACKEND()](self)
+        self.any(False)
+
+    def any(self, flag):
+        """-> whether `flag` is true in any process; all of them must ask at the same moment."""
+        if self.workers == 1:
+            return flag
+        sums = {"tensorflow": _tf_sum, "jax": _jax_sum, "torch": _torch_sum}
+        return bool(sums[BACKEND()](self, float(flag)))
 
     def check(self, batch):
         """Raises a DistributionError if a batch of `batch` images cannot be shared equally."""
@@ -211,23 +216,26 @@ def _torch_processes(torch, announced):
     return Distribution(f"all-reduce between {announced} processes", announced, rank, announced)
 
 
-# ---------------------------------------------------------------------------- waiting
+# ---------------------------------------------------------------------------- agreeing
 
 
-def _tf_barrier(distribution):
+def _tf_sum(distribution, value):
     import tensorflow as tf
 
     strategy = distribution.strategy
-    strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None).numpy()
+    return strategy.reduce("SUM", strategy.run(lambda: tf.constant(value)), axis=None).numpy()
 
 
-def _jax_barrier(distribution):
+def _jax_sum(distribution, value):
+    import numpy as np
     from jax.experimental import multihost_utils
 
-    multihost_utils.sync_global_devices("keras_convnext")
+    return multihost_utils.process_allgather(np.float32(value)).sum()
 
 
-def _torch_barrier(distribution):
+def _torch_sum(distribution, value):
     import torch
 
-    torch.distributed.barrier()
+    value = torch.tensor(value, device=keras.ops.zeros(()).device)
+    torch.distributed.all_reduce(value)
+    return value.item()

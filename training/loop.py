@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_convnext.optimization import averaged_weights
-from training import checkpoint
+from training import checkpoint, replicas
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM, what schedulers read as "start me again"
 
@@ -61,10 +61,12 @@ class Progress:
 class Guard(keras.callbacks.Callback):
     """After each batch: is the loss finite, is a checkpoint due, was the run asked to stop?"""
 
-    def __init__(self, saver, progress, every):
+    def __init__(self, saver, progress, config):
         super().__init__()
-        self.saver, self.progress, self.every = saver, progress, every
+        self.saver, self.progress = saver, progress
+        self.every, self.accumulation = config.checkpoint_steps, config.gradient_accumulation
         self.metrics_so_far = None
+        self.is_due = False
 
     def on_epoch_begin(self, epoch, logs=None):
         # fit has just reset the metrics; those of an epoch that goes on must go on too
@@ -81,9 +83,13 @@ class Guard(keras.callbacks.Callback):
         self.progress.step += 1
         if not math.isfinite(logs["loss"]):
             raise DivergedError(self._diverged(f"the loss is {logs['loss']}"))
-        stop = self.saver.stop_is_asked
-        if stop or (self.every and self.progress.step % self.every == 0):
+        self.is_due |= bool(self.every and self.progress.step % self.every == 0)
+        if self.progress.step % self.accumulation:
+            return  # a batch ends with its last part: replicas keep sums of their own until then
+        stop = self.saver.must_stop()
+        if stop or self.is_due:
             self.saver.save(self.progress)
+            self.is_due = False
         if stop:
             raise Terminated
 
@@ -98,12 +104,12 @@ class Saver:
         folder: of the checkpoints.
         model: compiled and built.
         steps_per_epoch: micro-steps.
-        writes: whether this process writes them; the others of a distributed run only take part
-            in gathering the values.
+        devices: a `Distribution`. Its first process writes; the others only take part in gathering
+            the values.
     """
 
-    def __init__(self, folder, model, steps_per_epoch, writes=True):
-        self.folder, self.model, self.writes = folder, model, writes
+    def __init__(self, folder, model, steps_per_epoch, devices):
+        self.folder, self.model, self.devices = folder, model, devices
         self.steps_per_epoch = steps_per_epoch
         self.stop_is_asked = False
 
@@ -111,16 +117,21 @@ class Saver:
         """A handler of signals: the current batch is finished first."""
         self.stop_is_asked = True
 
+    def must_stop(self):
+        """-> whether any process of the run was asked to stop; all must call this together."""
+        return self.devices.any(self.stop_is_asked)
+
     def save(self, progress):
         """Raises DivergedError if a weight is not finite, CheckpointError if the disk fails."""
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # within fit, the values live outside of the variables
         state = progress.state(self.steps_per_epoch)
-        arrays = checkpoint.arrays(self.model)
+        with replicas.summed_metrics(self.model):
+            arrays = checkpoint.arrays(self.model)
         bad = next((name for name, array in arrays.items() if not _finite(array)), None)
         if bad:
             raise DivergedError(self.diverged(f"{bad} has values that are not finite", progress))
-        if self.writes:
+        if self.devices.is_chief:
             checkpoint.save(self.folder, arrays, state)
 
     def diverged(self, what, progress):
@@ -150,7 +161,7 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
         DivergedError: if the loss or the weights are not finite.
         checkpoint.CheckpointError: if a checkpoint cannot be written.
     """
-    guard = Guard(saver, progress, plan.config.checkpoint_steps)
+    guard = Guard(saver, progress, plan.config)
     if progress.step:
         guard.metrics_so_far = [checkpoint.array(v) for v in model.metrics_variables]
     before = signal.signal(signal.SIGTERM, saver.ask_to_stop)
@@ -164,7 +175,7 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
             _close_epoch(row, plan, progress)
             saver.save(progress)
             after_epoch(progress)
-            if saver.stop_is_asked and progress.epoch < plan.config.epochs:
+            if progress.epoch < plan.config.epochs and saver.must_stop():
                 raise Terminated
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,5 +1,6 @@
 """What a model and its optimizer need besides Keras when several processes share a batch."""
 
+import contextlib
 import os
 
 import keras
@@ -45,17 +46,32 @@ class _AllReducedModel(DeviceAugmented):
     """Its metrics are those of all processes, and each process drops other branches."""
 
     def get_metrics_result(self):
-        import torch
+        with summed_metrics(self):
+            return super().get_metrics_result()
 
-        values = [variable.value.clone() for variable in self.metrics_variables]
-        for variable, value in zip(self.metrics_variables, values, strict=True):
-            total = value.clone()
-            torch.distributed.all_reduce(total)
-            variable.assign(total)
-        logs = super().get_metrics_result()
-        for variable, value in zip(self.metrics_variables, values, strict=True):
-            variable.assign(value)
-        return logs
+
+@contextlib.contextmanager
+def summed_metrics(model):
+    """In it, metrics that each process keeps for its own images are those of all processes."""
+    if not isinstance(model, _AllReducedModel):
+        yield
+        return
+    import torch
+
+    values = [variable.value.clone() for variable in model.metrics_variables]
+    for variable, value in zip(model.metrics_variables, values, strict=True):
+        total = value.clone()
+        torch.distributed.all_reduce(total)
+        variable.assign(total)
+    yield
+    for variable, value in zip(model.metrics_variables, values, strict=True):
+        variable.assign(value)
+
+
+def count_once(model, devices):
+    """After the metrics of all processes were restored in each: only the first one keeps them."""
+    if isinstance(model, _AllReducedModel) and not devices.is_chief:
+        model.reset_metrics()
 
 
 class _AllReducedAdamW(AdamW):

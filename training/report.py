@@ -10,7 +10,7 @@ from training.assessment import assess
 from training.data import stream
 
 
-def finish(run, model, plan, dataset, progress, saver):
+def finish(run, model, plan, dataset, progress, devices):
     """Writes the models, the pictures and, last, `result.json`, which says that a run is finished.
 
     `best.keras` has the weights of the epoch with the highest validation accuracy, as they were
@@ -22,14 +22,14 @@ def finish(run, model, plan, dataset, progress, saver):
         the content of `result.json`; `None` in the processes that do not write.
     """
     served = _served(plan.config, dataset)
-    _save(run / "last.keras", served, model, saver.writes)
+    _save(run / "last.keras", served, model, devices.is_chief)
     if plan.config.ema_momentum is not None:
         with loop.averages(model, plan.config):
-            _save(run / "last_ema.keras", served, model, saver.writes)
-    checkpoint.restore(saver.folder / f"step-{progress.best['step']:08d}", model)
+            _save(run / "last_ema.keras", served, model, devices.is_chief)
+    checkpoint.restore(run / "checkpoints" / f"step-{progress.best['step']:08d}", model)
     with loop.averages(model, plan.config):
-        _save(run / "best.keras", served, model, saver.writes)
-    if not saver.writes:
+        _save(run / "best.keras", served, model, devices.is_chief)
+    if not devices.is_chief:
         return None
     with stream.sentences(dataset.validation):
         outcome = assess(served, _batches(plan.config, dataset), len(dataset.class_names))

@@ -9,7 +9,18 @@ import sys
 
 import keras
 
-from training import building, checkpoint, data, distribution, loop, pictures, plan, record, report
+from training import (
+    building,
+    checkpoint,
+    data,
+    distribution,
+    loop,
+    pictures,
+    plan,
+    record,
+    replicas,
+    report,
+)
 from training import config as configuration
 from training.data import stream
 from training.logs import open_logs
@@ -39,15 +50,16 @@ def train(request):
     validation = pipeline.validation()
     building.prepare(model, validation, devices)
     progress = loop.Progress()
-    saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices.is_chief)
+    saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
     if found := checkpoint.newest(saver.folder):
         checkpoint.restore(found, model)
+        replicas.count_once(model, devices)
         progress = loop.Progress.of(checkpoint.read_progress(found))
         print(f"Going on from {found}")
     splits = dataset.train, dataset.validation
     with open_logs(run, config, devices.is_chief) as log, stream.sentences(*splits):
         loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
-    result = report.finish(run, model, schedule, dataset, progress, saver)
+    result = report.finish(run, model, schedule, dataset, progress, devices)
     return (run, result) if devices.is_chief else (None, None)
 
 
