@@ -11,5 +11,3 @@ from keras_convnext.augmentation.plain import Plain
 from keras_convnext.augmentation.train_step import augmented, mix_and_erase
 
 __all__ = ["Exact", "KerasCV", "Plain", "augmented", "mix_and_erase"]
-
-__all__ = ["Exact", "KerasCV", "Plain", "augmented", "mix_and_erase"]

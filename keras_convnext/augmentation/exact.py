@@ -24,6 +24,9 @@ class Exact(Recipe):
         model.compile(optimizer, keras.losses.CategoricalCrossentropy())
         model.fit(batches)
 
+    Resizing and RandAugment are Pillow's own, called from tf.data's threads (`tf.numpy_function`):
+    the dataset must be read in the process that made it, and cannot be exported as a graph.
+
     What is sent to the device are uint8 images. Erasing, which writes unit normal noise into the
     normalised image, and mixing are done there, by `augmented`.
     """

@@ -26,7 +26,6 @@ SHARED = {
     "name": "folder",
     "dataset": "folder",
     "augmentation": "keras_cv",
-    "rand_augment": "rand-m9-mstd0.5-inc1",
     "flip": 0.5,
     "ema_momentum": 0.99,
 }
@@ -38,14 +37,13 @@ def config(weights="imagenet", variant=None):
         return Config(
             **SHARED,
             variant=variant or SMALL,
-            image_size=128,
-            epochs=60,
-            batch_size=32,
-            learning_rate=2e-3,
-            warmup_epochs=5,
+            image_size=96,
+            epochs=40,
+            batch_size=16,
+            learning_rate=1e-3,
+            warmup_epochs=3,
             crop_scale=(0.3, 1.0),
             drop_path_rate=0.1,
-            erase=0.25,
         )
     return Config(
         **SHARED,
@@ -58,6 +56,7 @@ def config(weights="imagenet", variant=None):
         warmup_epochs=1,
         layer_decay=0.7,
         weight_decay=1e-4,
+        rand_augment="rand-m9-mstd0.5-inc1",
         crop_scale=(0.5, 1.0),
         drop_path_rate=0.1,
         head_init_scale=0.001,
