@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_convnext.depthwise import DepthwiseConv2D
 from keras_convnext.initialization import kernel_initializer
 from keras_convnext.simple_norm import SimpleNorm
 
@@ -257,7 +258,7 @@ class ConvNeXtBlock(_SameShape):
         dtype = self.dtype_policy
         scaled = layer_scale is not None
         self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
-        self.dwconv = keras.layers.DepthwiseConv2D(
+        self.dwconv = DepthwiseConv2D(
             kernel_size,
             padding="same",
             dilation_rate=dilation,

@@ -1,0 +1,135 @@
+"""The forms of the depthwise convolution are one function, with one gradient."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_convnext import depthwise
+from tests.backends import BACKEND
+
+# batch, height, width, channels, side of the kernel, dilation: what the family uses, and odd ones
+SHAPES = [
+    (2, 14, 14, 24, 7, 1),
+    (1, 7, 7, 16, 7, 1),
+    (2, 8, 8, 8, 5, 1),
+    (2, 4, 4, 8, 3, 1),
+    (1, 1, 1, 4, 7, 1),
+    (2, 3, 5, 4, 7, 1),
+    (1, 9, 6, 4, 7, 2),
+    (1, 6, 7, 4, 4, 1),
+    (1, 9, 9, 2, 2, 3),
+]
+RNG = np.random.default_rng(0)
+
+
+def reference(x, kernel, dilation):
+    """In float64, from the definition."""
+    _, height, width, _ = x.shape
+    side = kernel.shape[0]
+    before = (side - 1) * dilation // 2
+    behind = (side - 1) * dilation - before
+    padded = np.pad(x, [(0, 0), (before, behind), (before, behind), (0, 0)])
+    return sum(
+        padded[:, r * dilation :, c * dilation :][:, :height, :width] * kernel[r, c, :, 0]
+        for r in range(side)
+        for c in range(side)
+    )
+
+
+def gradients(x, kernel, factor, dilation):
+    """Of `sum(factor * depthwise_conv(x, kernel))`, from the definition: it is linear in each."""
+    by_kernel = np.zeros_like(kernel)
+    for place in np.ndindex(kernel.shape[:2]):
+        tap = np.zeros_like(kernel)
+        tap[place] = 1
+        by_kernel[place][:, 0] = (factor * reference(x, tap, dilation)).sum((0, 1, 2))
+    by_x = np.zeros_like(x)
+    for y, z in np.ndindex(x.shape[1:3]):
+        one = np.zeros_like(x)
+        one[:, y, z] = 1
+        by_x[:, y, z] = (factor * reference(one, kernel, dilation)).sum((1, 2))
+    return by_x, by_kernel
+
+
+def data(shape, side):
+    return RNG.normal(size=shape), RNG.normal(size=(side, side, shape[-1], 1))
+
+
+def computed_gradients(x, kernel, factor, dilation):
+    x, kernel, factor = (np.float32(values) for values in (x, kernel, factor))
+    if BACKEND == "jax":
+        import jax
+
+        total = lambda x, k: (factor * depthwise.depthwise_conv(x, k, dilation)).sum()  # noqa: E731
+        return jax.grad(total, (0, 1))(x, kernel)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x, kernel = tf.constant(x), tf.constant(kernel)
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            total = tf.reduce_sum(factor * depthwise.depthwise_conv(x, kernel, dilation))
+        return tape.gradient(total, [x, kernel])
+    x, kernel = (ops.convert_to_tensor(v).requires_grad_() for v in (x, kernel))
+    factor = ops.convert_to_tensor(factor)
+    (factor * depthwise.depthwise_conv(x, kernel, dilation)).sum().backward()
+    return x.grad, kernel.grad
+
+
+@pytest.fixture(params=depthwise.FORMS if BACKEND == "jax" else ("native",))
+def pinned(request, monkeypatch):
+    monkeypatch.setenv(depthwise.PIN, request.param)
+
+
+def assert_close(found, expected):
+    found = ops.convert_to_numpy(ops.cast(found, "float32"))
+    np.testing.assert_allclose(found, expected, atol=3e-6 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("case", SHAPES, ids=str)
+def test_each_form_is_the_convolution(case, pinned):
+    *shape, side, dilation = case
+    x, kernel = data(shape, side)
+    found = depthwise.depthwise_conv(np.float32(x), np.float32(kernel), dilation)
+    assert_close(found, reference(x, kernel, dilation))
+
+
+@pytest.mark.parametrize("case", SHAPES, ids=str)
+def test_each_form_has_its_gradients(case, pinned):
+    *shape, side, dilation = case
+    x, kernel = data(shape, side)
+    factor = RNG.normal(size=shape)
+    found = computed_gradients(x, kernel, factor, dilation)
+    for ours, expected in zip(found, gradients(x, kernel, factor, dilation), strict=True):
+        assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(dtype, pinned):
+    """Shifted sums are added up in float32; some native forms add in half precision."""
+    x, kernel = data((1, 8, 8, 4), 7)
+    x, kernel = (ops.cast(values, dtype) for values in (x, kernel))
+    found = depthwise.depthwise_conv(x, kernel)
+    assert keras.backend.standardize_dtype(found.dtype) == dtype
+    exact = reference(*(ops.convert_to_numpy(ops.cast(v, "float32")) for v in (x, kernel)), 1)
+    error = np.abs(ops.convert_to_numpy(ops.cast(found, "float32")) - exact).max()
+    unit = {"bfloat16": 2**-8, "float16": 2**-10}[dtype]
+    added_up_in_half = depthwise.form(x) == "native"
+    assert error <= np.abs(exact).max() * unit * (8 if added_up_in_half else 1)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="there is one form")
+def test_a_cpu_takes_shifted_sums_and_symbolic_sizes_the_native_form():
+    import jax
+    from jax import export
+
+    assert depthwise.form(np.zeros((1, 2, 2, 1))) == "shifted"
+    x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 8, 8, 4"), "float32")
+    assert depthwise.form(x) == "native"
+
+
+def test_an_unknown_form_is_refused(monkeypatch):
+    monkeypatch.setenv(depthwise.PIN, "magic")
+    with pytest.raises(ValueError, match="'native', 'shifted'"):
+        depthwise.form(np.zeros((1, 2, 2, 1)))
