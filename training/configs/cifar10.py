@@ -9,6 +9,8 @@ and images are padded and cropped in place of the random resized crop.
 Augmentation is "exact", for exact resume (see `imagenet1k`).
 """
 
+import dataclasses
+
 from keras_convnext import Variant
 from training.config import Config
 
@@ -21,7 +23,12 @@ CIFAR = Variant(
     mean=(0.4914, 0.4822, 0.4465),  # of the training set
     std=(0.2470, 0.2435, 0.2616),
 )
-SMOKE = {"batch_size": 4, "epochs": 1, "warmup_epochs": 0.0}
+SMOKE = {
+    "variant": dataclasses.replace(CIFAR, depths=(1, 1, 1, 1), dims=(16, 32, 64, 128)),
+    "batch_size": 4,
+    "epochs": 1,
+    "warmup_epochs": 0.0,
+}
 
 
 def config(variant=CIFAR):

@@ -8,8 +8,10 @@ Score and time: not yet measured. The paper's moving averages reach 82.1 / 83.1 
 T / S / B / L (Table 1).
 
 Augmentation is "exact", the operations of the paper's own code: they are pure functions of seed,
-epoch and image, so that a run resumes to the bit, which KerasCV's layers cannot. Throughput: not
-yet measured.
+epoch and image, so that a run resumes to the bit, which KerasCV's layers cannot. And it is faster:
+on 2 CPU cores 309 photographs per second against 148, with the mixing left to the device; Pillow in
+worker processes, as timm does it, 265 with the mixing and 348 without
+(`benchmarks/results/input_pipeline.json`).
 """
 
 from keras_convnext import VARIANTS
