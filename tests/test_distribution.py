@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from keras_convnext import depthwise
 from tests.backends import BACKEND
 from tests.test_resume import wait_for
 from training import checkpoint, distribution
@@ -66,7 +67,13 @@ def start(output, kind, environment=None, program=("-m", "training.train"), comm
     return subprocess.Popen(
         [sys.executable, *program, *command, f"--distribute={kind}", f"--output={output}"],
         cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
+        # the same form of the convolution, which the number of devices would change
+        env={
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            depthwise.PIN: "native",
+            **(environment or {}),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
