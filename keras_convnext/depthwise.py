@@ -36,11 +36,9 @@ def depthwise_conv(x, kernel, dilation=1):
 def form(x):
     """-> which of `FORMS` convolves `x`.
 
-    `"shifted"` on JAX on a CPU, where XLA's own form is naive: at 8 x 56 x 56 x 96 and a side of 7
-    it takes about thirty times as long forwards and twenty times as long backwards. Not where a
-    dimension is symbolic, so that what is exported is the one operation that everything reads; and
-    not where the CPU is divided into devices, which would have to gather a batch that they share
-    to go through its rows.
+    `"shifted"` on JAX on a CPU, where XLA's own form is naive. Not where a dimension is symbolic,
+    so that what is exported is the one operation that everything reads; and not where the CPU is
+    divided into devices, which would have to gather a batch that they share to read its rows.
 
     Raises:
         ValueError: if the environment variable has another value.

@@ -82,7 +82,7 @@ class Guard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.progress.step += 1
         if not math.isfinite(logs["loss"]):
-            raise DivergedError(self._diverged(f"the loss is {logs['loss']}"))
+            raise DivergedError(self.saver.diverged(f"the loss is {logs['loss']}", self.progress))
         self.is_due |= bool(self.every and self.progress.step % self.every == 0)
         if self.progress.step % self.accumulation:
             return  # a batch ends with its last part: replicas keep sums of their own until then
@@ -92,9 +92,6 @@ class Guard(keras.callbacks.Callback):
             self.is_due = False
         if stop:
             raise Terminated
-
-    def _diverged(self, what):
-        return self.saver.diverged(what, self.progress)
 
 
 class Saver:

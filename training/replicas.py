@@ -63,9 +63,11 @@ def summed_metrics(model):
         total = value.clone()
         torch.distributed.all_reduce(total)
         variable.assign(total)
-    yield
-    for variable, value in zip(model.metrics_variables, values, strict=True):
-        variable.assign(value)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.metrics_variables, values, strict=True):
+            variable.assign(value)
 
 
 def count_once(model, devices):

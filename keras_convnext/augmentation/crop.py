@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from keras_convnext.augmentation.randomness import integers_below
+from keras_convnext.augmentation.resampling import in_numpy
 from keras_convnext.preprocessing import tf_decode
 
 ATTEMPTS = 10  # as in torchvision, before the centre is taken
@@ -25,15 +26,8 @@ def random_crop(image, channels, scale, ratio, uniform):
     Returns:
         uint8 tensor (height, width, channels).
     """
-    import tensorflow as tf
-
-    def box(height, width):
-        draw = functools.partial(random_box, scale=scale, ratio=ratio)
-        return tf.ensure_shape(
-            tf.numpy_function(draw, [height, width, uniform], tf.int32, stateful=False), (4,)
-        )
-
-    return cropped(image, channels, box)
+    draw = functools.partial(random_box, scale=scale, ratio=ratio)
+    return cropped(image, channels, lambda h, w: in_numpy(draw, [h, w, uniform], (4,), "int32"))
 
 
 def random_box(height, width, uniform, scale, ratio):

@@ -7,7 +7,7 @@ from PIL import Image
 from keras_convnext.augmentation import crop, mixing
 from keras_convnext.augmentation.randomness import ERASE, IMAGE, uniforms
 from keras_convnext.augmentation.recipe import Recipe
-from keras_convnext.augmentation.resampling import by_pillow, changed, resize
+from keras_convnext.augmentation.resampling import changed, in_numpy, resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Exact(Recipe):
         uniform = uniforms(key, IMAGE, (crop.DRAWS + rest,))
         pixels = self._cropped(tf.convert_to_tensor(image), uniform[: crop.DRAWS])
         shape = (self.image_size, self.image_size, self.channels)
-        return by_pillow(self._changed, [pixels, uniform[crop.DRAWS :]], shape)
+        return in_numpy(self._changed, [pixels, uniform[crop.DRAWS :]], shape)
 
     def _cropped(self, image, uniform):
         if self.padding:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_convnext.augmentation import checks, crop, mixing
-from keras_convnext.augmentation.resampling import by_pillow, changed, resize
+from keras_convnext.augmentation.resampling import changed, in_numpy, resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Plain:
 
         pixels = crop.decoded(tf.convert_to_tensor(image), self.channels)
         shape = (self.image_size, self.image_size, self.channels)
-        return by_pillow(self._resized, [pixels], shape)
+        return in_numpy(self._resized, [pixels], shape)
 
     def _resized(self, pixels):
         return changed(lambda image: resize(image, self.image_size), pixels)

@@ -9,20 +9,20 @@ import numpy as np
 from PIL import Image
 
 
-def by_pillow(function, tensors, shape):
+def in_numpy(function, tensors, shape, dtype="uint8"):
     """Calls a function of numpy arrays when the dataset runs.
 
     Args:
-        function: gets `tensors` as numpy arrays, which it must not change; returns a uint8 array.
+        function: gets `tensors` as numpy arrays, which it must not change; returns an array.
         tensors: list of tensors.
-        shape: of what it returns.
+        shape, dtype: of what it returns.
 
     Returns:
-        uint8 tensor of that shape.
+        tensor of that shape and dtype.
     """
     import tensorflow as tf
 
-    return tf.ensure_shape(tf.numpy_function(function, tensors, tf.uint8, stateful=False), shape)
+    return tf.ensure_shape(tf.numpy_function(function, tensors, dtype, stateful=False), shape)
 
 
 def changed(function, pixels):
