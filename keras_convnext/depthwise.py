@@ -9,28 +9,45 @@ import os
 import keras
 from keras import ops
 
+from keras_convnext.runtime import portable
+
 PIN = "KERAS_CONVNEXT_DEPTHWISE"
 FORMS = ("native", "shifted")
 
 
-def depthwise_conv(x, kernel, dilation=1):
+def depthwise_conv(x, kernel, dilation=1, bias=None):
     """Convolves each channel with a kernel of its own; stride 1, zero padding, same size.
 
     Args:
         x: `(batch, height, width, channels)`, any float dtype.
         kernel: `(side, side, channels, 1)`, of the same dtype.
         dilation: distance of neighbouring taps in pixels, an int >= 1.
+        bias: `(channels,)`, of the same dtype, or `None`.
 
     Returns:
         a tensor of the shape and dtype of `x`.
     """
+    if keras.backend.backend() == "torch" and kernel.shape[0] % 2:
+        return _torch_conv(x, kernel, dilation, bias)
     if form(x) == "shifted":
         from keras_convnext.shifted_sums import shifted_sums
 
-        return shifted_sums(x, kernel[..., 0], dilation)
-    return ops.depthwise_conv(
-        x, kernel, padding="same", data_format="channels_last", dilation_rate=dilation
-    )
+        outputs = shifted_sums(x, kernel[..., 0], dilation)
+    else:
+        outputs = ops.depthwise_conv(
+            x, kernel, padding="same", data_format="channels_last", dilation_rate=dilation
+        )
+    return outputs if bias is None else outputs + bias
+
+
+def _torch_conv(x, kernel, dilation, bias):
+    """Keras copies what PyTorch can read as it is: a channels_last image."""
+    from torch.nn import functional
+
+    padding, channels = (kernel.shape[0] - 1) * dilation // 2, x.shape[-1]
+    x, kernel = ops.transpose(x, (0, 3, 1, 2)), ops.transpose(kernel, (2, 3, 0, 1))
+    x = functional.conv2d(x, kernel, bias, padding=padding, dilation=dilation, groups=channels)
+    return ops.transpose(x, (0, 2, 3, 1))
 
 
 def form(x):
@@ -46,7 +63,7 @@ def form(x):
     pinned = os.environ.get(PIN)
     if pinned and pinned not in FORMS:
         raise ValueError(f"{PIN} must be one of {FORMS}, or unset, received {pinned!r}.")
-    if keras.backend.backend() != "jax" or not all(isinstance(size, int) for size in x.shape):
+    if keras.backend.backend() != "jax" or portable(x):
         return "native"
     if pinned:
         return pinned
@@ -60,5 +77,5 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' layer of that name with stride 1 and padding "same", by `depthwise_conv`."""
 
     def call(self, inputs):
-        outputs = depthwise_conv(inputs, self.kernel, self.dilation_rate[0])
-        return outputs + self.bias if self.use_bias else outputs
+        kernel, bias = map(ops.convert_to_tensor, (self.kernel, self.bias))
+        return depthwise_conv(inputs, kernel, self.dilation_rate[0], bias)

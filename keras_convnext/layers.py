@@ -3,27 +3,18 @@
 import keras
 from keras import ops
 
+from keras_convnext.activations import ACTIVATIONS
+from keras_convnext.branch import branch
 from keras_convnext.depthwise import DepthwiseConv2D
 from keras_convnext.initialization import kernel_initializer
+from keras_convnext.layer_norm import LayerNormalization
+from keras_convnext.runtime import tensorflow_on_cpu
 from keras_convnext.simple_norm import SimpleNorm
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
 
-@serializable
-def gelu(x):
-    """The exact GELU, with erf."""
-    return ops.gelu(x, approximate=False)
-
-
-@serializable
-def gelu_tanh(x):
-    """The tanh approximation of GELU."""
-    return ops.gelu(x, approximate=True)
-
-
-ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": keras.activations.silu}
-NORMS = {"layernorm": keras.layers.LayerNormalization, "simplenorm": SimpleNorm}
+NORMS = {"layernorm": LayerNormalization, "simplenorm": SimpleNorm}
 
 
 def one_of(argument, value, allowed):
@@ -255,6 +246,8 @@ class ConvNeXtBlock(_SameShape):
             "drop_path_rate": drop_path_rate, "dilation": dilation, "seed": seed,
         }
         # fmt: on
+        # What `jit_compile="auto"` asks: TensorFlow's own kernels convolve better than XLA on CPUs.
+        self.supports_jit = not tensorflow_on_cpu()
         dtype = self.dtype_policy
         scaled = layer_scale is not None
         self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
@@ -290,12 +283,12 @@ class ConvNeXtBlock(_SameShape):
         )
 
     def call(self, inputs, training=False):
-        x = self.norm(self.dwconv(inputs))
-        x = self.activation(self.pwconv1(x))
-        x = self.grn(x) if self.grn else x
-        x = self.pwconv2(x)
-        x = self.gamma(x) if self.gamma else x
-        return ops.cast(inputs, x.dtype) + self.drop_path(x, training=training)
+        x = self.dwconv(inputs)
+        inputs = ops.cast(inputs, x.dtype)
+        if training and self.drop_path.rate:
+            x = branch(self, x, training=training)
+            return inputs + self.drop_path(x, training=training)
+        return branch(self, x, inputs, training)
 
     def get_config(self):
         return {**super().get_config(), **self.fields}

@@ -9,9 +9,11 @@ import inspect
 import keras
 import numpy as np
 
+from keras_convnext.activations import ACTIVATIONS
 from keras_convnext.chain import Chain
 from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
-from keras_convnext.layers import ACTIVATIONS, NORMS, ConvNeXtBlock, one_of
+from keras_convnext.layers import NORMS, ConvNeXtBlock, one_of
+from keras_convnext.patches import PatchConv2D
 from keras_convnext.variants import VARIANTS
 
 
@@ -150,7 +152,7 @@ def _float32():
 
 def _conv(filters, kernel_size, strides, name, **kwargs):
     kwargs |= {"data_format": "channels_last", "kernel_initializer": kernel_initializer()}
-    return keras.layers.Conv2D(filters, kernel_size, strides, name=name, **kwargs)
+    return PatchConv2D(filters, kernel_size, strides, name=name, **kwargs)
 
 
 def _norm(variant, name, **kwargs):

@@ -39,14 +39,32 @@ def _padded(x, before, reach):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _convolve(dilation, before, x, kernel):
-    """The first tap is `before` pixels up and left of where its product is added."""
-    _, height, width, _ = x.shape
-    padded, total = _padded(x, before, _reach(kernel, dilation)), 0
-    for row, column in itertools.product(range(kernel.shape[0]), repeat=2):
-        top, left = row * dilation, column * dilation
-        part = padded[:, top : top + height, left : left + width]
-        total = total + part * kernel[row, column]
-    return total
+    """The first tap is `before` pixels up and left of where its product is added.
+
+    A loop of two steps or more keeps XLA from tearing the sum apart to fuse it with what follows,
+    which would read the image dozens of times.
+    """
+    batch, height, width, _ = x.shape
+    padded, sums = _padded(x, before, _reach(kernel, dilation)), _sums(kernel, dilation, width)
+    if batch > 1:
+        parts = padded.reshape(2 if batch % 2 == 0 else batch, -1, *padded.shape[1:])
+        return lax.map(functools.partial(sums, height=height), parts).reshape(x.shape)
+    rows = -(-height // 2)  # the halves overlap where the height is odd
+    top, bottom = padded[:, : padded.shape[1] - height + rows], padded[:, height - rows :]
+    top, bottom = lax.map(functools.partial(sums, height=rows), jnp.stack([top, bottom]))
+    return jnp.concatenate([top[:, : height - rows], bottom], axis=1)
+
+
+def _sums(kernel, dilation, width):
+    def sums(padded, height):
+        total = 0
+        for row, column in itertools.product(range(kernel.shape[0]), repeat=2):
+            top, left = row * dilation, column * dilation
+            part = padded[:, top : top + height, left : left + width]
+            total = total + part * kernel[row, column]
+        return total
+
+    return sums
 
 
 def _forwards(dilation, before, x, kernel):

@@ -1,0 +1,192 @@
+"""The branch of a block on PyTorch and CPUs: some rows at a time, which stay in the cache.
+
+The hidden layer is four times as wide as the feature map. Written to memory as a whole and read
+again it costs as much time in the first stage as its products do.
+"""
+
+import functools
+import platform
+from pathlib import Path
+
+import keras
+import torch
+from torch.nn import functional
+
+from keras_convnext.activations import gelu, gelu_tanh
+from keras_convnext.runtime import portable
+
+aten = torch.ops.aten
+WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
+ROWS = 2048  # of a piece
+
+# each in place, and its gradient from that of its output and its input
+ACTIVATIONS = {
+    gelu: (aten.gelu_, aten.gelu_backward),
+    gelu_tanh: (
+        functools.partial(aten.gelu_, approximate="tanh"),
+        functools.partial(aten.gelu_backward, approximate="tanh"),
+    ),
+    keras.activations.silu: (aten.silu_, aten.silu_backward),
+}
+
+
+def takes(block, x):
+    """-> whether `branch` is the form for `x`"""
+    return (
+        x.device.type == "cpu"
+        and block.activation in ACTIVATIONS
+        and isinstance(block.norm, keras.layers.LayerNormalization)
+        and not (block.grn or block.pwconv1.quantization_mode or block.pwconv2.quantization_mode)
+        and not portable(x)
+    )
+
+
+def branch(block, x, inputs):
+    """As `keras_convnext.branch.branch`."""
+    form = block.activation, block.norm.epsilon
+    tensors = [_rows(x), _rows(inputs), *map(_tensor, _weights(block))]
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Branch.apply(form, *tensors).reshape(x.shape)
+    return _forward(form, *tensors).reshape(x.shape)
+
+
+def _weights(block):
+    yield from (block.norm.gamma, block.norm.beta)
+    yield from (block.pwconv1.kernel, block.pwconv1.bias)
+    yield from (block.pwconv2.kernel, block.pwconv2.bias)
+    yield block.gamma.gamma if block.gamma else None
+
+
+def _tensor(weight):
+    return None if weight is None else keras.ops.convert_to_tensor(weight)
+
+
+def _rows(x):
+    return None if x is None else x.reshape(-1, x.shape[-1])
+
+
+def _pieces(count, width):
+    rows = count if count * width <= WHOLE else ROWS
+    return [slice(start, start + rows) for start in range(0, count, rows)]
+
+
+def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, hidden=None):
+    """`hidden`: where to leave the hidden layer as it is before the activation"""
+    activation, epsilon = form
+    in_place, _ = ACTIVATIONS[activation]
+    out = torch.empty_like(x)
+    for piece in _pieces(len(x), len(w2)):
+        normed = functional.layer_norm(x[piece], gamma.shape, gamma, beta, epsilon)
+        kept = None if hidden is None else hidden[piece]
+        h = _dense(normed, w1, b1, kept)
+        y = _dense(in_place(h if kept is None else h.clone()), w2, b2, out[piece])
+        if scale is not None:
+            y.mul_(scale)
+        if inputs is not None:
+            y.add_(inputs[piece])
+    return out
+
+
+class _Branch(torch.autograd.Function):
+    """Keeps its input and the hidden layer before the activation; the rest is computed again."""
+
+    @staticmethod
+    def forward(ctx, form, *tensors):
+        x, w2 = tensors[0], tensors[6]
+        hidden = x.new_empty(len(x), len(w2))
+        out = _forward(form, *tensors, hidden)
+        ctx.form, ctx.has_inputs = form, tensors[1] is not None
+        ctx.save_for_backward(x, *tensors[2:], hidden)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, *weights, hidden = ctx.saved_tensors
+        found = _differentiable if torch.is_grad_enabled() else _backward
+        by_x, *by_weights = found(ctx, gradient.contiguous(), x, *weights, hidden)
+        return None, by_x, gradient if ctx.has_inputs else None, *by_weights
+
+
+def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
+    activation, epsilon = ctx.form
+    in_place, derivative = ACTIVATIONS[activation]
+    by_x, with_weights = torch.empty_like(x), any(ctx.needs_input_grad[3:])
+    wide = torch.promote_types(x.dtype, torch.float32)
+    sums = [torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)]
+    by_gamma, by_beta, by_w1, by_b1, by_w2 = sums
+    for piece in _pieces(len(x), len(w2)):
+        by_y, h = gradient[piece], hidden[piece]
+        scaled = by_y if scale is None else (by_y * scale).to(x.dtype)
+        by_h = derivative(_product(scaled, w2.t()), h)
+        normed, mean, deviation = torch.native_layer_norm(
+            x[piece], gamma.shape, gamma, beta, epsilon
+        )
+        by_x[piece], gamma_part, beta_part = aten.native_layer_norm_backward(
+            _product(by_h, w1.t()), x[piece], gamma.shape, mean, deviation, gamma, beta, [True] * 3
+        )
+        if with_weights:
+            by_gamma += gamma_part
+            by_beta += beta_part
+            by_b1 += by_h.sum(0)
+            _add_product(by_w1, normed.t(), by_h)
+            _add_product(by_w2, in_place(h.clone()).t(), by_y)
+    by_b2, by_scale = gradient.sum(0, dtype=wide), None
+    if scale is not None:
+        # the sums over all rows of gradient times output, without the output
+        by_scale = (w2 * by_w2).sum(0) + b2 * by_b2
+        by_w2, by_b2 = by_w2 * scale, by_b2 * scale
+    return by_x, by_gamma, by_beta, by_w1, by_b1, by_w2, by_b2, by_scale
+
+
+def _add_product(total, a, b):
+    """total += a @ b, in the precision of `total`"""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
+
+
+def _differentiable(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
+    """The same gradients, of which gradients can be taken"""
+    activation, epsilon = ctx.form
+    inputs = x, gamma, beta, w1, b1, w2, b2, scale
+    normed = functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
+    y = torch.addmm(b2, activation(torch.addmm(b1, normed, w1)), w2)
+    y = y if scale is None else y * scale
+    needed = (ctx.needs_input_grad[1], *ctx.needs_input_grad[3:])
+    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
+    return [next(found) if need else None for need in needed]
+
+
+# ---------------------------------------------------------------- one product
+
+
+def _dense(x, w, b, out=None):
+    """x `(rows, channels)` @ w `(channels, units)` + b, written to `out` if there is one"""
+    if not _by_onednn(x.dtype):
+        return torch.mm(x, w, out=out).add_(b)
+    found = _onednn(x, w, b)
+    return found if out is None else out.copy_(found)
+
+
+def _product(x, w):
+    return _onednn(x, w, None) if _by_onednn(x.dtype) else x @ w
+
+
+def _onednn(x, w, b):
+    return torch.ops.mkldnn._linear_pointwise(x, w.t(), b, "none", [], "")
+
+
+def _by_onednn(dtype):
+    """PyTorch leaves float32 products to MKL, which runs at half the speed of oneDNN on CPUs that
+    are not Intel's."""
+    has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return has_both and dtype == torch.float32 and not _is_intel()
+
+
+@functools.cache
+def _is_intel():
+    found = Path("/proc/cpuinfo")
+    text = found.read_text() if found.exists() else platform.processor()
+    return "Intel" in text  # GenuineIntel

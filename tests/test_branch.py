@@ -1,0 +1,230 @@
+"""A block in the forms that compute it: equal to the formulas, and so are its gradients."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_convnext.layers import ConvNeXtBlock
+from keras_convnext.patches import PatchConv2D
+from tests import reference
+from tests.backends import BACKEND, numpy, randomise
+
+only = {name: pytest.mark.skipif(BACKEND != name, reason=f"of {name}") for name in ("torch", "jax")}
+only["tensorflow"] = pytest.mark.skipif(BACKEND != "tensorflow", reason="of tensorflow")
+SHAPES = [(2, 7, 7, 8), (3, 3, 5, 4), (1, 1, 1, 8)]
+OPTIONS = [
+    {},
+    {"dilation": 2, "layer_scale": None},
+    {"activation": "gelu_tanh"},
+    {"activation": "silu", "kernel_size": 5},
+    {"norm": "simplenorm", "kernel_size": 3},
+    {"grn": True, "layer_scale": None},
+]
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """Small tensors go through the pieces that large ones are cut into."""
+    if BACKEND == "torch":
+        from keras_convnext import torch_branch
+
+        monkeypatch.setattr(torch_branch, "WHOLE", 0)
+        monkeypatch.setattr(torch_branch, "ROWS", 16)
+
+
+def made(shape, **options):
+    """-> a block with weights that show in its output, and an input"""
+    block = ConvNeXtBlock(**options)
+    block.build((None, None, None, shape[-1]))
+    randomise(block)
+    return block, np.random.default_rng(1).normal(size=shape).astype("float32")
+
+
+def names(block):
+    return [weight.path.split("/", 1)[1] for weight in block.trainable_weights]
+
+
+def exact(block, x, values, **options):
+    known = {k: options[k] for k in ("activation", "norm", "dilation") if k in options}
+    return reference.block(x, dict(zip(names(block), values, strict=True)), **known)
+
+
+def gradients(block, x, factor, training=True):
+    """-> of `sum(factor * block(x))`, by x and by each weight"""
+    weights = block.trainable_variables
+    if BACKEND == "jax":
+        import jax
+
+        state = [variable.value for variable in block.non_trainable_variables]
+
+        def total(x, values):
+            out, _ = block.stateless_call(values, state, x, training=training)
+            return (out * factor).sum()
+
+        by_x, by_weights = jax.jit(jax.grad(total, (0, 1)))(x, [weight.value for weight in weights])
+    elif BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(factor * block(x, training=training))
+        by_x, *by_weights = tape.gradient(total, [x, *[weight.value for weight in weights]])
+    else:
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        total = (torch.tensor(factor) * block(x, training=training)).sum()
+        by_x, *by_weights = torch.autograd.grad(total, [x, *[weight.value for weight in weights]])
+    return [numpy(gradient) for gradient in (by_x, *by_weights)]
+
+
+# TensorFlow's form differs between the two
+@pytest.mark.parametrize("training", [True, False] if BACKEND == "tensorflow" else [True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gradients_are_those_of_the_formula(options, training, in_pieces):
+    """Central differences in float64, along a random direction in each tensor."""
+    for shape in SHAPES[: 1 if options else 2 if BACKEND == "jax" else 3]:
+        block, x = made(shape, **options)
+        random = np.random.default_rng(2)
+        factor = random.normal(size=shape).astype("float32")
+        found = gradients(block, x, factor, training)
+        point = [np.float64(numpy(t)) for t in (x, *block.trainable_variables)]
+        np.testing.assert_allclose(
+            numpy(block(x, training=training)), exact(block, *_split(point), **options), atol=1e-5
+        )
+        for place, gradient in enumerate(found):
+            way = random.normal(size=gradient.shape)
+            step = [np.zeros_like(tensor) for tensor in point]
+            step[place] = 1e-5 * way
+            up, down = (
+                exact(
+                    block,
+                    *_split([p + sign * s for p, s in zip(point, step, strict=True)]),
+                    **options,
+                )
+                for sign in (1, -1)
+            )
+            expected = (factor * (up - down)).sum() / 2e-5
+            size = np.abs(gradient * way).sum() + 1e-3
+            assert abs((gradient * way).sum() - expected) < 2e-5 * size, (shape, place)
+
+
+def _split(point):
+    return point[0], point[1:]
+
+
+@pytest.mark.parametrize("options", OPTIONS[:1] + OPTIONS[-1:], ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])
+def test_half_precision(dtype, options, in_pieces):
+    block, x = made((2, 7, 7, 16), **options)
+    half = ConvNeXtBlock(**options, dtype=dtype)
+    half.build(x.shape)
+    for ours, theirs in zip(half.weights, block.weights, strict=True):
+        ours.assign(theirs)
+    out = half(x, training=True)
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+    expected = numpy(block(x))
+    error = np.abs(numpy(ops.cast(out, "float32")) - expected).max()
+    assert error < 0.03 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 11, 3), (3, 4, 4, 5)], ids=str)
+def test_patches_are_a_convolution(shape):
+    ours = PatchConv2D(6, 4, 4, data_format="channels_last")
+    theirs = keras.layers.Conv2D(6, 4, 4, data_format="channels_last")
+    for layer in (ours, theirs):
+        layer.build(shape)
+    randomise(ours, scale=1.0)
+    theirs.set_weights(ours.get_weights())
+    x = np.random.default_rng(3).normal(size=shape).astype("float32")
+    np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), atol=2e-5)
+
+
+# ---------------------------------------------------------------- what a backend adds
+
+
+@only["torch"]
+def test_a_gradient_of_the_gradient(in_pieces):
+    import torch
+
+    block, x = made((2, 4, 4, 8))
+    x, weight = torch.tensor(x, requires_grad=True), block.pwconv1.kernel.value
+
+    def penalty():
+        (by_x,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
+        return by_x.square().sum()
+
+    (found,) = torch.autograd.grad(penalty(), weight)
+    way = torch.randn_like(weight)
+    with torch.no_grad():
+        weight += 1e-3 * way
+    up = penalty().item()
+    with torch.no_grad():
+        weight -= 2e-3 * way
+    assert (found * way).sum().item() == pytest.approx((up - penalty().item()) / 2e-3, rel=2e-2)
+
+
+@only["torch"]
+def test_products_by_onednn_are_equal(monkeypatch, in_pieces):
+    """The form for CPUs that are not Intel's."""
+    from keras_convnext import torch_branch
+
+    block, x = made((2, 7, 7, 16))
+    factor = np.ones_like(x)
+    expected = [numpy(block(x)), *gradients(block, x, factor)]
+    monkeypatch.setattr(torch_branch, "_by_onednn", lambda dtype: True)
+    for ours, theirs in zip([numpy(block(x)), *gradients(block, x, factor)], expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5 * max(1, np.abs(theirs).max()))
+
+
+@only["torch"]
+def test_transformations_get_the_plain_form():
+    import torch
+
+    block, x = made((2, 4, 4, 8))
+    x = torch.tensor(x)
+    plain = numpy(block(x))
+    per_image = torch.func.vmap(lambda image: block(image[None])[0])(x)
+    np.testing.assert_allclose(numpy(per_image), plain, atol=1e-5)
+    _, along = torch.func.jvp(lambda x: block(x).sum(), (x,), (torch.ones_like(x),))
+    by_x = torch.func.grad(lambda x: block(x).sum())(x)
+    assert along.item() == pytest.approx(by_x.sum().item(), rel=1e-4)
+
+
+@only["torch"]
+def test_frozen_weights_have_no_gradient_and_inputs_have():
+    import torch
+
+    block, x = made((2, 4, 4, 8))
+    expected = gradients(block, x, np.ones_like(x))[0]
+    block.trainable = False
+    x = torch.tensor(x, requires_grad=True)
+    (found,) = torch.autograd.grad(block(x).sum(), x)
+    np.testing.assert_allclose(numpy(found), expected, atol=1e-5)
+
+
+@only["tensorflow"]
+def test_tensorflow_on_cpus_is_not_left_to_xla():
+    block, x = made((2, 4, 4, 8))
+    model = keras.Sequential([keras.Input(x.shape[1:]), block])
+    model.compile("sgd", "mse")
+    assert model.jit_compile is False
+
+
+@only["tensorflow"]
+def test_a_gradient_of_a_fused_gradient():
+    import tensorflow as tf
+
+    from keras_convnext import tf_fused
+
+    x = tf.constant([0.3, -1.2])
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = tf_fused.fused(lambda x: x**3)(x)
+        first = inner.gradient(y, x)
+    np.testing.assert_allclose(first, 3 * x**2, rtol=1e-6)
+    np.testing.assert_allclose(outer.gradient(first, x), 6 * x, rtol=1e-6)
