@@ -32,10 +32,11 @@ def ConvNeXt(
     drop_path_rate=0.0,
     head_init_scale=1.0,
     output_stride=None,
+    stem_stride=None,
 ):
     """Builds a ConvNeXt as a functional `keras.Model`.
 
-    The arguments are those of `keras.applications`, with the same meanings, and four more.
+    The arguments are those of `keras.applications`, with the same meanings, and five more.
     Source: arXiv 2201.03545 (V1), 2301.00808 (V2).
 
     Args:
@@ -64,6 +65,11 @@ def ConvNeXt(
         head_init_scale: factor on the initial weights of the classifier.
         output_stride: 8, 16 or 32: input pixels per output pixel. Below the variant's own, the
             last stages keep their resolution and their convolutions are dilated. `None`: its own.
+        stem_stride: 1, 2 or 4: input pixels per pixel of the first stage, for images that are too
+            small for the variant's own, such as CIFAR's; see `Variant.with_stem_stride`. `None`:
+            its own. Published weights have a stem of their own stride and are refused with
+            another: enlarge the images in place of that. A file of a model that was built with the
+            same `stem_stride` loads.
 
     Returns:
         A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
@@ -79,6 +85,8 @@ def ConvNeXt(
     if isinstance(variant, str):
         variant = VARIANTS[one_of("variant", variant, VARIANTS)]
     one_of("pooling", pooling, (None, "avg", "max"))
+    if stem_stride is not None:
+        variant = variant.with_stem_stride(stem_stride)
     checkpoint = None
     if weights is not None:
         from keras_convnext import pretrained  # only who wants a file needs its readers
@@ -86,14 +94,12 @@ def ConvNeXt(
         checkpoint = pretrained.open_checkpoint(weights, variant, include_top)
         variant = checkpoint.variant
         classes = checkpoint.classes_for(include_top, classes)
-    classes = 1000 if classes is None else classes
-    if type(classes) is not int or classes < 1:
-        raise ValueError(f"`classes` must be a positive int, received {classes!r}.")
+    classes = checked_classes(1000 if classes is None else classes)
 
     side = (checkpoint.size if checkpoint else 224) if include_top else None
-    inputs, x = _inputs(variant, side, input_tensor, input_shape)
+    inputs, x = image_input(variant, side, input_tensor, input_shape)
     if include_preprocessing:
-        x = _preprocessing(variant, x.shape[-1])(x)
+        x = preprocessing(variant, x.shape[-1])(x)
     with kernels_will_be_loaded(checkpoint is not None):  # the classifier may stay as it begins
         x = _features(variant, x, drop_path_rate, output_stride)
     if include_top:
@@ -108,11 +114,18 @@ def ConvNeXt(
     return model
 
 
+def checked_classes(classes):
+    """Returns `classes`; raises a ValueError if it is not an int >= 1."""
+    if type(classes) is not int or classes < 1:
+        raise ValueError(f"`classes` must be a positive int, received {classes!r}.")
+    return classes
+
+
 def _channels_first():
     return keras.config.image_data_format() == "channels_first"
 
 
-def _inputs(variant, side, input_tensor, input_shape):
+def image_input(variant, side, input_tensor, input_shape):
     """-> what the model starts from, and the same as a channels_last tensor."""
     x = input_tensor
     if x is None:
@@ -135,22 +148,24 @@ def _inputs(variant, side, input_tensor, input_shape):
     return inputs, x
 
 
-def _preprocessing(variant, channels):
+def preprocessing(variant, channels):
+    """-> the layer that normalises [0, 255] images with so many channels."""
     mean, std = 255 * np.array(variant.mean), 255 * np.array(variant.std)
     if channels == 1:
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
     mean, std = np.resize(mean, channels).tolist(), np.resize(std, channels)
     return keras.layers.Normalization(
-        mean=mean, variance=(std**2).tolist(), dtype=_float32(), name="preprocessing"
+        mean=mean, variance=(std**2).tolist(), dtype=float32(), name="preprocessing"
     )
 
 
-def _float32():
+def float32():
     """The dtype of input and head: under mixed precision that of the weights."""
     return keras.config.dtype_policy().variable_dtype
 
 
-def _conv(filters, kernel_size, strides, name, **kwargs):
+def conv(filters, kernel_size, strides, name, **kwargs):
+    """-> a channels_last convolution that begins as the reference's."""
     kwargs |= {"data_format": "channels_last", "kernel_initializer": kernel_initializer()}
     return PatchConv2D(filters, kernel_size, strides, name=name, **kwargs)
 
@@ -162,15 +177,16 @@ def _norm(variant, name, **kwargs):
 def _stem(variant):
     dim = variant.dims[0]
     if variant.stem == "patch":
-        layers = [_conv(dim, variant.patch_size, variant.patch_size, "conv")]
-    else:  # the padding of 1 on all sides is PyTorch's; "same" would pad one side only
+        layers = [conv(dim, variant.patch_size, variant.patch_size, "conv")]
+    else:
         first = _multiple_of_8(dim // 2) if variant.stem == "overlap_tiered" else dim
+        strides = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[variant.stem_stride]
         activation = keras.layers.Activation(ACTIVATIONS[variant.activation], name="activation")
         layers = [
-            _pad("pad1"),
-            _conv(first, 3, 2, "conv1"),
-            _pad("pad2"),
-            _conv(dim, 3, 2, "conv2"),
+            pad("pad1"),
+            conv(first, 3, strides[0], "conv1"),
+            pad("pad2"),
+            conv(dim, 3, strides[1], "conv2"),
         ]
         if variant.stem == "overlap_act":
             layers.insert(2, activation)
@@ -178,8 +194,9 @@ def _stem(variant):
     return Chain(layers + norm, name="stem")
 
 
-def _pad(name):
-    return keras.layers.ZeroPadding2D(1, data_format="channels_last", name=name)
+def pad(name, pixels=1):
+    """-> zeros on all sides, as PyTorch pads: "same" pads one side more than the other."""
+    return keras.layers.ZeroPadding2D(pixels, data_format="channels_last", name=name)
 
 
 def _multiple_of_8(value):
@@ -191,8 +208,8 @@ def _multiple_of_8(value):
 def _downsample(variant, stage, stride, dilation):
     """A norm and a 2x2 convolution; at stride 1 it is padded at the bottom and right."""
     padding = "valid" if stride == 2 else "same"
-    conv = _conv(variant.dims[stage], 2, stride, "conv", padding=padding, dilation_rate=dilation)
-    return Chain([_norm(variant, "norm"), conv], name=f"downsample{stage}")
+    reduce = conv(variant.dims[stage], 2, stride, "conv", padding=padding, dilation_rate=dilation)
+    return Chain([_norm(variant, "norm"), reduce], name=f"downsample{stage}")
 
 
 def _features(variant, x, drop_path_rate, output_stride):
@@ -230,16 +247,17 @@ def _pooled(variant, x, pooling, with_norm=True):
     if pooling is not None:
         kind = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}[pooling]
         pool = getattr(keras.layers, kind)
-        layers.append(pool(data_format="channels_last", dtype=_float32(), name="pool"))
+        layers.append(pool(data_format="channels_last", dtype=float32(), name="pool"))
     if with_norm:
-        layers.append(_norm(variant, "head_norm", dtype=_float32()))
+        layers.append(_norm(variant, "head_norm", dtype=float32()))
     for layer in reversed(layers) if variant.head_norm_first else layers:
         x = layer(x)
     return x
 
 
-def _dense(units, name, scale=1.0, **kwargs):
-    kwargs |= {"kernel_initializer": kernel_initializer(scale), "dtype": _float32()}
+def dense(units, name, scale=1.0, **kwargs):
+    """-> a layer of the head, in float32; `scale` is on its initial weights."""
+    kwargs |= {"kernel_initializer": kernel_initializer(scale), "dtype": float32()}
     return keras.layers.Dense(units, name=name, **kwargs)
 
 
@@ -247,9 +265,9 @@ def _classifier(variant, x, classes, activation, init_scale):
     x = _pooled(variant, x, "avg")
     if variant.head_hidden is not None:
         hidden = ACTIVATIONS[variant.activation]
-        x = _dense(variant.head_hidden, "head_hidden", activation=hidden)(x)
+        x = dense(variant.head_hidden, "head_hidden", activation=hidden)(x)
     bias = variant.head_bias
-    return _dense(classes, "head", init_scale, activation=activation, use_bias=bias)(x)
+    return dense(classes, "head", init_scale, activation=activation, use_bias=bias)(x)
 
 
 def _factory(name, variant):

@@ -13,6 +13,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 
+STEM_STRIDES = (1, 2, 4)
 ALLOWED = {
     "stem": ("patch", "overlap", "overlap_tiered", "overlap_act"),
     "activation": ("gelu", "gelu_tanh", "silu"),
@@ -33,7 +34,8 @@ class Variant:
             are two 3x3 convolutions of stride 2: `"overlap"` with full width in both,
             `"overlap_tiered"` with half the width (rounded to a multiple of 8) in the first,
             `"overlap_act"` as `"overlap"` with the activation between them.
-        patch_size: side and stride of the `"patch"` stem, in pixels.
+        patch_size: stride of the stem, in pixels; of the `"patch"` stem the side as well. The two
+            convolutions of the others have a stride of 2 and 2 for 4, 2 and 1 for 2, 1 and 1 for 1.
         stem_norm: whether a norm follows the stem (not in the isotropic models).
         activation: `"gelu"` (exact, erf), `"gelu_tanh"` or `"silu"`.
         norm: `"layernorm"`, or `"simplenorm"` (`x * rsqrt(unbiased variance + epsilon) * gamma`).
@@ -92,11 +94,38 @@ class Variant:
                     f"`{field}` of variant {self.name!r} must be one of {allowed}, "
                     f"received {getattr(self, field)!r}."
                 )
+        self._check_patch_size()
+
+    def _check_patch_size(self):
+        size, is_patch = self.patch_size, self.stem == "patch"
+        if type(size) is not int or size < 1 or not (is_patch or size in STEM_STRIDES):
+            allowed = "a positive int" if is_patch else f"one of {STEM_STRIDES}"
+            raise ValueError(
+                f"`patch_size` of variant {self.name!r} must be {allowed} with a stem of kind "
+                f"{self.stem!r}, received {size!r}."
+            )
+
+    def with_stem_stride(self, stride):
+        """-> the same architecture for small images, with a stem of another stride.
+
+        A `"patch"` stem of stride 2 has patches of 2 x 2 pixels; with 1, each pixel is one. In the
+        other stems the convolutions keep their size. Everything after the stem works on a map that
+        has as many times more pixels per side as the stride is smaller.
+
+        Args:
+            stride: 1, 2 or 4, in pixels.
+
+        Raises:
+            ValueError: if it is none of these.
+        """
+        if stride not in STEM_STRIDES or isinstance(stride, bool):
+            raise ValueError(f"`stem_stride` must be one of {STEM_STRIDES}, received {stride!r}.")
+        return dataclasses.replace(self, patch_size=stride)
 
     @property
     def stem_stride(self):
         """Input pixels per pixel after the stem."""
-        return self.patch_size if self.stem == "patch" else 4
+        return self.patch_size
 
     @property
     def stride(self):

@@ -27,6 +27,11 @@ POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 TOLERANCE = 1e-4  # of the largest magnitude: float32 against float64, or another order of summation
 FORMULAS = 2e-6  # of the largest magnitude: measured 6e-7 and less
 SAME = 1e-6  # of the largest magnitude: the same operations, perhaps on other threads
+MATCHING = {
+    "input_shape": (16, 16, 3),
+    "classifier_activation": None,
+    "include_preprocessing": False,
+}
 LOGITS = {"include_preprocessing": False, "classes": 5, "classifier_activation": None}
 FOUR_STAGES = Variant("four_stages", (1, 2, 1, 1), (8, 8, 8, 8))
 
@@ -117,10 +122,11 @@ def formulas(variant, weights, x, without=None):
 def stem(variant, conv, x):
     if variant.stem == "patch":
         return conv(x, "stem/conv", variant.patch_size)
-    x = conv(x, "stem/conv1", 2, padding=1)
+    first, second = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[variant.stem_stride]
+    x = conv(x, "stem/conv1", first, padding=1)
     if variant.stem == "overlap_act":
         x = getattr(reference, variant.activation)(x)
-    return conv(x, "stem/conv2", 2, padding=1)
+    return conv(x, "stem/conv2", second, padding=1)
 
 
 def convolution(weights, x, name, stride, padding=0):
@@ -341,10 +347,42 @@ def test_output_stride_computes_the_same_features_more_densely(output_stride, fi
     assert error(dense_features[:, first::step, first::step], outputs(plain, x)) < TOLERANCE
 
 
+@pytest.mark.parametrize("stem_stride", [1, 2, 4])
+@pytest.mark.parametrize("family", ["v1", "isotropic", "rms_ols", "ols_hnf"])
+def test_stems_for_small_images(family, stem_stride):
+    """With the formulas of the wide stride's stem, at another stride, and all else as it was."""
+    variant = FAMILIES[family].with_stem_stride(stem_stride)
+    model = randomise(build(family, input_shape=(8, 8, 3), stem_stride=stem_stride), scale=0.3)
+    assert model.get_layer("stage0_block0").output.shape[1:3] == (8 // stem_stride,) * 2
+    x = images(2, 8, 8, 3)
+    assert error(outputs(model, x), formulas(variant, weights_of(model), x)) < FORMULAS
+    names = [weight.path for weight in model.weights]
+    assert names == [weight.path for weight in build(family).weights]
+
+
+def test_a_stem_stride_is_kept_by_files(tmp_path):
+    model = build(V1, stem_stride=2)
+    model.save_weights(tmp_path / "two.weights.h5")
+    same = ConvNeXt(V1, stem_stride=2, weights=tmp_path / "two.weights.h5", **MATCHING)
+    assert error(outputs(same, images()), outputs(model, images())) < SAME
+    with pytest.raises(ValueError, match="not of stride 4: build the model with the `stem_stride`"):
+        ConvNeXt(V1, weights=tmp_path / "two.weights.h5", **MATCHING)
+
+
+def test_published_weights_keep_their_stem_stride():
+    """Refused before anything is downloaded."""
+    message = "stride 4, asked for is `stem_stride=2`.* enlarge the images 2 times"
+    with pytest.raises(ValueError, match=message):
+        keras_convnext.ConvNeXtAtto(stem_stride=2)
+    with pytest.raises(ValueError, match="stride 16, .* 16 times"):
+        keras_convnext.ConvNeXtIsotropicSmall(stem_stride=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"variant": "convnext_tinny"}, "convnext_tiny"),
+        *(({"stem_stride": stride}, r"\(1, 2, 4\)") for stride in (0, 3, 8, True, "2")),
         ({"pooling": "mean"}, "'avg', 'max'"),
         *(({"classes": classes}, "positive int") for classes in (0, -1, "10", True, 2.0)),
         ({"drop_path_rate": 1.0}, r"\[0, 1\)"),

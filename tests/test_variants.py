@@ -128,6 +128,8 @@ def test_one_factory_per_variant():
         ({"stem": "conv"}, "overlap_tiered"),
         ({"norm": "batchnorm"}, "simplenorm"),
         ({"activation": "relu"}, "gelu_tanh"),
+        ({"patch_size": 0}, "positive int"),
+        ({"patch_size": 3, "stem": "overlap"}, r"\(1, 2, 4\)"),
     ],
 )
 def test_wrong_rows_say_what_is_allowed(change, message):

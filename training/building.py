@@ -128,6 +128,7 @@ def network(config, channels, classes, activation=None):
         classifier_activation=activation,
         drop_path_rate=config.drop_path_rate,
         head_init_scale=config.head_init_scale,
+        stem_stride=config.stem_stride,
     )
 
 

@@ -9,6 +9,7 @@ import types
 import typing
 
 from keras_convnext import VARIANTS, Variant
+from keras_convnext.variants import STEM_STRIDES
 from training import configs
 
 AUGMENTATIONS = ("none", "exact", "keras_cv")
@@ -19,6 +20,7 @@ CHOICES = {
     "dtype": DTYPES,
     "jit": ("auto", "on", "off"),
     "distribute": DISTRIBUTE,
+    "stem_stride": (None, *STEM_STRIDES),
 }
 # (lowest, highest) of the numbers; `None` is no limit, the highest of a half-open range is left out
 RANGES = {
@@ -66,6 +68,7 @@ class Config:
 
     Model:
         variant: the architecture; on the command line the name of one.
+        stem_stride: 1, 2 or 4, in pixels, for small images; `None` is the variant's own.
         weights: to start from, as `ConvNeXt(weights=...)` takes them; `None` is from scratch.
         drop_path_rate: stochastic depth of the last block, in [0, 1).
         head_init_scale: factor on the initial weights of the classifier.
@@ -123,6 +126,7 @@ class Config:
     class_weights: bool = False
 
     variant: Variant = VARIANTS["convnext_tiny"]
+    stem_stride: int | None = None
     weights: str | None = None
     drop_path_rate: float = 0.0
     head_init_scale: float = 1.0

@@ -164,7 +164,7 @@ def _memory(model, config, replicas):
 def _kept_values(config):
     """Numbers per image that the backward pass needs: in each block its input, what the depthwise
     convolution and the norm return, and the hidden layer of 4 widths before and after GELU."""
-    side, kept = config.image_size // config.variant.patch_size, 0
+    side, kept = config.image_size // (config.stem_stride or config.variant.stem_stride), 0
     for depth, dim in zip(config.variant.depths, config.variant.dims, strict=True):
         kept += depth * side * side * dim * (3 + 2 * 4)
         side //= 2

@@ -188,6 +188,12 @@ class Checkpoint:
                 "It has no layer scale: if that is meant, build "
                 "`ConvNeXt(dataclasses.replace(variant, layer_scale=None), weights=...)`."
             )
+        side, patch = self.variant.patch_size, self._shape("stem/conv/kernel")
+        if patch is not None and patch.count(side) < 2:
+            lines.append(
+                f"Its stem is not of stride {side}: build the model with the `stem_stride` of the "
+                "file (published weights have their variant's own, `None`) and resize the images."
+            )
         return "\n".join(lines)
 
     def similar(self):

@@ -23,7 +23,8 @@ def open_checkpoint(weights, variant, include_top=True):
         include_top: whether the classifier will be wanted; some files are published without.
 
     Raises:
-        ValueError: if a name is unknown; the message has the nearest ones.
+        ValueError: if a name is unknown; the message has the nearest ones. Or if its weights have a
+            stem of another stride than the variant.
         FileNotFoundError: if there is no such file.
         DownloadError: if no source gave the file.
         WeightsError: if the file cannot be read.
@@ -33,9 +34,21 @@ def open_checkpoint(weights, variant, include_top=True):
     if isinstance(weights, os.PathLike) or _is_path(weights):
         return loading.open_checkpoint(weights, variant)
     row = _row(weights, variant)
+    _check_stem(row, variant)
     path = fetch(row, include_top)
     checkpoint = loading.open_checkpoint(path, dataclasses.replace(variant, **row.overrides))
     return dataclasses.replace(checkpoint, size=row.size)
+
+
+def _check_stem(row, variant):
+    published = row.architecture().stem_stride
+    if variant.stem_stride != published:
+        raise ValueError(
+            f"{row.name} was trained with a stem of stride {published}, asked for is "
+            f"`stem_stride={variant.stem_stride}`. Leave `stem_stride` away and enlarge the images "
+            f"{published // variant.stem_stride} times, which gives the stages maps of the same "
+            "size; or pass `weights=None` to train from random weights."
+        )
 
 
 def fetch(row, include_top=True):

@@ -4,8 +4,8 @@ Command: `python -m training.train --config cifar10 --data_dir DIR`, where DIR h
 TensorFlow Datasets prepares it (it downloads it when asked for the first time).
 Score and time: not yet measured.
 
-The patchify stem has a stride of 2 in place of 4, so that the last stage still sees 2 x 2 pixels,
-and images are padded and cropped in place of the random resized crop.
+The stem has a stride of 2 in place of 4, so that the last stage still sees 2 x 2 pixels, with any
+`--variant`, and images are padded and cropped in place of the random resized crop.
 Augmentation is "exact", for exact resume (see `imagenet1k`).
 """
 
@@ -18,7 +18,6 @@ CIFAR = Variant(
     "convnext_cifar",
     depths=(2, 2, 6, 2),
     dims=(64, 128, 256, 512),
-    patch_size=2,
     layer_scale=None,
     mean=(0.4914, 0.4822, 0.4465),  # of the training set
     std=(0.2470, 0.2435, 0.2616),
@@ -40,6 +39,7 @@ def config(variant=CIFAR):
         published_classes=10,
         image_size=32,
         variant=variant,
+        stem_stride=2,
         drop_path_rate=0.1,
         epochs=200,
         batch_size=512,
