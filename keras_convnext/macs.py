@@ -1,0 +1,173 @@
+"""How many multiply-adds a model needs: those of its convolutions and dense layers.
+
+The papers of this field say "FLOPs" for the same count. Norms, activations, pooling, additions and
+products of two activations (attention) are not in it.
+"""
+
+import math
+
+import keras
+
+from keras_convnext.chain import Chain
+from keras_convnext.layers import ConvNeXtBlock
+
+
+def count_macs(model, input_shape=None):
+    """-> the multiply-adds of a model for one input, exact, an int.
+
+    Counted are the products with the kernels of `Conv1D` to `Conv3D` (grouped and dilated too),
+    their transposed, depthwise and separable forms, `Dense` and `EinsumDense`; in functional and
+    sequential models, models inside of models, `TimeDistributed` and the layers of this package. A
+    layer that is used twice counts twice. Zeros of the padding count as pixels do; of a
+    transposed convolution, all products count, also those whose sums are cropped away. Biases
+    count nothing.
+
+        count_macs(ConvNeXtTiny(weights=None))                                  # 4455531264
+        count_macs(ConvNeXtTiny(weights=None, include_top=False), (384, 384, 3))
+
+    Nothing is computed and no weight is read.
+
+    Args:
+        model: a built functional `keras.Model` or `keras.Sequential`, or a layer of those above.
+        input_shape: of one input, without the batch: `(height, width, channels)`; a list of such
+            for several inputs. `None`: the model's own, if that is without gaps.
+
+    Raises:
+        ValueError: if the size of an input is not known, or a layer that is none of these has
+            weights of two or more axes, whose use nothing here can know.
+    """
+    shapes = model.input_shape if input_shape is None else input_shape
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    if input_shape is None:
+        shapes = [shape[1:] for shape in shapes]
+    if any(size is None for shape in shapes for size in shape):
+        raise ValueError(
+            f"{model.name} takes inputs of {shapes}: give their sizes without gaps, for example "
+            "`count_macs(model, (224, 224, 3))`."
+        )
+    inputs = [keras.KerasTensor((1, *shape)) for shape in shapes]
+    return _of(model, inputs if len(inputs) > 1 else inputs[0])
+
+
+def _of(layer, inputs):
+    """-> the multiply-adds of a layer for a batch of one, given what it is called with."""
+    for kind, rule in RULES.items():
+        if isinstance(layer, kind):
+            return rule(layer, inputs)
+    matrices = [w.path for w in getattr(layer, "weights", ()) if len(w.shape) > 1]
+    if matrices:
+        raise ValueError(
+            f"{layer.name} is a {type(layer).__name__}, of which it is not known how it uses "
+            f"{', '.join(matrices)}. Count the models before and behind it on their own."
+        )
+    return 0
+
+
+def _outputs(layer, inputs):
+    return keras.KerasTensor(layer.compute_output_shape(inputs.shape))
+
+
+# ---------------------------------------------------------------- one layer
+
+
+def _convolution(layer, inputs):
+    """Each output is the sum of as many products as the kernel has numbers per filter."""
+    return math.prod(_outputs(layer, inputs).shape) * math.prod(layer.kernel.shape[:-1])
+
+
+def _depthwise(layer, inputs):
+    side = math.prod(layer.kernel.shape[:-2])  # of a channel's kernel
+    return math.prod(_outputs(layer, inputs).shape) * side
+
+
+def _separable(layer, inputs):
+    pointwise = math.prod(_outputs(layer, inputs).shape) * layer.pointwise_kernel.shape[-2]
+    *sides, channels, multiplier = layer.depthwise_kernel.shape
+    pixels = math.prod(_outputs(layer, inputs).shape) // layer.filters
+    return pointwise + pixels * math.prod(sides) * channels * multiplier
+
+
+def _transposed(layer, inputs):
+    """Each pixel of the input is multiplied with the whole kernel."""
+    channels = layer.kernel.shape[-1]
+    return math.prod(inputs.shape) // channels * math.prod(layer.kernel.shape)
+
+
+def _dense(layer, inputs):
+    return math.prod(inputs.shape) * layer.kernel.shape[-1]
+
+
+def _einsum(layer, inputs):
+    """Each number of the input is multiplied once along the axes that only the kernel has."""
+    of_input, of_kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
+    axes = zip(of_kernel, layer.kernel.shape, strict=True)
+    return math.prod(inputs.shape) * math.prod(size for axis, size in axes if axis not in of_input)
+
+
+# ---------------------------------------------------------------- layers of layers
+
+
+def _functional(model, inputs):
+    counts = []
+
+    def counted(operation):
+        def outputs(*args, **kwargs):
+            counts.append(_of(operation, args[0] if args else None))
+            return operation.compute_output_spec(*args, **kwargs)
+
+        return outputs
+
+    # Keras' own walk through the graph, each operation in the place where it is called
+    model._run_through_graph(inputs, operation_fn=counted)
+    return sum(counts)
+
+
+def _chain(layers, inputs):
+    total = 0
+    for layer in layers:
+        total += _of(layer, inputs)
+        inputs = _outputs(layer, inputs)
+    return total
+
+
+def _block(block, inputs):
+    hidden = keras.KerasTensor((*inputs.shape[:-1], block.pwconv1.units))
+    return _of(block.dwconv, inputs) + _of(block.pwconv1, inputs) + _of(block.pwconv2, hidden)
+
+
+def _distributed(layer, inputs):
+    batch, steps, *shape = inputs.shape
+    return steps * _of(layer.layer, keras.KerasTensor((batch, *shape)))
+
+
+# The first that fits, so a class stands before the class it is derived from.
+RULES = {
+    keras.Sequential: lambda model, inputs: _chain(model.layers, inputs),
+    keras.Function: _functional,  # a functional model, not a subclassed one
+    Chain: lambda chain, inputs: _chain(chain.layers, inputs),
+    ConvNeXtBlock: _block,
+    keras.layers.TimeDistributed: _distributed,
+    **dict.fromkeys((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), _depthwise),
+    **dict.fromkeys((keras.layers.SeparableConv1D, keras.layers.SeparableConv2D), _separable),
+    **dict.fromkeys(
+        (
+            keras.layers.Conv1DTranspose,
+            keras.layers.Conv2DTranspose,
+            keras.layers.Conv3DTranspose,
+        ),
+        _transposed,
+    ),
+    **dict.fromkeys((keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D), _convolution),
+    keras.layers.Dense: _dense,
+    keras.layers.EinsumDense: _einsum,
+    # one number per element, or rows that are looked up
+    **dict.fromkeys(
+        (
+            keras.layers.Embedding,
+            keras.layers.LayerNormalization,
+            keras.layers.Normalization,
+            keras.layers.PReLU,
+        ),
+        lambda layer, inputs: 0,
+    ),
+}
