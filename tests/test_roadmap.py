@@ -1,0 +1,304 @@
+"""The road from ResNet to ConvNeXt: its figures, its first step, its last step."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtBlock, Variant, count_macs, roadmap
+from tests.backends import BACKEND, numpy, randomise
+from tests.shape_only import shapes_only
+
+on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+each_step = pytest.mark.parametrize("step", roadmap.STEPS)
+# two stages are enough for everything that a step changes
+SMALL = roadmap.Regime("small", (2, 1), 4, Variant("small_end", (1, 1), (6, 12)), ratio_width=5)
+SHAPE = {"regime": SMALL, "input_shape": (16, 16, 3), "classes": 3}
+LAST = "separate_downsampling"
+TOLERANCE = 1e-4  # of the largest magnitude: float32, other orders of summation
+# rows in which the paper's figure counts more than convolutions and linear layers: what they are
+MORE_THAN_CONVOLUTIONS = {("layer_norm", "resnet50"): 4.15, (LAST, "resnet50"): 4.46}
+
+
+def build(step, **changes):
+    return roadmap.roadmap(step, **{**SHAPE, **changes})
+
+
+def images(count=2, side=16, seed=0):
+    return np.random.default_rng(seed).uniform(0, 255, (count, side, side, 3)).astype("float32")
+
+
+def positive_variances(model):
+    for weight in model.weights:
+        if weight.path.endswith("moving_variance"):
+            weight.assign(keras.ops.abs(weight) + 0.5)
+    return model
+
+
+def error(computed, expected):
+    return np.abs(computed - expected).max() / np.abs(expected).max()
+
+
+# ---------------------------------------------------------------- the paper's figures
+
+
+@on_one_backend
+@pytest.mark.parametrize("regime", roadmap.REGIMES)
+@each_step
+def test_macs_are_the_papers(step, regime):
+    with shapes_only():
+        model = roadmap.roadmap(step, regime)
+    printed = roadmap.STEPS[step].macs[regime]
+    expected = MORE_THAN_CONVOLUTIONS.get((step, regime), printed)
+    assert f"{count_macs(model) / 1e9:.2f}" == f"{expected:.2f}"
+
+
+@on_one_backend
+@pytest.mark.parametrize(("step", "millions"), [("resnet", "25.56"), (LAST, "28.59")])
+def test_parameters_of_both_ends(step, millions):
+    with shapes_only():
+        model = roadmap.roadmap(step)
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    assert f"{trained / 1e6:.2f}" == millions
+
+
+def test_each_step_changes_one_thing():
+    """But for the second, where the paper widens the larger network to keep its cost."""
+    assert [len(step.changes) for step in roadmap.STEPS.values()] == [0, 2, *[1] * 14]
+    assert roadmap.network("resnet") == roadmap.Network()
+    assert roadmap.network("kernel_size_11").kernel_size == 11
+    assert roadmap.network("gelu").kernel_size == 7
+
+
+def test_the_table(capsys, monkeypatch):
+    monkeypatch.setattr(roadmap, "STEPS", {k: roadmap.STEPS[k] for k in ("resnet", "depthwise")})
+    monkeypatch.setitem(roadmap.REGIMES, "resnet50", SMALL)
+    roadmap.table()
+    first, resnet, depthwise = capsys.readouterr().out.splitlines()
+    assert first.split() == ["step", "parameters", "GMACs", "paper", "top-1", "changes"]
+    assert resnet.split()[0] == "resnet" and len(resnet.split()) == 3
+    assert depthwise.endswith("depthwise: True")
+
+
+# ---------------------------------------------------------------- every step
+
+
+# JAX compiles each of them for half a minute
+QUICK = ("resnet", "layer_norm") if BACKEND == "jax" else tuple(roadmap.STEPS)
+SLOW = [pytest.param(s, marks=pytest.mark.slow) for s in roadmap.STEPS if s not in QUICK]
+
+
+@pytest.mark.parametrize("step", [*QUICK, *SLOW])
+def test_trains_two_steps_and_is_saved(step, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build(step, drop_path_rate=0.2, classifier_activation=None)
+    before = {weight.path: numpy(weight).copy() for weight in model.trainable_weights}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(1e-3), loss)
+    x, y = images(8), np.arange(8) % 3
+    history = model.fit(x, y, batch_size=4, epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert all((numpy(w) != before[w.path]).any() for w in model.trainable_weights)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [w.path for w in loaded.weights] == [w.path for w in model.weights]
+    assert error(numpy(loaded(x)), numpy(model(x))) < 1e-6
+
+
+@on_one_backend
+@pytest.mark.parametrize(("stem_stride", "side"), [(1, 32), (2, 16), (4, 8)])
+@each_step
+def test_small_stems(step, stem_stride, side):
+    model = build(step, stem_stride=stem_stride, input_shape=(32, 32, 3))
+    first, last = (model.get_layer(f"stage{s}_block0").output.shape for s in (0, 1))
+    assert (first[1:3], last[1:3]) == ((side, side), (side // 2, side // 2))
+    assert numpy(model(images(side=32))).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"step": "patchify"}, "patchify_stem"),
+        ({"regime": "resnet101"}, "resnet200"),
+        ({"stem_stride": 3}, r"\(1, 2, 4\)"),
+        ({"classes": 0}, "positive int"),
+        ({"drop_path_rate": 1.0}, r"\[0, 1\)"),
+        ({"input_shape": (4, 4, 3)}, "at least 8 x 8"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(value),
+)
+def test_wrong_arguments_say_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**{"step": "gelu", **arguments})
+
+
+def test_a_regime_keeps_its_stages():
+    with pytest.raises(ValueError, match="as many stages"):
+        roadmap.Regime("odd", (1, 1, 1), 8, SMALL.end)
+
+
+# ---------------------------------------------------------------- the first step
+
+
+def torch_resnet(torch, depths, width, classes):
+    """-> torchvision's ResNet with bottlenecks, by its names, of plain modules."""
+    nn = torch.nn
+
+    def conv(channels, filters, side, stride=1):
+        return nn.Conv2d(channels, filters, side, stride, side // 2, bias=False)
+
+    class Bottleneck(nn.Module):
+        def __init__(self, channels, width, stride):
+            super().__init__()
+            self.conv1, self.bn1 = conv(channels, width, 1), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv3, self.bn3 = conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
+            if stride > 1 or channels != 4 * width:
+                beside = conv(channels, 4 * width, 1, stride), nn.BatchNorm2d(4 * width)
+                self.downsample = nn.Sequential(*beside)
+
+        def forward(self, x):
+            shortcut = self.downsample(x) if hasattr(self, "downsample") else x
+            y = torch.relu(self.bn1(self.conv1(x)))
+            y = torch.relu(self.bn2(self.conv2(y)))
+            return torch.relu(self.bn3(self.conv3(y)) + shortcut)
+
+    class ResNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = conv(3, width, 7, 2), nn.BatchNorm2d(width)
+            channels = width
+            for stage, depth in enumerate(depths):
+                blocks = []
+                for block in range(depth):
+                    stride = 2 if stage and not block else 1
+                    blocks.append(Bottleneck(channels, width * 2**stage, stride))
+                    channels = 4 * width * 2**stage
+                setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+            self.fc = nn.Linear(channels, classes)
+
+        def forward(self, x):
+            x = torch.relu(self.bn1(self.conv1(x)))
+            x = nn.functional.max_pool2d(x, 3, 2, 1)
+            for stage in range(len(depths)):
+                x = getattr(self, f"layer{stage + 1}")(x)
+            return self.fc(x.mean((2, 3)))
+
+    return ResNet()
+
+
+def torchvision_name(path):
+    """Of one of our weights: `stage0_block2_conv1_norm/gamma` is `layer1.2.bn1.weight`."""
+    layer, weight = path.split("/")
+    end = {
+        "kernel": "weight",
+        "gamma": "weight",
+        "bias": "bias",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }[weight]
+    if not layer.startswith("stage"):
+        return f"{ {'stem': 'conv1', 'stem_norm': 'bn1', 'head': 'fc'}[layer] }.{end}"
+    stage, block, *part = layer.removeprefix("stage").replace("block", "").split("_")
+    number = part[0].removeprefix("conv")
+    names = {"shortcut": ("downsample.0", "downsample.1")}
+    plain, norm = names.get(part[0], (f"conv{number}", f"bn{number}"))
+    return f"layer{int(stage) + 1}.{block}.{norm if part[1:] else plain}.{end}"
+
+
+def random_state(torch, module):
+    generator = torch.Generator().manual_seed(0)
+    state = {k: v for k, v in module.state_dict().items() if not k.endswith("tracked")}
+    for name, tensor in state.items():
+        noise = torch.randn(tensor.shape, generator=generator)
+        spread = tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 0.1
+        tensor.copy_(noise * spread + (tensor.ndim == 1 and not name.endswith(("bias", "mean"))))
+    for name in state:
+        if name.endswith("var"):
+            state[name].abs_()
+    return state
+
+
+@pytest.mark.parametrize(
+    "depths",
+    [(1, 2), pytest.param((3, 4, 6, 3), marks=pytest.mark.slow)],
+    ids=["small", "resnet50"],
+)
+def test_the_first_step_is_torchvisions(depths):
+    torch = pytest.importorskip("torch")
+    is_whole = len(depths) == 4
+    width, classes, side = (64, 1000, 64) if is_whole else (8, 5, 32)
+    end = Variant("end", depths, [1] * len(depths))
+    regime = "resnet50" if is_whole else roadmap.Regime("small", depths, width, end)
+    model = roadmap.roadmap(
+        "resnet",
+        regime,
+        input_shape=(side, side, 3),
+        classes=classes,
+        classifier_activation=None,
+        include_preprocessing=False,
+    )
+    peer = torch_resnet(torch, depths, width, classes).eval()
+    with torch.no_grad():
+        state = random_state(torch, peer)
+        x = np.random.default_rng(0).standard_normal((2, side, side, 3)).astype("float32")
+        expected = peer(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
+    for weight in model.weights:
+        array = state.pop(torchvision_name(weight.path)).numpy()
+        axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[array.ndim]
+        weight.assign(array.transpose(axes))
+    assert not state
+    assert error(numpy(model(x)), expected) < TOLERANCE
+
+
+@on_one_backend
+def test_the_first_step_has_torchvisions_names():
+    torch = pytest.importorskip("torch")
+    with torch.device("meta"):
+        state = torch_resnet(torch, (3, 4, 6, 3), 64, 1000).state_dict()
+    with shapes_only():
+        model = roadmap.roadmap("resnet")
+    ours = {torchvision_name(weight.path): sorted(weight.shape) for weight in model.weights}
+    theirs = {k: sorted(v.shape) for k, v in state.items() if not k.endswith("tracked")}
+    assert ours == theirs
+
+
+# ---------------------------------------------------------------- the last step
+
+
+def test_the_last_step_is_convnext():
+    model = randomise(build(LAST), scale=0.3)
+    plain = ConvNeXt(SMALL.end, input_shape=(16, 16, 3), classes=3)
+    assert [w.path for w in model.weights] == [w.path for w in plain.weights]
+    plain.set_weights(model.get_weights())
+    np.testing.assert_array_equal(numpy(model(images())), numpy(plain(images())))
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("regime", "variant"), [("resnet50", "convnext_tiny"), ("resnet200", "convnext_base")]
+)
+def test_the_roads_end_at_tiny_and_base(regime, variant):
+    with shapes_only():
+        models = roadmap.roadmap(LAST, regime), ConvNeXt(VARIANTS[variant])
+    paths = [[(w.path, w.shape) for w in model.weights] for model in models]
+    assert paths[0] == paths[1] and models[0].name == variant
+
+
+def test_before_it_the_blocks_are_convnexts():
+    """But for those that reduce the resolution, and layer scale."""
+    model = randomise(build("layer_norm"), scale=0.3)
+    before = keras.Model(model.input, model.get_layer("stem").output)
+    after = keras.Model(model.input, model.get_layer("stage0_block0").output)
+    features = numpy(before(images()))
+    block = ConvNeXtBlock(layer_scale=None, name="block")
+    block.build(features.shape)
+    names = {"dwconv": "conv1", "norm": "conv1_norm", "pwconv1": "conv2", "pwconv2": "conv3"}
+    for name, part in names.items():
+        kernels = model.get_layer(f"stage0_block0_{part}").get_weights()
+        layer = getattr(block, name)
+        shaped = zip(kernels, layer.get_weights(), strict=True)
+        layer.set_weights([mine.reshape(theirs.shape) for mine, theirs in shaped])
+    assert error(numpy(block(features)), numpy(after(images()))) < TOLERANCE
