@@ -1,5 +1,6 @@
 """ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
 
+from keras_convnext import interpret, roadmap
 from keras_convnext.fine_tuning import fine_tune, freeze_layers
 from keras_convnext.layers import (
     ConvNeXtBlock,
@@ -7,6 +8,7 @@ from keras_convnext.layers import (
     LayerScale,
     StochasticDepth,
 )
+from keras_convnext.macs import count_macs
 from keras_convnext.models import (
     ConvNeXt,
     ConvNeXtAtto,

@@ -14,6 +14,7 @@ from keras_convnext.commands import (
     caching,
     console,
     conversion,
+    explanation,
     listing,
     prediction,
     verification,
@@ -47,6 +48,12 @@ def _positive(text):
     return int(text)
 
 
+def _number(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    return int(text)
+
+
 def _count(text):
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMbBgG]?)", text)
     if not match:
@@ -72,8 +79,13 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"keras_convnext {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_list, _add_info, _add_predict, _add_convert, _add_verify, _add_cache):
-        add(commands)
+    _add_list(commands)
+    _add_info(commands)
+    _add_predict(commands)
+    _add_explain(commands)
+    _add_convert(commands)
+    _add_verify(commands)
+    _add_cache(commands)
     return parser
 
 
@@ -136,14 +148,7 @@ def _add_predict(commands):
     parser = _command(commands, "predict", prediction.run, "classify images", examples)
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
-    add(
-        "--model",
-        default="convnext_tiny",
-        help="a checkpoint's name, hf://owner/repo, or a file; a .keras file is loaded as a whole "
-        "model, which works if all its layers are of Keras or of this package, and must take "
-        "images in [0, 255] (default: %(default)s)",
-    )
-    _add_variant(parser)
+    _add_model(parser)
     add("-k", type=_positive, default=5, help="how many classes per image (default: %(default)s)")
     add("--labels", metavar="FILE", help="names of the classes, or imagenet1k for that list")
     add("--batch-size", type=_positive, default=32, help="default: %(default)s")
@@ -152,6 +157,47 @@ def _add_predict(commands):
         metavar="FILE",
         help="write there: CSV if it ends in .csv, JSON in .json, else tabs between the columns",
     )
+    _add_transform(parser)
+
+
+def _add_explain(commands):
+    examples = (
+        "cat.jpg",
+        "cat.jpg --class 282 --layer stage2_block8 --output tiger_cat.png",
+        "--method eigen-cam --model convnextv2_tiny.fcmae_ft_in22k_in1k cat.jpg",
+        "--model mine.keras --labels names.txt --json - < cat.jpg",
+    )
+    help = "show where in an image the model sees what it says"
+    parser = _command(commands, "explain", explanation.run, help, examples)
+    add = parser.add_argument
+    add("image", metavar="IMAGE", help="a file, or - for stdin")
+    _add_model(parser)
+    add(
+        "--method",
+        choices=explanation.METHODS,
+        default="grad-cam",
+        help="the evidence for a class, what stands out whichever the class, or the pixels that "
+        "matter to the middle of the layer (default: %(default)s)",
+    )
+    add("--layer", metavar="NAME", help="for example stage2_block8 (default: the last block)")
+    add("--class", dest="target", type=_number, metavar="N", help="default: the most probable one")
+    add("--labels", metavar="FILE", help="names of the classes, or imagenet1k for that list")
+    add("--output", metavar="FILE", help="a .png (default: IMAGE_METHOD.png in this folder)")
+    _add_transform(parser)
+
+
+def _add_model(parser):
+    parser.add_argument(
+        "--model",
+        default="convnext_tiny",
+        help="a checkpoint's name, hf://owner/repo, or a file; a .keras file is loaded as a whole "
+        "model, which works if all its layers are of Keras or of this package, and must take "
+        "images in [0, 255] (default: %(default)s)",
+    )
+    _add_variant(parser)
+
+
+def _add_transform(parser):
     group = parser.add_argument_group(
         "images",
         "A published checkpoint has its own evaluation transform, which these change. Files have "

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
 on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
-COMMANDS = ("list", "info", "predict", "convert", "verify", "cache")
+COMMANDS = ("list", "info", "predict", "explain", "convert", "verify", "cache")
 ORIGINAL_ROWS = registry.rows()
 PHOTOS = ("a.png", "b.JPG", "deeper/c.webp")
 NAMES = ("ant", "bee", "cat", "dog", "emu")
@@ -367,6 +367,64 @@ def test_logits_of_an_own_model_become_probabilities(run, photos, tmp_path):
     _, out, _ = run("predict", "--model", tmp_path / "own.keras", "--json", photos / "a.png")
     best = json.loads(out)["results"][0]["predictions"]
     assert len(best) == 3 and sum(b["probability"] for b in best) == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- explain
+
+
+LAYER = "stage0_block0"  # the last stage has one pixel
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "eigen-cam", "receptive-field"])
+def test_explain_shows_the_image_and_what_is_seen(run, given, photos, tmp_path, method):
+    folder, probabilities = given
+    output = tmp_path / "seen.png"
+    code, out, err = run(
+        *("explain", "--model", folder / "t2.keras", "--labels", folder / "names.txt"),
+        *("--method", method, "--layer", LAYER, "--json", "--output", output, photos / "a.png"),
+    )
+    assert (code, err) == (0, "")
+    best = int(probabilities[0].argmax())
+    expected = {"method": method, "layer": LAYER, "class": best, "name": NAMES[best]}
+    report = json.loads(out)
+    assert {key: report[key] for key in expected} == expected
+    assert report["probability"] == pytest.approx(probabilities[0].max(), abs=1e-3)
+    with Image.open(output) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (256, 256 + 4 + 256, 3)  # 32 pixels, enlarged 8 times
+    seen = EvalTransform(SIDE, 0.875)(photos / "a.png")
+    np.testing.assert_array_equal(pixels[::8, :256:8], seen)
+    assert (pixels[:, 260:] != pixels[:, :256]).any()
+
+
+@on_one_backend
+def test_explain_of_a_class_and_a_layer_from_stdin(run, small, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open(photos / "a.png", "rb") as stdin:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stdin))
+        flags = ("--class", 0, "--layer", "stem")
+        code, out, err = run("explain", "--model", small, *flags, "-")
+    assert (code, err) == (0, "") and (tmp_path / "stdin_grad-cam.png").exists()
+    facts = dict(line.split("\t") for line in out.splitlines())
+    assert (facts["layer"], facts["class"]) == ("stem", "0")
+
+
+@on_one_backend
+def test_what_explain_cannot_do_is_said(run, small, photos, capsys):
+    model, photo = ("explain", "--model", small), photos / "a.png"
+    code, _, err = run(*model, photos)
+    assert code == 2 and "one image at a time" in err
+    code, _, err = run(*model, "--output", "seen.jpg", photo)
+    assert code == 2 and ".png" in err
+    code, _, err = run(*model, "--output", photos / "nowhere" / "seen.png", photo)
+    assert code == 1 and "make it first" in err
+    code, _, err = run(*model, "--method", "eigen-cam", "--class", 1, photo)
+    assert code == 2 and "belongs to grad-cam" in err
+    code, _, err = run(*model, "--class", 5, photo)
+    assert code == 2 and "classes 0 to 4" in err
+    code, _, err = run(*model, "--layer", "stage1_block0", photo)
+    assert code == 1 and "stage0_block0" in err
+    assert "whole number" in usage_error(run, capsys, *model, "--class", "-1", photo)
 
 
 # ---------------------------------------------------------------- names of classes

@@ -18,7 +18,7 @@ COLUMNS = ("image", "rank", "class", "wnid", "name", "probability")
 
 
 def run(arguments):
-    images = _images(arguments.images)
+    images = images_of(arguments.images)
     form = _form(arguments)
     classifier = classifiers.classifier_of(arguments)
     names = classifiers.names_of(arguments.labels, classifier)
@@ -45,7 +45,7 @@ def _write(text, path):
         write_text(path, text)
 
 
-def _images(arguments):
+def images_of(arguments):
     """-> [(name, path or bytes)] of files, of all images below folders, and of stdin for `-`."""
     if arguments.count("-") > 1:
         raise UsageError("`-` (one image from stdin) can be given once only.")

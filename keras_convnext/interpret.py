@@ -1,0 +1,370 @@
+"""What a model looks at: class activation maps, effective receptive fields, depthwise kernels.
+
+    from keras_convnext import interpret
+
+    maps = interpret.grad_cam(model, images)                 # (n, height', width'), in [0, 1]
+    interpret.save_png(interpret.overlay(images[0], maps[0]), "grad_cam.png")
+
+Layers are taken by name, `stage2_block8` for example; a block's output is looked at. All of it runs
+on the three backends and leaves the model as it is.
+"""
+
+import re
+
+import keras
+import numpy as np
+from keras import ops
+from PIL import Image
+
+from keras_convnext.atomic import replacing
+
+BLOCK = re.compile(r"stage\d+_block\d+")
+DECADES = 4  # of an effective receptive field that a picture shows
+# (value, red, green, blue): dark where little is, light where much is
+HEAT = (
+    (0.0, 0, 0, 0),
+    (0.3, 90, 20, 110),
+    (0.6, 220, 60, 50),
+    (0.85, 255, 165, 20),
+    (1, 255, 250, 190),
+)
+SIGNED = ((-1.0, 30, 70, 170), (0, 255, 255, 255), (1, 180, 20, 40))
+
+
+# ---------------------------------------------------------------- class activation maps
+
+
+def grad_cam(model, images, layer=None, classes=None):
+    """Where in an image a layer speaks for a class.
+
+    The layer's feature maps are added up, each weighted with the mean over the map of the
+    gradient of the class's logit; what is negative becomes 0. Source: arXiv 1610.02391, section 3.
+
+    Args:
+        model: a functional classifier, with one input and one output `(batch, classes)`.
+        images: as the model takes them: `(n, height, width, channels)`, uint8 or float.
+        layer: name of a layer with an output `(batch, height', width', channels)`; `None`: the
+            last block.
+        classes: whose evidence: an int for all images, or one per image; `None`: for each image
+            the class with the highest logit.
+
+    Returns:
+        float32 `(n, height', width')` in [0, 1]: each map divided by its largest value; all 0 where
+        nothing speaks for the class.
+
+    Raises:
+        ValueError: if there is no such layer, its output is no feature map, or there is no such
+            class.
+    """
+    images = _batch(images)
+    inner = layer_of(model, layer)
+    last, logits_of = _before_activation(model)
+    features = ops.convert_to_numpy(_wide(keras.Model(model.input, inner.output)(images)))
+    rest = keras.Model(inner.output, last)
+    chosen = _classes(ops.convert_to_numpy(logits_of(rest(features))), classes)
+    one_hot = np.eye(model.output_shape[-1], dtype="float32")[chosen]
+    gradient = _gradient(lambda x: ops.sum(ops.multiply(logits_of(rest(x)), one_hot)), features)
+    weights = gradient.mean((1, 2), keepdims=True)
+    return _normalised((weights * features).sum(-1))
+
+
+def eigen_cam(model, images, layer=None):
+    """What stands out in a layer, whichever the class: its features along their main direction.
+
+    For each image the features of all pixels, without their mean, are projected on their first
+    principal component, with the sign by which the strongest pixels are positive; what is negative
+    becomes 0. Needs no gradient. Source: arXiv 2008.00299.
+
+    Args:
+        model: a functional model with one input.
+        images, layer: as in `grad_cam`.
+
+    Returns:
+        float32 `(n, height', width')` in [0, 1], as `grad_cam`.
+
+    Raises:
+        ValueError: as `grad_cam`.
+    """
+    inner = layer_of(model, layer)
+    features = keras.Model(model.input, inner.output)(_batch(images))
+    features = ops.convert_to_numpy(_wide(features)).astype("float64")
+    return _normalised(np.stack([_main_direction(one) for one in features]))
+
+
+def _main_direction(features):
+    """`(height, width, channels)` -> `(height, width)`"""
+    pixels = features.reshape(-1, features.shape[-1])
+    pixels = pixels - pixels.mean(0)
+    direction = np.linalg.svd(pixels, full_matrices=False)[2][0]
+    projected = (pixels @ direction).reshape(features.shape[:2])
+    return projected * np.sign(projected.flat[np.abs(projected).argmax()])
+
+
+def _normalised(maps):
+    maps = np.maximum(maps, 0)
+    largest = maps.max((1, 2), keepdims=True)
+    return (maps / np.where(largest > 0, largest, 1)).astype("float32")
+
+
+def _classes(logits, classes):
+    """-> the class of each image"""
+    if classes is None:
+        return logits.argmax(-1)
+    chosen, count = np.asarray(classes), logits.shape[-1]
+    if chosen.ndim == 0:
+        chosen = np.full(len(logits), classes)
+    if chosen.shape != (len(logits),) or chosen.dtype.kind not in "iu":
+        raise ValueError(
+            f"`classes` must be an int or one int per image, received {classes!r} for "
+            f"{len(logits)} images."
+        )
+    if chosen.min() < 0 or chosen.max() >= count:
+        raise ValueError(f"`classes` must be from 0 to {count - 1}, received {classes!r}.")
+    return chosen
+
+
+# ---------------------------------------------------------------- receptive field and kernels
+
+
+def effective_receptive_field(model, images, layer=None):
+    """Which pixels of the input matter to the pixel in the middle of a layer's output.
+
+    The absolute gradient of the sum of all channels in the middle with respect to the input, added
+    up over colours and images. Source: arXiv 1701.04128, section 4.1, which sets the gradient in
+    the middle to 1 as well and averages over images.
+
+    Args:
+        model: a functional model with one input.
+        images: as in `grad_cam`; some tens, as the field of one image is noisy.
+        layer: as in `grad_cam`.
+
+    Returns:
+        float32 `(height, width)`, of the size of the images, in [0, 1]: divided by its largest
+        value.
+
+    Raises:
+        ValueError: as `grad_cam`.
+    """
+    images = _batch(images).astype("float32")
+    front = keras.Model(model.input, layer_of(model, layer).output)
+
+    def middle(x):
+        features = _wide(front(x))
+        _, height, width, _ = features.shape
+        return ops.sum(features[:, height // 2, width // 2])
+
+    colours = 1 if keras.config.image_data_format() == "channels_first" else -1
+    field = np.abs(_gradient(middle, images)).sum(colours).sum(0)
+    return _normalised(field[None])[0]
+
+
+def depthwise_kernels(model, layer=None):
+    """The kernels of a block's depthwise convolution.
+
+    Args:
+        model: with the block.
+        layer: name of a block or of a depthwise convolution; `None`: the last block.
+
+    Returns:
+        float32 `(channels, side, side)`.
+
+    Raises:
+        ValueError: if there is no such layer, or it has no depthwise convolution.
+    """
+    inner = layer_of(model, layer)
+    conv = getattr(inner, "dwconv", inner)
+    if not isinstance(conv, keras.layers.DepthwiseConv2D):
+        raise ValueError(
+            f"{inner.name} is a {type(inner).__name__} without a depthwise convolution: name a "
+            "block such as 'stage0_block0'."
+        )
+    kernel = ops.convert_to_numpy(_wide(conv.kernel))
+    return kernel.reshape(*kernel.shape[:2], -1).transpose(2, 0, 1)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def overlay(image, heat, opacity=0.75):
+    """An image with a map over it, coloured where the map is high.
+
+    Args:
+        image: `(height, width, channels)` of 1 or 3 channels, or `(height, width)`, in [0, 255].
+        heat: `(height', width')` in [0, 1]; it is resized to the image.
+        opacity: of the colour where `heat` is 1, in [0, 1].
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    image = _rgb(image).astype("float64")
+    size = image.shape[1], image.shape[0]
+    heat = Image.fromarray(np.asarray(heat, "float32")).resize(size, Image.Resampling.BICUBIC)
+    heat = np.clip(np.asarray(heat), 0, 1)
+    alpha = opacity * heat[..., None]
+    return np.rint((1 - alpha) * image + alpha * colours(heat)).astype("uint8")
+
+
+def colours(values):
+    """`(height, width)` in [0, 1], from dark to light -> uint8 `(height, width, 3)`."""
+    return _interpolated(values, HEAT)
+
+
+def field_picture(field):
+    """An effective receptive field in colours, on a logarithmic scale over four decades.
+
+    Args:
+        field: `(height, width)` in [0, 1].
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    logarithm = np.log10(np.maximum(field, 10.0**-DECADES))
+    return colours(1 + logarithm / DECADES)
+
+
+def kernel_sheet(kernels, columns=None, scale=4):
+    """Kernels side by side, red where positive and blue where negative, each by its own largest
+    magnitude.
+
+    Args:
+        kernels: `(n, side, side)`.
+        columns: of the sheet; `None`: about as many as rows.
+        scale: pixels per number.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    kernels = np.asarray(kernels)
+    count, side, _ = kernels.shape
+    columns = min(columns or int(np.ceil(count**0.5)), count)
+    rows = -(-count // columns)
+    sheet = np.full((rows * columns, side * scale + 1, side * scale + 1, 3), 200, "uint8")
+    for cell, kernel in zip(sheet, kernels, strict=False):
+        part = _interpolated(kernel / (np.abs(kernel).max() or 1), SIGNED)
+        cell[:-1, :-1] = part.repeat(scale, 0).repeat(scale, 1)
+    height, width = sheet.shape[1:3]
+    sheet = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(rows * height, columns * width, 3)
+
+
+def side_by_side(*pictures, least=256):
+    """Pictures of one height in a row, small ones enlarged by whole numbers.
+
+    Args:
+        *pictures: as `image` in `overlay`, all of one size.
+        least: height in pixels up to which they are enlarged.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    times = max(1, -(-least // len(pictures[0])))
+    parts = [_rgb(picture).repeat(times, 0).repeat(times, 1) for picture in pictures]
+    gap = np.full((len(parts[0]), 4, 3), 255, "uint8")
+    return np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)
+
+
+def save_png(picture, path):
+    """Writes a picture; the file at `path` is replaced as a whole.
+
+    Args:
+        picture: uint8 `(height, width, 3)` or `(height, width)`.
+        path: ends in `.png`.
+
+    Raises:
+        ValueError: if `path` ends otherwise.
+        FileNotFoundError: if its folder does not exist.
+    """
+    if not str(path).lower().endswith(".png"):
+        raise ValueError(f"A picture's name must end in .png, received {str(path)!r}.")
+    with replacing(path) as draft:
+        Image.fromarray(np.ascontiguousarray(picture, "uint8")).save(draft)
+
+
+def _rgb(image):
+    image = np.clip(np.rint(np.asarray(image, "float64")), 0, 255).astype("uint8")
+    image = image[..., None] if image.ndim == 2 else image
+    return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
+
+
+def _interpolated(values, stops):
+    places, *channels = zip(*stops, strict=True)
+    parts = [np.interp(values, places, channel) for channel in channels]
+    return np.rint(np.stack(parts, -1)).astype("uint8")
+
+
+# ---------------------------------------------------------------- inside of a model
+
+
+def _batch(images):
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(
+            f"`images` must have 4 axes, (n, height, width, channels), received {images.shape}. "
+            "One image is `image[None]`."
+        )
+    return images
+
+
+def _wide(tensor):
+    return ops.cast(tensor, "float32")
+
+
+def layer_of(model, name):
+    """-> the layer that a method looks at: that of the name, or the last block for `None`.
+
+    Raises:
+        ValueError: if there is none of that name with an output `(batch, height, width, channels)`.
+    """
+    maps = [layer for layer in model.layers if _is_map(layer)]
+    blocks = [layer for layer in maps if BLOCK.fullmatch(layer.name)] or maps
+    if name is None and blocks:
+        return blocks[-1]
+    found = [layer for layer in maps if layer.name == name]
+    if not found:
+        raise ValueError(
+            f"{model.name} has no layer {name!r} with an output (batch, height, width, channels). "
+            f"It has {', '.join(layer.name for layer in maps) or 'none such'}."
+        )
+    return found[0]
+
+
+def _is_map(layer):
+    is_input = isinstance(layer, keras.layers.InputLayer)
+    return not is_input and len(getattr(layer.output, "shape", ())) == 4
+
+
+def _before_activation(model):
+    """-> the last tensor of a classifier before its activation is at work, and the function from it
+    to the logits: behind a softmax, the gradient of a class that is certain vanishes."""
+    last = model.layers[-1]
+    if last.output is model.output and isinstance(last, keras.layers.Dense):
+        bias = last.bias if last.use_bias else 0.0
+        return last.input, lambda x: ops.matmul(_wide(x), last.kernel) + bias
+    if last.output is model.output and isinstance(
+        last, (keras.layers.Softmax, keras.layers.Activation)
+    ):
+        return last.input, _wide
+    return model.output, _wide
+
+
+def _gradient(function, array):
+    """-> the gradient of `function`, from a tensor to a scalar, at `array`; both in numpy."""
+    tensor = ops.convert_to_tensor(array)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            value = function(tensor)
+        return tape.gradient(value, tensor).numpy()
+    if backend == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(tensor))
+    import torch
+
+    with torch.enable_grad():
+        tensor = tensor.detach().clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(function(tensor), tensor)
+    return gradient.cpu().numpy()

@@ -1,0 +1,213 @@
+"""Maps of what a model looks at, against numbers that can be worked out."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext import ConvNeXt, Variant, interpret, roadmap
+from tests.backends import BACKEND, numpy, randomise
+from tests.test_roadmap import SMALL
+
+on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+VARIANT = Variant("small", (1, 1), (6, 12), layer_scale=None)
+CLASSES = 4
+layers = keras.layers
+
+
+def images(count=2, height=32, width=24, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), "uint8")
+
+
+@pytest.fixture(scope="module")
+def model():
+    arguments = {"input_shape": (None, None, 3), "classes": CLASSES}
+    return randomise(ConvNeXt(VARIANT, **arguments), scale=0.3)
+
+
+def linear(activation="softmax"):
+    """A classifier whose logits are weighted sums over the pixels of a 1x1 convolution."""
+    image = keras.Input((5, 4, 3))
+    x = layers.Conv2D(6, 1, name="features")(image)
+    x = layers.GlobalAveragePooling2D()(x)
+    return randomise(
+        keras.Model(image, layers.Dense(CLASSES, activation=activation, name="head")(x))
+    )
+
+
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+@pytest.mark.parametrize("classes", [None, 2, [3, 0]])
+def test_grad_cam_of_a_linear_classifier(activation, classes):
+    """There the gradient is the row of the head, and the map its product with the features."""
+    model, x = linear(activation), images(2, 5, 4).astype("float32")
+    conv, head = model.get_layer("features"), model.get_layer("head")
+    features = x @ conv.get_weights()[0][0, 0] + conv.get_weights()[1]
+    kernel, bias = head.get_weights()
+    best = (features.mean((1, 2)) @ kernel + bias).argmax(-1)
+    chosen = best if classes is None else np.broadcast_to(classes, 2)
+    expected = np.maximum((features * kernel.T[chosen][:, None, None]).sum(-1), 0)
+    expected /= np.maximum(expected.max((1, 2), keepdims=True), 1e-12)
+    found = interpret.grad_cam(model, x, "features", classes)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_grad_cam_does_not_fade_where_the_model_is_certain():
+    model, x = linear("softmax"), images(2, 5, 4).astype("float32")
+    expected = interpret.grad_cam(model, x, "features", 1)
+    head = model.get_layer("head")
+    kernel, bias = head.get_weights()
+    head.set_weights([kernel, bias + 100 * np.eye(CLASSES)[1]])
+    np.testing.assert_allclose(interpret.grad_cam(model, x, "features", 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["stage0_block0", None])
+def test_maps_of_a_convnext(model, layer):
+    side = (4, 3) if layer is None else (8, 6)
+    before = numpy(model(images()))
+    grad = interpret.grad_cam(model, images(), layer)
+    eigen = interpret.eigen_cam(model, images(), layer)
+    for maps in (grad, eigen):
+        assert maps.shape == (2, *side) and maps.dtype == "float32"
+        assert maps.min() >= 0 and maps.max() <= 1
+    assert eigen.max((1, 2)).tolist() == [1, 1]
+    assert np.abs(grad - interpret.grad_cam(model, images(), layer, 1)).max() >= 0
+    np.testing.assert_array_equal(numpy(model(images())), before)
+
+
+def test_grad_cam_is_the_gradient(model):
+    """By finite differences in the head, which is smooth."""
+    last = model.get_layer("stage1_block0").output
+    features = numpy(keras.Model(model.input, last)(images(1))).astype("float64")
+    rest = keras.Model(last, model.get_layer("head").input)
+    kernel = model.get_layer("head").get_weights()[0][:, 2]
+    channels, step = features.shape[-1], 1e-2
+    # every channel moved as a whole: the sum of its gradients over the map
+    moved = features + step * np.concatenate([np.eye(channels), -np.eye(channels)])[:, None, None]
+    logits = numpy(rest(moved.astype("float32"))) @ kernel
+    weights = (logits[:channels] - logits[channels:]) / (2 * step)
+    expected = np.maximum((features[0] * weights).sum(-1), 0)
+    found = interpret.grad_cam(model, images(1), classes=2)[0]
+    np.testing.assert_allclose(found, expected / expected.max(), atol=0.01)
+
+
+def test_eigen_cam_finds_what_stands_out():
+    image = keras.Input((6, 5, 2))
+    model = keras.Model(image, layers.Activation("linear", name="same")(image))
+    x = np.zeros((1, 6, 5, 2), "float32")
+    x[0, 1:3, 2:4] = [3, -4]
+    expected = (x[0, ..., 0] > 0).astype("float32")
+    np.testing.assert_allclose(interpret.eigen_cam(model, x)[0], expected, atol=1e-6)
+
+
+def test_the_receptive_field_of_one_convolution():
+    """It is the kernel's magnitudes, in the middle."""
+    image = keras.Input((9, 9, 2))
+    model = keras.Model(image, layers.Conv2D(3, 5, padding="same", name="conv")(image))
+    randomise(model)
+    kernel = np.abs(model.get_weights()[0].sum(-1)).sum(-1)
+    expected = np.zeros((9, 9), "float32")
+    expected[2:7, 2:7] = kernel / kernel.max()
+    x = np.ones((3, 9, 9, 2), "float32")
+    found = interpret.effective_receptive_field(model, x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_receptive_field_of_a_block_is_bounded(model):
+    """The first block sees 7 x 7 patches of 4 x 4 pixels."""
+    field = interpret.effective_receptive_field(model, images(1, 64, 64), "stage0_block0")
+    rows, columns = (np.flatnonzero(field.any(axis)) for axis in (1, 0))
+    middle = 8 * 4
+    assert (rows[0], rows[-1]) == (columns[0], columns[-1]) == (middle - 12, middle + 15)
+
+
+@on_one_backend
+def test_under_channels_first():
+    model = randomise(ConvNeXt(VARIANT, input_shape=(None, None, 3), classes=CLASSES))
+    expected = interpret.effective_receptive_field(model, images(), "stage0_block0")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = ConvNeXt(VARIANT, input_shape=(3, None, None), classes=CLASSES)
+        first.set_weights(model.get_weights())
+        x = images().transpose(0, 3, 1, 2)
+        found = interpret.effective_receptive_field(first, x, "stage0_block0")
+        maps = interpret.grad_cam(first, x)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(maps, interpret.grad_cam(model, images()), atol=1e-4)
+
+
+@on_one_backend
+def test_under_mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = randomise(ConvNeXt(VARIANT, input_shape=(32, 24, 3), classes=CLASSES))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert interpret.grad_cam(model, images()).dtype == "float32"
+    assert interpret.eigen_cam(model, images()).dtype == "float32"
+
+
+@on_one_backend
+def test_on_a_step_of_the_roadmap():
+    model = randomise(roadmap.roadmap("depthwise", SMALL, input_shape=(16, 16, 3), classes=3))
+    assert interpret.layer_of(model, None).name == "stage1_block0"
+    assert interpret.grad_cam(model, images(1, 16, 16)).shape == (1, 2, 2)
+    assert interpret.depthwise_kernels(model, "stage0_block0_conv2").shape == (5, 3, 3)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_kernels_and_their_sheet(model):
+    kernels = interpret.depthwise_kernels(model, "stage1_block0")
+    weights = numpy(model.get_layer("stage1_block0").dwconv.kernel)
+    assert kernels.shape == (12, 7, 7)
+    np.testing.assert_array_equal(kernels[3], weights[:, :, 3, 0])
+    sheet = interpret.kernel_sheet(kernels, columns=5, scale=2)
+    assert sheet.shape == (3 * 15, 5 * 15, 3) and sheet.dtype == "uint8"
+    row, column = np.unravel_index(kernels[6].argmax(), (7, 7))
+    red, _, blue = sheet[15 + 2 * row, 15 + 2 * column]
+    assert red > blue or kernels[6].max() < -kernels[6].min() / 3
+    assert (sheet[-2, -2] == 200).all()  # 12 kernels leave three places
+
+
+@pytest.mark.parametrize("channels", [(3,), (1,), ()])
+def test_an_overlay_keeps_what_is_cold(channels):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, *channels), "uint8")
+    cold = interpret.overlay(image, np.zeros((4, 6)))
+    expected = image.reshape(20, 30, -1)
+    assert cold.dtype == "uint8"
+    np.testing.assert_array_equal(cold, np.broadcast_to(expected, (20, 30, 3)))
+    hot = interpret.overlay(image, np.ones((4, 6)), opacity=1)
+    assert (hot == hot[0, 0]).all()
+
+
+def test_pictures_are_saved(tmp_path):
+    field = np.geomspace(1e-6, 1, 12).reshape(3, 4)
+    picture = interpret.side_by_side(interpret.field_picture(field), np.zeros((3, 4)), least=7)
+    assert picture.shape == (9, 12 + 4 + 12, 3)
+    interpret.save_png(picture, tmp_path / "field.png")
+    with Image.open(tmp_path / "field.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), picture)
+    with pytest.raises(ValueError, match=r"end in \.png"):
+        interpret.save_png(picture, tmp_path / "field.jpg")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: interpret.grad_cam(m, images()[0]), "4 axes"),
+        (lambda m: interpret.grad_cam(m, images(), "stage9_block0"), "It has .*stage1_block0"),
+        (lambda m: interpret.grad_cam(m, images(), "head"), "no layer 'head' with an output"),
+        (lambda m: interpret.grad_cam(m, images(), None, 4), "from 0 to 3"),
+        (lambda m: interpret.grad_cam(m, images(), None, [1]), "one int per image"),
+        (lambda m: interpret.grad_cam(m, images(), None, 1.5), "one int per image"),
+        (lambda m: interpret.depthwise_kernels(m, "stem"), "without a depthwise convolution"),
+    ],
+)
+def test_what_is_wrong_is_said(model, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(model)
