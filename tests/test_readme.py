@@ -9,13 +9,16 @@ import safetensors.numpy
 from PIL import Image
 
 import keras_convnext
-from keras_convnext import VARIANTS, labels
+from keras_convnext import VARIANTS, labels, roadmap
 from keras_convnext.pretrained import find, specification
+from tests.test_roadmap import SMALL
 from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
-CLASSIFY, FINE_TUNE, FILES, TRAIN = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CLASSIFY, FINE_TUNE, FILES, ROADMAP, SEE, TRAIN = BLOCKS = re.findall(
+    r"```python\n(.*?)```", TEXT, re.DOTALL
+)
 
 
 def test_the_table_of_variants_is_the_generated_one():
@@ -23,9 +26,7 @@ def test_the_table_of_variants_is_the_generated_one():
 
 
 def test_its_length_is_what_was_promised():
-    assert all(
-        len(block.strip().splitlines()) <= 9 for block in (CLASSIFY, FINE_TUNE, FILES, TRAIN)
-    )
+    assert all(len(block.strip().splitlines()) <= 9 for block in BLOCKS)
 
 
 @pytest.fixture
@@ -65,6 +66,17 @@ def test_its_files_load(with_weights, monkeypatch):
     exec("\n".join(lines), scope)
     assert scope["grey"].input_shape == (None, 224, 224, 1)
     assert not any(weight.path.endswith("gamma/gamma") for weight in scope["plain"].weights)
+
+
+def test_its_roadmap_and_pictures(tmp_path, monkeypatch):
+    """The model is the roadmap's; its table, which takes long, is left to its own tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(roadmap, "table", lambda regime: None)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+    exec(ROADMAP.replace('"resnet50", input', "SMALL, input"), scope := {"SMALL": SMALL})
+    see = SEE.replace('"stage0_block0"', '"stage0_block0_conv2"')  # a ConvNeXt has them in blocks
+    exec(see, {"images": images, "model": scope["model"]})
+    assert {path.name for path in tmp_path.iterdir()} == {"seen.png", "field.png", "kernels.png"}
 
 
 def test_every_name_it_uses_exists():

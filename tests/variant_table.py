@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import keras_convnext
-from keras_convnext import VARIANTS
+from keras_convnext import VARIANTS, count_macs
 from keras_convnext.pretrained import registry
 from tests.shape_only import shapes_only
 
@@ -13,27 +13,27 @@ BEGIN, END = "<!-- variants: begin -->", "<!-- variants: end -->"
 
 
 def rows():
-    """-> (factory name, variant, parameters at 1000 classes) of each factory."""
+    """-> (factory name, variant, parameters, multiply-adds at 224 x 224) at 1000 classes."""
     for name, factory in vars(keras_convnext).items():
         if name.startswith("ConvNeXt") and name not in ("ConvNeXt", "ConvNeXtBlock"):
             with shapes_only():
                 model = factory(weights=None)
-            yield name, VARIANTS[model.name], model.count_params()
+            yield name, VARIANTS[model.name], model.count_params(), count_macs(model, (224, 224, 3))
 
 
 def table():
     order = list(VARIANTS)
     lines = [
-        "| factory | blocks per stage | channels | parameters | published weights | `imagenet` |",
-        "|---|---|---|---:|---:|---|",
+        "| factory | blocks per stage | channels | parameters | GMACs | published weights "
+        "| `imagenet` |",
+        "|---|---|---|---:|---:|---:|---|",
     ]
-    for name, variant, parameters in sorted(rows(), key=lambda row: order.index(row[1].name)):
+    for name, variant, parameters, macs in sorted(rows(), key=lambda row: order.index(row[1].name)):
         depths, dims = ("-".join(map(str, x)) for x in (variant.depths, variant.dims))
         imagenet = registry.IMAGENET.get(variant.name)
-        lines.append(
-            f"| `{name}` | {depths} | {dims} | {parameters:,} | "
-            f"{len(registry.tags(variant.name))} | {f'`{imagenet}`' if imagenet else 'none'} |"
-        )
+        cells = (f"`{name}`", depths, dims, f"{parameters:,}", f"{macs / 1e9:.2f}")
+        cells += (len(registry.tags(variant.name)), f"`{imagenet}`" if imagenet else "none")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
