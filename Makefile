@@ -13,7 +13,7 @@ torch := torch==2.13.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test proofs lint readme clean
+.PHONY: demo test proofs lint readme bench startup clean
 
 demo: $(VENV)/.demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m training.train --config digits
@@ -31,6 +31,13 @@ readme: $(VENV)/.test
 	KERAS_BACKEND=jax $(BIN)/python -m tests.variant_table --write
 	KERAS_BACKEND=jax $(BIN)/python -m weights.table --write
 
+# FLAGS="--variants convnext_base --batches 1 32": see `python -m benchmarks.run --help`
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.run $(FLAGS)
+
+startup: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.startup $(FLAGS)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 
@@ -41,6 +48,10 @@ $(VENV)/.demo-%: $(BIN)/python pyproject.toml
 	@case "$*" in jax|tensorflow|torch) ;; \
 	  *) echo "BACKEND must be jax, tensorflow or torch, not '$*'." >&2; exit 2;; esac
 	$(BIN)/pip install -q "$($*)" "$(tensorflow)" -e ".[train]"
+	touch $@
+
+$(VENV)/.bench: $(BIN)/python pyproject.toml
+	$(BIN)/pip install -q "$(torch)" "$(tensorflow)" "$(jax)" -e ".[bench]"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml

@@ -19,13 +19,13 @@ cores, which neighbours disturb less. Medians, with their range.
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.children import run_once
+from benchmarks.figures import ratio, save_results, spread
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "input_pipeline.json"
@@ -45,7 +45,7 @@ def main(argv=None):
         print(json.dumps(timed(arguments.in_child, photographs(arguments.photos), arguments)))
         return
     figures = measure(arguments)
-    save(arguments.results, figures)
+    save_results(arguments.results, figures)
     print(table(figures))
 
 
@@ -70,25 +70,13 @@ def measure(arguments):
     }
 
 
-def ratio(ours, theirs):
-    """-> the median of the ratios within each round, and their range"""
-    return spread(np.divide(ours, theirs))
-
-
-def spread(values):
-    numbers = [round(float(f(values)), 2) for f in (np.median, np.min, np.max)]
-    return {"median": numbers[0], "range": numbers[1:]}
-
-
 def summary(runs):
     return {name: spread([run[name] for run in runs]) for name in runs[0]}
 
 
 def child(name, arguments):
-    command = [sys.executable, "-m", "benchmarks.input_pipeline", arguments.photos]
-    command += ["--in-child", name, "--batches", str(arguments.batches)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    flags = ["--in-child", name, "--batches", str(arguments.batches)]
+    return run_once("benchmarks.input_pipeline", arguments.photos, *flags)
 
 
 def photographs(folder):
@@ -96,13 +84,6 @@ def photographs(folder):
     if not paths:
         raise SystemExit(f"There are no JPEG files in {folder!r}: name a folder of photographs.")
     return paths
-
-
-def save(path, figures):
-    from keras_convnext.atomic import write_text
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(figures, indent=1) + "\n")
 
 
 def table(figures):

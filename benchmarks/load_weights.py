@@ -23,7 +23,6 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,7 +31,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.children import run_once
+from benchmarks.figures import read_results, save_results, spread
 from benchmarks.machine import machine
+from benchmarks.memory import forget_peak, memory
 
 RESULTS = Path(__file__).parent / "results" / "load_weights.json"
 PROMISED_RATIO = 2.2
@@ -87,9 +89,8 @@ def summary(runs):
     """Median and range of the times, the worst of the memory."""
     figures = {}
     for name in ("seconds", "cpu_seconds"):
-        values = [run[name] for run in runs]
-        figures[name] = round(float(np.median(values)), 2)
-        figures[f"{name}_range"] = [round(min(values), 2), round(max(values), 2)]
+        found = spread([run[name] for run in runs])
+        figures[name], figures[f"{name}_range"] = found["median"], found["range"]
     for name in ("peak_ratio", "peak_private_ratio"):
         figures[name] = round(max(run[name] for run in runs), 3)
     return figures
@@ -104,19 +105,13 @@ def forget(path):
 
 def child(mode, path, variant):
     """Runs one of `MODES` in a new process -> what it prints as JSON in its last line."""
-    command = [sys.executable, "-m", "benchmarks.load_weights", "--in-child", mode, path, variant]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_once("benchmarks.load_weights", "--in-child", mode, path, variant)
 
 
 def save(results, figures):
     """Replaces the figures of this backend in the file of results."""
-    from keras_convnext.atomic import write_text
-
-    known = json.loads(results.read_text()) if results.exists() else {}
-    known[figures["backend"]] = figures
-    results.parent.mkdir(parents=True, exist_ok=True)
-    write_text(results, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    known = read_results(results) | {figures["backend"]: figures}
+    save_results(results, known, sort_keys=True)
 
 
 # ---------------------------------------------------------------- what runs in a process of its own
@@ -212,7 +207,7 @@ def about(path, variant):
 def measured(path):
     """Fills a dict with the seconds, and with the peaks of memory per size of the file."""
     size, figures, stop = os.path.getsize(path), {}, threading.Event()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    forget_peak()
     before = memory()
     private = [before["RssAnon"]]
     watch = threading.Thread(target=sample, args=(private, stop))
@@ -232,13 +227,6 @@ def measured(path):
 def sample(private, stop):
     while not stop.wait(0.005):
         private.append(memory()["RssAnon"])
-
-
-def memory():
-    """-> bytes by the names of `/proc/self/status`"""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    pairs = (line.split(":") for line in lines)
-    return {name: 1024 * int(value.split()[0]) for name, value in pairs if value.endswith("kB")}
 
 
 MODES = {mode.__name__: mode for mode in (write, read, build, load, about)}

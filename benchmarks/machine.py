@@ -1,9 +1,11 @@
 """On what a figure was measured."""
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 
@@ -15,7 +17,21 @@ def machine(*packages):
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 versions[name] = importlib.metadata.version(name)
     hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
+    if gpus():
+        hardware["gpus"] = gpus()
     return {"versions": versions, "hardware": hardware}
+
+
+@functools.cache
+def gpus():
+    """-> names of NVIDIA's GPUs as their driver gives them, `[]` where there is none"""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )[:-1]
+    except (OSError, subprocess.CalledProcessError):
+        return []
 
 
 def processor():

@@ -1,0 +1,118 @@
+"""One contender in a process of its own; `benchmarks.rounds` starts it.
+
+    python -m benchmarks.contender_process NAME CONFIGURATION
+
+imports the libraries, builds, makes the first step (with whatever is compiled for it) and a few
+more, says so, and then answers each request `{"steps": n}` by the seconds of n steps and the peak
+of memory during them.
+"""
+
+import functools
+import importlib
+import json
+import os
+import sys
+import time
+
+from benchmarks import memory
+from benchmarks.configuration import Configuration
+from benchmarks.contenders import CONTENDERS, device
+
+WARM_UP = 2  # steps after the first: some libraries compile again in the second
+
+
+def main(name, configuration):
+    say = functools.partial(print, file=_answers(), flush=True)
+    try:
+        step, beginning = begin(CONTENDERS[name], Configuration(**json.loads(configuration)))
+        say(json.dumps(beginning))
+        for line in sys.stdin:
+            say(json.dumps(measure(step, json.loads(line)["steps"])))
+    except Exception as error:
+        say(json.dumps({"failed": sentence(error)}))
+        raise
+
+
+def _answers():
+    """-> the standard output, which from now on belongs to nobody else: libraries print to it."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def begin(contender, configuration):
+    """-> the step, warmed up, and what the way there cost
+
+    Raises:
+        Unsupported, ImportError or whatever the library does: the contender cannot take part.
+    """
+    imports = {library: _imported(library) for library in contender.libraries}
+    before = memory.resident()
+    module, _, function = contender.build.partition(":")
+    build = getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)
+    step, build_seconds = _timed(lambda: build(configuration, **contender.options))
+    result, first_seconds = _timed(step)
+    check(result, configuration, contender)
+    for _ in range(WARM_UP):
+        step()
+    return step, {
+        "imports": imports,
+        "after_imports_bytes": before,
+        "build_seconds": build_seconds,
+        "first_step_seconds": first_seconds,
+        "device": device.name(),
+    }
+
+
+def _imported(library):
+    """-> seconds of the import, and the packages that came with it"""
+    before = set(sys.modules)
+    _, seconds = _timed(lambda: importlib.import_module(library))
+    packages = {module.partition(".")[0] for module in set(sys.modules) - before}
+    packages -= {module.partition(".")[0] for module in before} | sys.stdlib_module_names
+    return {"seconds": seconds, "packages": sorted(packages)}
+
+
+def _timed(function):
+    start = time.perf_counter()
+    result = function()
+    device.synchronise()
+    return result, time.perf_counter() - start
+
+
+def check(result, configuration, contender):
+    """What a step gave is what was asked for.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    import numpy as np
+
+    result = np.asarray(result, "float32")
+    predicts = configuration.task == "inference" and contender.tasks != ("product",)
+    shape = (configuration.batch, 1000) if predicts else ()
+    if result.shape != shape or not np.isfinite(result).all():
+        raise ValueError(f"a step gave numbers of shape {result.shape}, expected finite {shape}")
+
+
+def measure(step, steps):
+    """-> seconds of each step, and the peaks of memory while they ran (or since the start)"""
+    try:
+        memory.forget_peak()
+        since = "steps"
+    except OSError:
+        since = "start"
+    device.forget_peak()
+    seconds = [_timed(step)[1] for _ in range(steps)]
+    peaks = {"peak_bytes": memory.peak(), "device_peak_bytes": device.peak()}
+    return {"seconds": seconds, "peak_since": since, **peaks}
+
+
+def sentence(error):
+    text = " ".join(str(error).split()) or "no reason given"
+    kind = type(error).__name__
+    return text if kind in ("Unsupported", "ModuleNotFoundError") else f"{kind}: {text[:300]}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

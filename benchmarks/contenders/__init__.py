@@ -1,0 +1,150 @@
+"""Who is measured: one table; the files beside it say how each builds its model and makes a step.
+
+Every contender has the same architecture with random weights, no preprocessing inside, no
+stochastic depth, 1000 classes and logits as its output, and goes through what its user calls.
+"""
+
+import dataclasses
+
+from benchmarks.configuration import TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One contender.
+
+    Attributes:
+        name: what `--contenders` and the tables call it.
+        about: for `--help`.
+        libraries: modules that are imported before memory is looked at and the building begins.
+        build: `"module:function"` of this package; the function takes a `Configuration` and
+            returns a step: a callable that does the work once and returns its result, arrived.
+        options: keyword arguments of that function.
+        environment: variables of the contender's process.
+        tasks: those that it can do.
+        gpu: `True` if it stands in the default list only where there is a GPU, `False` if only
+            where there is none.
+        exported: whether it runs our model in ONNX.
+    """
+
+    name: str
+    about: str
+    libraries: tuple
+    build: str
+    options: dict = dataclasses.field(default_factory=dict)
+    environment: dict = dataclasses.field(default_factory=dict)
+    tasks: tuple = TASKS
+    gpu: bool | None = None
+    exported: bool = False
+
+
+# what lets several processes share a GPU: memory is taken when it is needed
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+INFERENCE = ("inference",)
+PRODUCT = ("product",)  # none of `TASKS`: it is measured beside each of them
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def _keras(backend, **kwargs):
+    return Contender(environment={"KERAS_BACKEND": backend, **QUIET, **SHARED}, **kwargs)
+
+
+def _ours(backend):
+    libraries = ("keras", "keras_convnext")
+    return (
+        _keras(
+            backend,
+            name=backend,
+            about="keras_convnext: predict_on_batch, train_on_batch",
+            libraries=libraries,
+            build="keras_models:ours",
+        ),
+        _keras(
+            backend,
+            name=f"{backend}-call",
+            about="keras_convnext: model(x)",
+            libraries=libraries,
+            build="keras_models:ours",
+            options={"call": True},
+            tasks=INFERENCE,
+        ),
+        _keras(
+            backend,
+            name=f"applications-{backend}",
+            about="keras.applications: predict_on_batch, train_on_batch",
+            libraries=("keras", "keras.applications"),
+            build="keras_models:applications",
+        ),
+    )
+
+
+def _pytorch(name, about, libraries, build, **options):
+    gpu = True if build == "swin" or options.get("channels_last") else None
+    return Contender(
+        name, about, ("torch", *libraries), f"pytorch_models:{build}", options, gpu=gpu
+    )
+
+
+def _transformers(name, about, build="transformers", **options):
+    kind = "swin" if build == "swin" else "convnext"
+    modeling = f"transformers.models.{kind}.modeling_{kind}"
+    return _pytorch(name, about, ("transformers", modeling), build, **options)
+
+
+def _timm(name, about, **options):
+    return _pytorch(name, about, ("timm",), "timm", **options)
+
+
+def _exported(name, about, library):
+    build = f"exported:{name}"
+    return Contender(name, about, (library,), build, tasks=INFERENCE, gpu=False, exported=True)
+
+
+def _product(name, about, library, how, gpu=None):
+    name, build = f"product-{name}", f"matrix_product:{how}"
+    kwargs = {"environment": QUIET | SHARED, "tasks": PRODUCT, "gpu": gpu}
+    return Contender(name, about, (library,), build, **kwargs)
+
+
+AUTOTUNED = "max-autotune"
+CONTENDERS = {
+    row.name: row
+    for row in (
+        *(row for backend in BACKENDS for row in _ours(backend)),
+        _transformers("transformers", "transformers, PyTorch eager"),
+        _transformers("transformers-compiled", "under torch.compile", compiled=True),
+        _transformers("transformers-channels-last", "eager, channels last", channels_last=True),
+        _transformers(
+            "transformers-autotuned",
+            f'under torch.compile(mode="{AUTOTUNED}"), channels last',
+            compiled=True,
+            mode=AUTOTUNED,
+            channels_last=True,
+        ),
+        _transformers("transformers-swin", "Swin-T, eager, for Tiny", build="swin"),
+        _transformers(
+            "transformers-swin-compiled", "Swin-T, torch.compile", build="swin", compiled=True
+        ),
+        _timm("timm", "timm, PyTorch eager"),
+        _timm("timm-compiled", "under torch.compile", compiled=True),
+        _timm("timm-channels-last", "eager, channels last", channels_last=True),
+        _timm(
+            "timm-autotuned",
+            f'under torch.compile(mode="{AUTOTUNED}"), channels last',
+            compiled=True,
+            mode=AUTOTUNED,
+            channels_last=True,
+        ),
+        _exported("onnxruntime", "ONNX Runtime on our export", "onnxruntime"),
+        _exported("openvino", "OpenVINO on our export", "openvino"),
+        _product("numpy", "a matrix product in NumPy", "numpy", "numpy", gpu=False),
+        _product("torch", "in PyTorch", "torch", "torch"),
+        _product("torch-conv", "in PyTorch, as a 1x1 convolution", "torch", "torch_conv"),
+        _product("tensorflow", "in TensorFlow", "tensorflow", "tensorflow"),
+        _product("jax", "in JAX", "jax", "jax"),
+        _product("openvino", "in OpenVINO", "openvino", "openvino", gpu=False),
+    )
+}
+EAGER = ("transformers", "timm")  # the first that was measured is what others are compared with
+PRODUCTS = tuple(name for name, row in CONTENDERS.items() if row.tasks == PRODUCT)

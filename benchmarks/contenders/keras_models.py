@@ -1,0 +1,68 @@
+"""Our model and that of keras.applications, on the backend of the process.
+
+bfloat16 is the policy `bfloat16` for inference, weights included, as the peers' `.to(bfloat16)`;
+for training it is `mixed_bfloat16`, as their autocast.
+"""
+
+import functools
+
+from benchmarks.configuration import Unsupported
+from benchmarks.contenders import device, images
+
+
+def ours(configuration, call=False):
+    _settings(configuration)
+    import keras_convnext
+
+    size = configuration.size
+    model = keras_convnext.ConvNeXt(
+        configuration.variant,
+        include_preprocessing=False,
+        input_shape=(size, size, 3),
+        classifier_activation=None,
+    )
+    return _step(model, configuration, call)
+
+
+def applications(configuration):
+    row = configuration.architecture
+    known = (row["stem"], row["patch_size"], row["norm"], row["activation"], *row["kernel_sizes"])
+    if known != ("patch", 4, "layernorm", "gelu", 7, 7, 7, 7) or row["grn"] or row["head_hidden"]:
+        raise Unsupported(f"keras.applications has no architecture as {configuration.variant}")
+    _settings(configuration)
+    # the function behind all of its factories: there is none for the small variants
+    from keras.src.applications.convnext import ConvNeXt
+
+    size = configuration.size
+    model = ConvNeXt(
+        row["depths"],
+        row["dims"],
+        include_preprocessing=False,
+        input_shape=(size, size, 3),
+        classifier_activation=None,
+    )
+    return _step(model, configuration)
+
+
+def _settings(configuration):
+    import keras
+
+    if configuration.dtype == "bfloat16":
+        training = configuration.task == "training"
+        keras.config.set_dtype_policy("mixed_bfloat16" if training else "bfloat16")
+    device.set_precision(configuration.dtype)
+
+
+def _step(model, configuration, call=False):
+    import keras
+
+    x, y = images.batch(configuration)
+    if configuration.on_device:
+        x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
+    if configuration.task == "training":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.AdamW(), loss)
+        return functools.partial(model.train_on_batch, x, y)
+    if call:
+        return lambda: keras.ops.convert_to_numpy(model(x))
+    return functools.partial(model.predict_on_batch, x)

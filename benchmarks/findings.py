@@ -1,0 +1,86 @@
+"""What the turns of a configuration say, as figures."""
+
+import numpy as np
+
+from benchmarks.contenders import CONTENDERS, EAGER, PRODUCTS, matrix_product
+from benchmarks.figures import ratio, spread
+from benchmarks.multiply_adds import multiply_adds
+
+PASSES = {"inference": 1, "training": 3}  # as many multiply-adds as so many forward passes
+
+
+def findings(configuration, turns, failures):
+    """-> all figures of one configuration; rates are of each round, memory is the greatest
+
+    `turns` has contenders and matrix products, each with as many rounds; `failures` says of each
+    of the others why it is not there.
+    """
+    cost = (
+        2
+        * PASSES[configuration.task]
+        * multiply_adds(configuration.architecture, configuration.size)
+    )
+    limit = _limit(configuration, turns)
+    models = {name: found for name, found in turns.items() if name not in PRODUCTS}
+    rates = {name: _rates(found, configuration.batch) for name, found in models.items()}
+    return {
+        "configuration": configuration.described(),
+        "operations_per_image": cost,
+        "limit": limit and {name: limit[name] for name in ("gigaflops", "products")},
+        "contenders": {
+            name: {
+                "images_per_second": spread(rates[name], 3),
+                "rounds": [round(rate, 4) for rate in rates[name]],
+                "ratios": {
+                    peer: ratio(rates[name], rates[peer], 3) for peer in _peers(name, models)
+                },
+                "of_limit": limit and ratio(cost * rates[name], limit["rounds"], 3),
+                "memory": _memory(found),
+                "beginning": _beginning(found),
+            }
+            for name, found in models.items()
+        },
+        "failures": failures,
+    }
+
+
+def _rates(found, work):
+    return work / np.array(found.seconds)
+
+
+def _limit(configuration, turns):
+    """-> the best product of each round, or `None` where there was none"""
+    operations = matrix_product.operations(configuration)
+    rates = {name: _rates(turns[name], operations) for name in PRODUCTS if name in turns}
+    if not rates:
+        return None
+    best = np.max(list(rates.values()), axis=0)
+    return {
+        "rounds": best,
+        "gigaflops": spread(best / 1e9, 1),
+        "products": {name: spread(found / 1e9, 1) for name, found in rates.items()},
+    }
+
+
+def _peers(name, models):
+    """-> whom a contender is compared with: eager PyTorch, and keras.applications on its backend"""
+    eager = next((peer for peer in EAGER if peer in models), None)
+    backend = CONTENDERS[name].environment.get("KERAS_BACKEND")
+    return [peer for peer in (eager, f"applications-{backend}") if peer in models]
+
+
+def _memory(found):
+    before = max(beginning["after_imports_bytes"] for beginning in found.beginnings)
+    figures = {
+        "peak_bytes": found.peak_bytes,
+        "peak_over_imports_bytes": found.peak_bytes - before,
+        "device_peak_bytes": found.device_peak_bytes,
+        "peak_since": found.peak_since,
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _beginning(found):
+    names = ("build_seconds", "first_step_seconds")
+    figures = {name: spread([begun[name] for begun in found.beginnings]) for name in names}
+    return {**figures, "device": found.beginnings[0]["device"]}

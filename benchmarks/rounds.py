@@ -1,0 +1,94 @@
+"""The contenders of one configuration, measured in turns."""
+
+import contextlib
+import dataclasses
+import json
+import time
+
+import numpy as np
+
+from benchmarks.children import Child, Failed
+from benchmarks.contenders import CONTENDERS
+
+PAUSE = 0.5  # seconds before each turn, in which the threads of the turn before fall asleep
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How often and in which processes.
+
+    Attributes:
+        rounds: each contender has one turn in each.
+        steps: in one turn; their median is what the turn found.
+        fresh: whether each turn has a new process, so that no two are in memory at once; the
+            building and compiling is then paid in each round.
+        patience: seconds after which a process that does not answer is given up.
+    """
+
+    rounds: int = 5
+    steps: int = 5
+    fresh: bool = False
+    patience: float = 3600
+
+
+def measure(configuration, names, plan, say=lambda text: None):
+    """-> `{name: Turns}` of all that were measured to the end, `{name: sentence}` of the others"""
+    failures = {}
+    with contextlib.ExitStack() as stack:
+        turns = {name: Turns(name, configuration, plan, stack) for name in names}
+        for round_ in range(-1, plan.rounds):  # -1: all are started, each alone
+            for name in list(turns):
+                try:
+                    turns[name].start() if round_ < 0 else turns[name].take()
+                    say(f"{'start' if round_ < 0 else round_ + 1}: {name}")
+                except Failed as failure:
+                    del turns[name]
+                    failures[name] = str(failure)
+                    say(f"{name}: {failure}")
+    return turns, failures
+
+
+class Turns:
+    """What one contender did in its turns.
+
+    Attributes:
+        beginnings: what it cost to begin, for each process that was started.
+        seconds: per step, the median of each turn.
+        peak_bytes, device_peak_bytes: the greatest of all turns.
+        peak_since: `"steps"`, or `"start"` where the system cannot forget what came before them.
+    """
+
+    def __init__(self, name, configuration, plan, stack):
+        self.name, self.configuration, self.plan, self.stack = name, configuration, plan, stack
+        self.beginnings, self.seconds = [], []
+        self.peak_bytes, self.device_peak_bytes = 0, None
+        self.peak_since = self.child = None
+
+    def start(self):
+        if not self.plan.fresh:
+            self._open()
+
+    def take(self):
+        if self.plan.fresh:
+            self._open()
+        time.sleep(PAUSE)
+        found = self.child.ask({"steps": self.plan.steps})
+        if self.plan.fresh:
+            self.child.close()
+        self.seconds.append(float(np.median(found["seconds"])))
+        self.peak_since = found["peak_since"]
+        self.peak_bytes = max(self.peak_bytes, found["peak_bytes"])
+        if found["device_peak_bytes"] is not None:
+            self.device_peak_bytes = max(self.device_peak_bytes or 0, found["device_peak_bytes"])
+
+    def _open(self):
+        self.child = self.stack.enter_context(
+            Child(
+                "benchmarks.contender_process",
+                self.name,
+                json.dumps(dataclasses.asdict(self.configuration)),
+                environment=CONTENDERS[self.name].environment,
+                patience=self.plan.patience,
+            )
+        )
+        self.beginnings.append(self.child.ask())

@@ -1,0 +1,83 @@
+"""How the cost of an image grows with resolution and batch: `benchmarks.run --scaling`."""
+
+from keras_convnext.atomic import replacing
+
+CENTRE_SIZE, CENTRE_BATCH = 224, 8
+AXES = {"size": "height and width, pixels", "batch": "images per step"}
+
+
+def cross(sizes, batches):
+    """-> (size, batch) of all sizes at one batch and all batches at one size
+
+    These are 224 pixels and a batch of 8 if they are among them, else the first of each.
+    """
+    size, batch = _centre(sizes, CENTRE_SIZE), _centre(batches, CENTRE_BATCH)
+    return [(s, batch) for s in sizes] + [(size, b) for b in batches if b != batch]
+
+
+def _centre(values, usual):
+    return usual if usual in values else values[0]
+
+
+def draw(results, path):
+    """Writes a PNG: milliseconds per image over size and over batch, logarithmic; a row per task.
+
+    Args:
+        results: figures of `benchmarks.run` by the name of the configuration, of one cross.
+        path: of the picture, whose folder exists.
+
+    Returns:
+        the path.
+    """
+    from matplotlib.figure import Figure
+
+    lines = sorted({_line(found) for found in results.values()})
+    figure = Figure(figsize=(10, 4 * len(lines)), layout="constrained")
+    panels = figure.subplots(len(lines), 2, squeeze=False)
+    for row, line in zip(panels, lines, strict=True):
+        of_line = [found for found in results.values() if _line(found) == line]
+        for panel, axis in zip(row, AXES, strict=True):
+            _panel(panel, axis, _along(axis, of_line))
+            panel.set_title(" ".join(line))
+    handles = {label: line for p in panels.flat for line, label in zip(*_legend(p), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150)
+    return path
+
+
+def _legend(panel):
+    return panel.get_legend_handles_labels()
+
+
+def _line(found):
+    return tuple(found["configuration"][name] for name in ("variant", "dtype", "task"))
+
+
+def _along(axis, of_line):
+    """-> those that share the other axis with most, in the order of this one"""
+    other = "batch" if axis == "size" else "size"
+    values = [found["configuration"][other] for found in of_line]
+    shared = max(values, key=values.count)
+    chosen = [found for found in of_line if found["configuration"][other] == shared]
+    return sorted(chosen, key=lambda found: found["configuration"][axis])
+
+
+def _panel(panel, axis, along):
+    names = dict.fromkeys(name for found in along for name in found["contenders"])
+    for place, name in enumerate(names):
+        points = [
+            (found["configuration"][axis], 1e3 / rate["median"], [1e3 / r for r in rate["range"]])
+            for found in along
+            if (rate := found["contenders"].get(name, {}).get("images_per_second"))
+        ]
+        x, y, ends = zip(*points, strict=True)
+        slowest, fastest = zip(*ends, strict=True)
+        color = f"C{place % 10}"
+        style = "-" if place < 10 else "--"
+        panel.plot(x, y, style, color=color, marker=".", label=name)
+        panel.fill_between(x, fastest, slowest, color=color, alpha=0.2, linewidth=0)
+    panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="ms per image")
+    ticks = [found["configuration"][axis] for found in along]
+    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.minorticks_off()

@@ -1,0 +1,143 @@
+"""How long until keras_convnext answers for the first time, beside keras.applications?
+
+    python -m benchmarks.startup
+
+For each backend, in new processes that take turns, in seconds:
+
+- **import keras**, with its backend, and **import keras_convnext** after it: what the package costs
+  beyond Keras; **brings along** names the packages that were not loaded before it;
+- **build**: the model with random weights;
+- **first call**: the first `predict_on_batch` of a batch, with all that is compiled for it.
+
+Medians with their range. The files are in the system's cache: a round before the first is not
+counted.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.children import Child, Failed
+from benchmarks.configuration import Configuration
+from benchmarks.contenders import BACKENDS, CONTENDERS
+from benchmarks.figures import save_results, spread
+from benchmarks.flags import pixels, positive, variant
+from benchmarks.machine import machine
+
+RESULTS = Path(__file__).parent / "results" / "startup.json"
+HEAD = ("backend", "import keras", "import keras_convnext", "brings along")
+HEAD += ("build", "keras.applications", "first call", "keras.applications")
+
+
+def main(argv=None):
+    """-> exit status: 0, or 1 if no backend could be measured"""
+    arguments = parser().parse_args(argv)
+    beginnings, failures = measure(arguments)
+    found = {
+        "variant": arguments.variant,
+        "batch": arguments.batch,
+        "size": arguments.size,
+        "rounds": arguments.rounds,
+        "backends": {
+            backend: summary(beginnings[backend], beginnings.get(f"applications-{backend}"))
+            for backend in arguments.backends
+            if backend in beginnings
+        },
+        "failures": failures,
+        **machine("keras", "numpy", *arguments.backends),
+    }
+    save_results(arguments.results, found)
+    print(table(found))
+    return int(not found["backends"])
+
+
+def parser():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
+    add("--variant", type=variant, default="convnext_tiny", help="default: %(default)s")
+    add("--batch", type=positive, default=8, metavar="N", help="default: %(default)s")
+    add("--size", type=pixels, default=224, metavar="PIXELS", help="default: %(default)s")
+    add("--rounds", type=positive, default=5, metavar="N", help="default: %(default)s")
+    add("--results", type=Path, default=RESULTS, metavar="JSON")
+    return parser
+
+
+def measure(arguments):
+    """-> `{contender: [what it cost to begin, per round]}`, `{contender: why there is none}`"""
+    from keras_convnext import VARIANTS
+
+    configuration = Configuration(
+        variant=arguments.variant,
+        architecture=dataclasses.asdict(VARIANTS[arguments.variant]),
+        batch=arguments.batch,
+        size=arguments.size,
+        dtype="float32",
+        task="inference",
+    )
+    names = [
+        name for backend in arguments.backends for name in (backend, f"applications-{backend}")
+    ]
+    beginnings, failures = {name: [] for name in names}, {}
+    for round_ in range(-1, arguments.rounds):
+        for name in list(beginnings):
+            try:
+                begun = beginning(name, configuration)
+            except Failed as failure:
+                del beginnings[name]
+                failures[name] = str(failure)
+                continue
+            if round_ >= 0:
+                beginnings[name].append(begun)
+    return beginnings, failures
+
+
+def beginning(name, configuration):
+    """-> what a new process of that contender says when it is ready"""
+    described = json.dumps(dataclasses.asdict(configuration))
+    environment = CONTENDERS[name].environment
+    module = "benchmarks.contender_process"
+    with Child(module, name, described, environment=environment) as child:
+        return child.ask()
+
+
+def summary(ours, applications):
+    """-> figures of one backend; `applications` may be `None`"""
+    seconds = lambda library: [run["imports"][library]["seconds"] for run in ours]  # noqa: E731
+    packages = [run["imports"]["keras_convnext"]["packages"] for run in ours]
+    return {
+        "import_keras_seconds": spread(seconds("keras"), 3),
+        "import_keras_convnext_seconds": spread(seconds("keras_convnext"), 3),
+        "brings_along": sorted(set().union(*packages) - {"keras_convnext"}),
+        **_steps("", ours),
+        **(_steps("applications_", applications) if applications else {}),
+    }
+
+
+def _steps(prefix, runs):
+    names = ("build_seconds", "first_step_seconds")
+    return {prefix + name: spread([run[name] for run in runs], 3) for name in names}
+
+
+def table(found):
+    """-> the figures of `main` in Markdown"""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    columns = ("import_keras_seconds", "import_keras_convnext_seconds", "brings_along")
+    columns += ("build_seconds", "applications_build_seconds")
+    columns += ("first_step_seconds", "applications_first_step_seconds")
+    for backend, of in found["backends"].items():
+        lines.append([backend, *(_cell(of.get(column)) for column in columns)])
+    lines = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join(lines + [f"- {name}: {why}" for name, why in found["failures"].items()])
+
+
+def _cell(value):
+    if isinstance(value, dict):
+        return f"{value['median']:.2f} ({value['range'][0]:.2f} to {value['range'][1]:.2f})"
+    return ", ".join(value or ["nothing" if value == [] else ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The figures of `benchmarks.run` in Markdown."""
+
+from benchmarks.contenders import EAGER
+
+HEAD = (
+    "contender",
+    "images/s",
+    "range",
+    "to eager PyTorch",
+    "to keras.applications",
+    "of the limit",
+    "peak memory, MB",
+    "over imports, MB",
+    "build, s",
+    "first step, s",
+)
+
+
+def document(results):
+    """-> one section for each configuration of the file of results"""
+    return "\n\n".join(section(name, found) for name, found in results.items()) + "\n"
+
+
+def section(name, found):
+    """-> a heading, the table, and a line for all that stands in no row"""
+    rows = sorted(found["contenders"].items(), key=lambda item: -_rate(item[1]))
+    lines = [f"## {name}", "", _line(HEAD), _line(["---", *["---:"] * (len(HEAD) - 1)])]
+    lines += [_line([_name(contender, found), *_cells(figures)]) for contender, figures in rows]
+    lines += ["", _conditions(found)]
+    lines += [f"- {contender}: {why}" for contender, why in found["failures"].items()]
+    return "\n".join(lines)
+
+
+def _line(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _rate(figures):
+    return figures["images_per_second"]["median"]
+
+
+def _name(contender, found):
+    """It is said where a library left the GPU alone."""
+    alone = found["contenders"][contender]["beginning"]["device"] == "cpu"
+    return contender + " (on the CPU)" * (alone and "gpus" in found["hardware"])
+
+
+def _cells(figures):
+    ratios = figures["ratios"]
+    eager = next((ratios[peer] for peer in EAGER if peer in ratios), None)
+    applications = next((ratios[peer] for peer in ratios if peer not in EAGER), None)
+    memory, begun = figures["memory"], figures["beginning"]
+    low, high = figures["images_per_second"]["range"]
+    return [
+        f"{_rate(figures):.3g}",
+        f"{low:.3g} to {high:.3g}",
+        _ratio(eager),
+        _ratio(applications),
+        f"{figures['of_limit']['median']:.0%}" if figures["of_limit"] else "",
+        f"{memory.get('device_peak_bytes', memory['peak_bytes']) / 1e6:.0f}",
+        f"{memory['peak_over_imports_bytes'] / 1e6:.0f}",
+        f"{begun['build_seconds']['median']:.1f}",
+        f"{begun['first_step_seconds']['median']:.1f}",
+    ]
+
+
+def _ratio(found):
+    if found is None:
+        return ""
+    low, high = found["range"]
+    return f"{found['median']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _conditions(found):
+    limit, hardware = found["limit"], found["hardware"]
+    text = f"{found['rounds']} rounds of {found['steps']} steps on {hardware['processor']}, "
+    text += f"{hardware['cores']} cores."
+    if limit:
+        low, high = limit["gigaflops"]["range"]
+        text += f" The limit: {limit['gigaflops']['median']:.0f} GFLOP/s ({low:.0f} to {high:.0f})."
+    return text

@@ -1,0 +1,230 @@
+"""The benchmark command: its arithmetic, its tables, and that it measures what it says."""
+
+import dataclasses
+import json
+import sys
+import time
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import children, memory, run, startup, tables
+from benchmarks.configuration import Configuration
+from benchmarks.contenders import CONTENDERS, PRODUCTS
+from benchmarks.figures import ratio, read_results, save_results, spread
+from benchmarks.findings import findings
+from benchmarks.multiply_adds import multiply_adds
+from keras_convnext import VARIANTS, ConvNeXt
+from tests.backends import BACKEND
+from tests.shape_only import shapes_only
+
+pure = pytest.mark.skipif(BACKEND != "jax", reason="the same on every backend")
+
+
+def configuration(**changed):
+    values = dict(variant="convnext_tiny", batch=8, size=224, dtype="float32", task="inference")
+    values |= changed
+    return Configuration(**values, architecture=dataclasses.asdict(VARIANTS[values["variant"]]))
+
+
+def turns(seconds, **changed):
+    """What `rounds.measure` would have found."""
+    begun = {"after_imports_bytes": 100, "build_seconds": 1.0, "first_step_seconds": 2.0}
+    found = dict(seconds=seconds, peak_bytes=500, device_peak_bytes=None, peak_since="steps")
+    return SimpleNamespace(**found | changed, beginnings=[begun | {"device": "cpu"}])
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+@pure
+def test_ratios_are_taken_within_each_round():
+    assert spread([3, 1, 2]) == {"median": 2.0, "range": [1.0, 3.0]}
+    assert ratio([2, 20, 3], [1, 10, 1]) == {"median": 2.0, "range": [2.0, 3.0]}
+
+
+@pure
+def test_results_are_read_as_they_were_saved(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    assert read_results(path) == {}
+    save_results(path, {"b": 1, "a": [2]})
+    assert read_results(path) == {"b": 1, "a": [2]}
+
+
+@pure
+@pytest.mark.parametrize(
+    ("variant", "size", "billions"),  # FLOPs of arXiv 2201.03545, table 9
+    [
+        ("convnext_tiny", 224, 4.5),
+        ("convnext_small", 224, 8.7),
+        ("convnext_base", 224, 15.4),
+        ("convnext_base", 384, 45.0),
+        ("convnext_large", 384, 101.0),
+        ("convnext_xlarge", 224, 60.9),
+    ],
+)
+def test_multiply_adds_are_those_of_the_paper(variant, size, billions):
+    found = multiply_adds(dataclasses.asdict(VARIANTS[variant]), size)
+    assert found / 1e9 == pytest.approx(billions, abs=0.5 if billions > 100 else 0.05)
+
+
+@pure
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_multiply_adds_are_those_of_the_model(variant):
+    """Each number of a kernel is used once per pixel of its layer's output."""
+    with shapes_only():
+        model = ConvNeXt(variant, include_preprocessing=False)
+    kernels = [w for w in model.weights if w.path.rpartition("/")[2].endswith("kernel")]
+    total = sum(int(np.prod(kernel.shape)) * pixels(model, kernel.path) for kernel in kernels)
+    assert multiply_adds(dataclasses.asdict(VARIANTS[variant]), 224) == total
+
+
+def pixels(model, path):
+    shape = model.get_layer(path.partition("/")[0]).output.shape
+    if len(shape) == 2:
+        return 1
+    return shape[1] * shape[2] * (4 if path.startswith("stem/conv1/") else 1)
+
+
+@pure
+def test_findings():
+    ours, eager = turns([1.0, 2.0, 4.0]), turns([2.0, 2.0, 4.0], peak_bytes=900)
+    product = turns([1e-3] * 3)
+    found = findings(
+        configuration(batch=8),
+        {"jax": ours, "transformers": eager, "product-jax": product, "product-numpy": product},
+        {"timm": "No module named 'timm'"},
+    )
+    assert found["operations_per_image"] == 2 * 4455531264
+    jax = found["contenders"]["jax"]
+    assert jax["images_per_second"] == {"median": 4.0, "range": [2.0, 8.0]}
+    assert jax["ratios"] == {"transformers": {"median": 1.0, "range": [1.0, 2.0]}}
+    assert jax["memory"] == {
+        "peak_bytes": 500,
+        "peak_over_imports_bytes": 400,
+        "peak_since": "steps",
+    }
+    limit = 2 * 4096**3 / 1e-3
+    assert found["limit"]["gigaflops"]["median"] == pytest.approx(limit / 1e9, abs=0.1)
+    assert jax["of_limit"]["median"] == pytest.approx(4 * 2 * 4455531264 / limit, abs=1e-3)
+    assert set(found["contenders"]) == {"jax", "transformers"}
+    assert found["failures"] == {"timm": "No module named 'timm'"}
+    training = findings(configuration(task="training"), {"jax": ours}, {})
+    assert training["operations_per_image"] == 6 * 4455531264
+    assert training["limit"] is None and training["contenders"]["jax"]["of_limit"] is None
+
+
+@pure
+def test_the_table_has_all_that_was_found():
+    models = {"jax": turns([1.0]), "applications-jax": turns([4.0]), "timm": turns([2.0])}
+    found = findings(configuration(), models, {"openvino": "no export: it broke"})
+    hardware = {"processor": "A processor", "cores": 2}
+    text = tables.document({"a name": found | {"rounds": 1, "steps": 3, "hardware": hardware}})
+    lines = text.splitlines()
+    assert lines[0] == "## a name"
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    assert [row[0] for row in rows[2:]] == ["jax", "timm", "applications-jax"]  # the fastest first
+    assert len({len(row) for row in rows}) == 1
+    assert rows[2][1:5] == ["8", "8 to 8", "2.00 (2.00 to 2.00)", "4.00 (4.00 to 4.00)"]
+    assert rows[3][4] == ""
+    assert "1 rounds of 3 steps on A processor, 2 cores." in text
+    assert "- openvino: no export: it broke" in lines
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pure
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--batches", "0"], "'0' is not a whole number >= 1"),
+        (["--sizes", "100"], "'100' is not a multiple of 32"),
+        (["--variants", "resnet"], "'resnet' is none of convnext_tiny"),
+        (["--contenders", "caffe"], "invalid choice: 'caffe'"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(flags, sentence, capsys):
+    with pytest.raises(SystemExit) as end:
+        run.main(flags)
+    assert end.value.code == 2 and sentence in capsys.readouterr().err
+
+
+@pure
+def test_help_names_every_contender(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in CONTENDERS)
+
+
+@pure
+def test_contenders_of_a_task():
+    usual = run.contenders("training", None)
+    assert {"tensorflow", "applications-jax", "transformers", "timm-compiled"} <= set(usual)
+    assert not {"openvino", "jax-call"} & set(usual)
+    assert run.contenders("inference", ["openvino", "product-jax"]) == ["openvino", "product-jax"]
+    assert set(run.contenders("training", ["torch"])) <= {"torch", *PRODUCTS}
+
+
+@pure
+def test_quick_is_small_and_keeps_nothing():
+    arguments = run.parse(["--quick", "--rounds", "2"])
+    assert (arguments.results, arguments.rounds, arguments.steps) == (None, 2, 2)
+    assert {c.size for c in run.configurations(arguments)} == {32}
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pure
+def test_a_child_that_cannot_answer_says_why():
+    with children.Child("nowhere") as child:
+        with pytest.raises(children.Failed, match="No module named nowhere"):
+            child.ask()
+    with children.Child("http.server", "0", patience=0.5) as child:
+        start = time.monotonic()
+        with pytest.raises(children.Failed, match="no answer within 0.5 seconds"):
+            child.ask()
+    assert time.monotonic() - start < 10
+
+
+@pure
+@pytest.mark.skipif(sys.platform != "linux", reason="others cannot forget a peak")
+def test_the_peak_is_that_of_the_steps():
+    before = memory.resident()
+    np.ones(40_000_000 // 8)
+    assert memory.peak() - before > 35e6
+    memory.forget_peak()
+    assert memory.peak() - before < 20e6
+
+
+def test_it_measures(tmp_path, capsys):
+    """Ours, a product and one that no machine has with this architecture; one round."""
+    path = tmp_path / "speed.json"
+    flags = "--variants test_convnext2 --sizes 32 --batches 2 --rounds 1 --steps 2".split()
+    names = [BACKEND, f"applications-{BACKEND}", f"product-{BACKEND}"]
+    flags += ["--tasks", "training", "--side", "64", "--results", str(path)]
+    flags += ["--contenders", *names]
+    assert run.main(flags) == 0
+    (name, found), *rest = json.loads(path.read_text()).items()
+    assert name == "test_convnext2 32px batch 2 float32 training" and not rest
+    assert found["contenders"][BACKEND]["images_per_second"]["median"] > 0
+    assert found["contenders"][BACKEND]["memory"]["peak_bytes"] > 1e8
+    assert found["limit"]["products"].keys() == {f"product-{BACKEND}"}
+    assert "no architecture as test_convnext2" in found["failures"][f"applications-{BACKEND}"]
+    assert found["versions"]["keras"] == keras.__version__
+    assert path.with_suffix(".md").read_text() == tables.document({name: found})
+    assert f"| {BACKEND} |" in capsys.readouterr().out
+
+
+def test_startup(tmp_path):
+    path = tmp_path / "startup.json"
+    flags = "--variant test_convnext2 --batch 1 --size 32 --rounds 1".split()
+    assert startup.main([*flags, "--backends", BACKEND, "--results", str(path)]) == 0
+    found = json.loads(path.read_text())["backends"][BACKEND]
+    assert found["import_keras_seconds"]["median"] > 0
+    heavy = {"tensorflow", "jax", "torch", "huggingface_hub", "matplotlib", "scipy", "PIL"}
+    assert not heavy & set(found["brings_along"])
