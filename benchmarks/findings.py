@@ -35,7 +35,7 @@ def findings(configuration, turns, failures):
                     peer: ratio(rates[name], rates[peer], 3) for peer in _peers(name, models)
                 },
                 "of_limit": limit and ratio(cost * rates[name], limit["rounds"], 3),
-                "memory": _memory(found),
+                "memory": _memory(found, models),
                 "beginning": _beginning(found),
             }
             for name, found in models.items()
@@ -62,14 +62,19 @@ def _limit(configuration, turns):
     }
 
 
+def _eager(models):
+    return next((peer for peer in EAGER if peer in models), None)
+
+
 def _peers(name, models):
     """-> whom a contender is compared with: eager PyTorch, and keras.applications on its backend"""
-    eager = next((peer for peer in EAGER if peer in models), None)
+    eager = _eager(models)
     backend = CONTENDERS[name].environment.get("KERAS_BACKEND")
     return [peer for peer in (eager, f"applications-{backend}") if peer in models]
 
 
-def _memory(found):
+def _memory(found, models):
+    """Greatest of all rounds; the ratio to eager PyTorch is that of the whole processes."""
     before = max(beginning["after_imports_bytes"] for beginning in found.beginnings)
     figures = {
         "peak_bytes": found.peak_bytes,
@@ -77,6 +82,9 @@ def _memory(found):
         "device_peak_bytes": found.device_peak_bytes,
         "peak_since": found.peak_since,
     }
+    if eager := models.get(_eager(models)):
+        peaks = [of.device_peak_bytes or of.peak_bytes for of in (found, eager)]
+        figures["to_eager"] = round(peaks[0] / peaks[1], 3)
     return {name: value for name, value in figures.items() if value is not None}
 
 

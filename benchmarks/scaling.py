@@ -1,7 +1,5 @@
 """How the cost of an image grows with resolution and batch: `benchmarks.run --scaling`."""
 
-from keras_convnext.atomic import replacing
-
 CENTRE_SIZE, CENTRE_BATCH = 224, 8
 AXES = {"size": "height and width, pixels", "batch": "images per step"}
 
@@ -30,6 +28,8 @@ def draw(results, path):
         the path.
     """
     from matplotlib.figure import Figure
+
+    from keras_convnext.atomic import replacing
 
     lines = sorted({_line(found) for found in results.values()})
     figure = Figure(figsize=(10, 4 * len(lines)), layout="constrained")

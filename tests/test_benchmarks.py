@@ -105,6 +105,7 @@ def test_findings():
         "peak_bytes": 500,
         "peak_over_imports_bytes": 400,
         "peak_since": "steps",
+        "to_eager": 0.556,
     }
     limit = 2 * 4096**3 / 1e-3
     assert found["limit"]["gigaflops"]["median"] == pytest.approx(limit / 1e9, abs=0.1)

@@ -2,6 +2,8 @@
 
 import sys
 
+from benchmarks.configuration import Unsupported
+
 
 def name():
     """-> "cpu", or the name of the GPU"""
@@ -26,11 +28,11 @@ def set_precision(dtype):
     """float32 products with 24 bits, or, for "tf32", with 10 on GPUs.
 
     Raises:
-        ValueError: for "tf32" without a GPU.
+        Unsupported: for "tf32" without a GPU.
     """
     torch, jax, tensorflow = _libraries()
     if dtype == "tf32" and name() == "cpu":
-        raise ValueError("tf32 is a form of GPUs, and there is none here")
+        raise Unsupported("tf32 is a form of GPUs, and there is none here")
     if name() == "cpu":
         return
     if torch:

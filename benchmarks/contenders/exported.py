@@ -44,13 +44,26 @@ def onnxruntime(configuration):
 def openvino(configuration):
     import openvino as library
 
-    precision = {"float32": "f32", "bfloat16": "bf16"}.get(configuration.dtype)
-    if precision is None:
-        raise Unsupported(f"OpenVINO is not asked for {configuration.dtype} here")
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    model = library.Core().compile_model(configuration.export, "CPU", settings)
+    model = compiled_by_openvino(library.Core(), configuration.export, configuration.dtype)
     x, _ = images.batch(configuration)
     return lambda: model(x)[0]
+
+
+def compiled_by_openvino(core, model, dtype):
+    """-> a model, or the file of one, for one request at a time
+
+    Raises:
+        Unsupported: if it cannot compute in that dtype here.
+    """
+    precision = {"float32": "f32", "bfloat16": "bf16"}.get(dtype)
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    if precision is None:
+        raise Unsupported(f"OpenVINO has no {dtype} on CPUs")
+    compiled = core.compile_model(model, "CPU", settings)
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if taken != precision:
+        raise Unsupported(f"OpenVINO takes {taken} in place of {precision} on this processor")
+    return compiled
 
 
 if __name__ == "__main__":

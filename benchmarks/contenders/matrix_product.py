@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks.configuration import Unsupported
 from benchmarks.contenders import device
+from benchmarks.contenders.exported import compiled_by_openvino
 
 
 def operations(configuration):
@@ -74,14 +75,11 @@ def jax(configuration):
 def openvino(configuration):
     import openvino as library
 
-    precision = {"float32": "f32", "bfloat16": "bf16"}.get(configuration.dtype)
-    if precision is None:
-        raise Unsupported(f"OpenVINO is not asked for {configuration.dtype} here")
     a, b = _matrices(configuration)
     inputs = library.opset13.parameter(a.shape, np.float32)
     product = library.opset13.matmul(inputs, library.opset13.constant(b), False, False)
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    model = library.Core().compile_model(library.Model([product], [inputs]), "CPU", settings)
+    model = library.Model([product], [inputs])
+    model = compiled_by_openvino(library.Core(), model, configuration.dtype)
     return lambda: model(a)[0][0, 0]
 
 
