@@ -9,8 +9,8 @@ For each backend, in new processes that take turns, in seconds:
 - **build**: the model with random weights;
 - **first call**: the first `predict_on_batch` of a batch, with all that is compiled for it.
 
-Medians with their range. The files are in the system's cache: a round before the first is not
-counted.
+Medians with their range. A round before the first is not counted: after it, the files are in the
+system's cache.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
+UNCOUNTED = 1  # rounds
 HEAD = ("backend", "import keras", "import keras_convnext", "brings along")
 HEAD += ("build", "keras.applications", "first call", "keras.applications")
 
@@ -81,7 +82,7 @@ def measure(arguments):
         name for backend in arguments.backends for name in (backend, f"applications-{backend}")
     ]
     beginnings, failures = {name: [] for name in names}, {}
-    for round_ in range(-1, arguments.rounds):
+    for round_ in range(-UNCOUNTED, arguments.rounds):
         for name in list(beginnings):
             try:
                 begun = beginning(name, configuration)
