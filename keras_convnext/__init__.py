@@ -1,6 +1,7 @@
 """ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
 
 from keras_convnext import interpret, roadmap
+from keras_convnext.features import PyramidModel, feature_model
 from keras_convnext.fine_tuning import fine_tune, freeze_layers
 from keras_convnext.layers import (
     ConvNeXtBlock,

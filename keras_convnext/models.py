@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_convnext.activations import ACTIVATIONS
 from keras_convnext.chain import Chain
+from keras_convnext.features import PyramidModel
 from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
 from keras_convnext.layers import NORMS, ConvNeXtBlock, one_of
 from keras_convnext.patches import PatchConv2D
@@ -74,7 +75,8 @@ def ConvNeXt(
     Returns:
         A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
         mixed precision, or, without the classifier, to normalised features: `(batch, height',
-        width', dim)`, with `pooling` `(batch, dim)`.
+        width', dim)`, with `pooling` `(batch, dim)`. Its `pyramid_outputs` are the outputs of the
+        stages, `{"P2": ..., "P5": ...}`: see `keras_convnext.features`.
 
     Raises:
         ValueError: if an argument has a value that is not allowed, no weights have that name, or
@@ -108,7 +110,7 @@ def ConvNeXt(
         x = _pooled(variant, x, pooling, with_norm=variant.head_norm)
         if pooling is None and _channels_first():
             x = keras.layers.Permute((3, 1, 2), name="to_channels_first")(x)
-    model = keras.Model(inputs, x, name=name or variant.name)
+    model = PyramidModel(inputs, x, name=name or variant.name)
     if checkpoint is not None:
         checkpoint.load_into(model)
     return model

@@ -7,6 +7,8 @@ here, in `keras.ops`, inside of the compiled train step.
 import keras
 from keras import ops
 
+from keras_convnext.features import PyramidModel
+
 FIELDS = ("image", "erase", "noise_key", "noise_mean", "noise_std", "cut", "blend")
 
 
@@ -91,7 +93,7 @@ def _is_augmented(inputs):
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class DeviceAugmented(keras.Model):
+class DeviceAugmented(PyramidModel):
     """A functional model whose `fit()` erases and mixes what `Exact.batch` has drawn.
 
     Everything but training is that of the model it was made from: `evaluate`, `predict` and calls
