@@ -163,11 +163,11 @@ def test_deeplab_of_keras_hub_trains_on_it(keras_hub, tmp_path):
     )
     segmenter = keras_hub.models.DeepLabV3ImageSegmenter(backbone, num_classes=3)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    segmenter.compile("adam", loss, metrics=["accuracy"])
-    masks = np.arange(side * side).reshape(1, side, side) % 3
+    segmenter.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    masks = np.broadcast_to(np.arange(side) * 3 // side, (1, side, side))  # three stripes
     x = images(side, side)
-    losses = segmenter.fit(x, masks, epochs=3, verbose=0).history["loss"]
-    assert losses[-1] < losses[0]
+    losses = segmenter.fit(x, masks, epochs=8, verbose=0).history["loss"]
+    assert min(losses) < 0.8 * losses[0]
     assert segmenter.predict(x, verbose=0).shape == (1, side, side, 3)
     segmenter.save(tmp_path / "s.keras")
     again = keras.saving.load_model(tmp_path / "s.keras")

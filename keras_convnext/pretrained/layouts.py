@@ -17,8 +17,17 @@ TORCH_LEAVES = {
     "bias": ("bias",),
     "gamma": ("weight", "gamma"),
     "beta": ("bias", "beta"),
+    "moving_mean": ("running_mean",),
+    "moving_variance": ("running_var",),
 }
-KERAS_LEAVES = {"kernel": ("0",), "bias": ("1",), "gamma": ("0",), "beta": ("1",)}
+KERAS_LEAVES = {
+    "kernel": ("0",),
+    "bias": ("1",),
+    "gamma": ("0",),
+    "beta": ("1",),
+    "moving_mean": ("2",),
+    "moving_variance": ("3",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Layout:
         optional: our weights that may be absent and then keep their initial value.
         prepare: changes the tensors of the file before the table is used.
         keras: whether arrays have Keras' order of axes (otherwise PyTorch's).
+        classifiers: our modules whose width is the number of classes, the most important first.
     """
 
     name: str
@@ -43,6 +53,7 @@ class Layout:
     optional: tuple = ()
     prepare: Callable = dict
     keras: bool = False
+    classifiers: tuple = ("head",)
 
     def prefix(self, names):
         """-> the prefix in this file, or `None` if the names are of another layout."""
@@ -82,7 +93,7 @@ def _block(prefix, dwconv, norm, pwconv1, pwconv2, grn="grn", gamma="gamma"):
     return {f"block/{ours}": prefix + theirs for ours, theirs in parts.items()}
 
 
-def _official(variant):
+def official(variant):
     return {
         "stem/conv": "{prefix}downsample_layers.0.0",
         "stem/norm": "{prefix}downsample_layers.0.1",
@@ -150,7 +161,7 @@ def _torchvision(variant):
     }
 
 
-def _transformers(variant):
+def transformers(variant):
     return {
         "stem/conv": "{prefix}embeddings.patch_embeddings",
         "stem/norm": "{prefix}embeddings.layernorm",
@@ -187,7 +198,7 @@ def _transformers_dinov3(variant):
     }
 
 
-def _mmpretrain(variant):
+def mmpretrain(variant):
     return {
         "stem/conv": "backbone.downsample_layers.0.0",
         "stem/norm": "backbone.downsample_layers.0.1",
@@ -226,7 +237,7 @@ def _keras_applications(variant):
     }
 
 
-def _ours(variant):
+def ours(variant):
     block = _block("stage{s}_block{b}/", "dwconv", "norm", "pwconv1", "pwconv2")
     outside = ("stem/conv", "stem/conv1", "stem/conv2", "stem/norm")
     return {
@@ -283,18 +294,18 @@ KERAS_APPLICATIONS = Layout(
 )
 
 LAYOUTS = (
-    Layout("keras_convnext", r"stem/conv1?/0", _ours, (r".*/seed_generator_state",), keras=True),
+    Layout("keras_convnext", r"stem/conv1?/0", ours, (r".*/seed_generator_state",), keras=True),
     Layout(
         "official",  # also DINOv3 and EUPE; their `norms.3` is `norm` a second time
         r"downsample_layers\.0\.0\.weight",
-        _official,
+        official,
         (r"norms\.\d+\.(weight|bias)",),
     ),
     Layout("official isotropic", r"stem\.weight", _isotropic),
     Layout(
         "official FCMAE, sparse",
         r"(?P<prefix>encoder\.)downsample_layers\.0\.0\.weight",
-        _official,
+        official,
         (r"mask_token", r"(proj|pred)\.(weight|bias)", r"decoder\.\d+\..*"),
         prepare=_dense_from_sparse,
     ),
@@ -320,7 +331,7 @@ LAYOUTS = (
     Layout(
         "transformers",
         r"(?P<prefix>convnext\.|convnextv2\.|)embeddings\.patch_embeddings\.weight",
-        _transformers,
+        transformers,
     ),
     Layout(
         "transformers DINOv3",
@@ -330,7 +341,7 @@ LAYOUTS = (
     Layout(
         "mmpretrain",
         r"backbone\.downsample_layers\.0\.0\.weight",
-        _mmpretrain,
+        mmpretrain,
         (r"backbone\.norm[0-2]\.(weight|bias)", r"data_preprocessor\..*"),
     ),
     KERAS_APPLICATIONS,

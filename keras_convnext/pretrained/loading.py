@@ -15,19 +15,21 @@ from keras_convnext.pretrained.layouts import LAYOUTS, Layout
 from keras_convnext.pretrained.tensors import WeightsError
 from keras_convnext.variants import VARIANTS, Variant
 
-HEAD, HEAD_NORM = ("head/kernel", "head/bias"), ("head_norm/gamma", "head_norm/beta")
+HEAD_NORM = ("head_norm/gamma", "head_norm/beta")
 HEAD_HIDDEN = ("head_hidden/kernel", "head_hidden/bias")
 WITH_HEAD_NORM_FIRST = ("keras_convnext", "timm", "open_clip")
 
 
-def open_checkpoint(path, variant):
+def open_checkpoint(path, variant, layouts=LAYOUTS):
     """-> the `Checkpoint` at `path`, to be loaded into a model of `variant`.
+
+    `layouts` are those that it may have.
 
     Raises:
         FileNotFoundError: if there is no such file.
         WeightsError: if it cannot be read, or its names are of no known layout.
     """
-    checkpoint = _opened(path, variant)
+    checkpoint = _opened(path, variant, layouts)
     if checkpoint.is_bare_encoder():
         bare = dataclasses.replace(variant, head_norm=False)
         return dataclasses.replace(checkpoint, variant=bare)
@@ -48,16 +50,16 @@ def identify(path):
     return [reading.variant.name for reading in similar if reading.has_parts()]
 
 
-def _opened(path, variant):
+def _opened(path, variant, layouts=LAYOUTS):
     tensors = files.read(path)
-    for layout in LAYOUTS:
+    for layout in layouts:
         prefix = layout.prefix(tensors)
         if prefix is not None:
             break
     else:
         raise WeightsError(
             f"{path}: its tensors {list(tensors)[:5]} ... are named in no known ConvNeXt layout. "
-            f"Known are {[layout.name for layout in LAYOUTS]}."
+            f"Known are {[layout.name for layout in layouts]}."
         )
     prepared = layout.prepare(tensors)
     if len(prepared) < len(tensors):
@@ -92,12 +94,12 @@ class Checkpoint:
 
     def is_bare_encoder(self):
         """ConvNeXt V2's masked pre-training leaves neither a classifier nor the norm before it."""
-        return self.variant.grn and not any(map(self.found, HEAD + HEAD_NORM))
+        return self.variant.grn and not any(map(self.found, self._heads() + HEAD_NORM))
 
     @property
     def classes(self):
         """Classes of the file's classifier, `None` without one."""
-        kernels = self.found("head/kernel")
+        kernels = self.found(self._heads()[0])
         if not kernels:
             return None
         shape = self.tensors[kernels[0]].shape
@@ -126,9 +128,9 @@ class Checkpoint:
         """
         weights = {weight.path: weight for weight in model.weights}
         kept = set(HEAD_NORM) if self.is_bare_encoder() else set()
-        head = weights.get("head/kernel")
+        head = weights.get(self._heads()[0])
         if head is not None and self.classes != head.shape[-1]:
-            kept |= set(HEAD)
+            kept |= set(self._heads())
         if self.classes is None and not any(map(self.found, HEAD_HIDDEN)):
             kept |= set(HEAD_HIDDEN)
         plan, faults = self._plan({p: w for p, w in weights.items() if p not in kept})
@@ -165,8 +167,16 @@ class Checkpoint:
         left = set(self.tensors) - used - top
         return sorted(name for name in left if not ignorable.fullmatch(name))
 
+    def _heads(self):
+        """-> the weights whose width is the number of classes, the kernel of the first in front"""
+        return tuple(
+            f"{classifier}/{leaf}"
+            for classifier in self.layout.classifiers
+            for leaf in ("kernel", "bias")
+        )
+
     def _top(self):
-        return HEAD if self.variant.head_hidden is None else HEAD + HEAD_HIDDEN
+        return self._heads() + (() if self.variant.head_hidden is None else HEAD_HIDDEN)
 
     def _assign(self, weight, name, convert):
         array = self.tensors[name].numpy()

@@ -30,8 +30,8 @@ def open_checkpoint(weights, variant, include_top=True):
         WeightsError: if the file cannot be read.
     """
     if isinstance(weights, str) and weights.startswith("hf://"):
-        return loading.open_checkpoint(_hub_file(weights), variant)
-    if isinstance(weights, os.PathLike) or _is_path(weights):
+        return loading.open_checkpoint(hub_file(weights), variant)
+    if isinstance(weights, os.PathLike) or is_path(weights):
         return loading.open_checkpoint(weights, variant)
     row = _row(weights, variant)
     _check_stem(row, variant)
@@ -79,7 +79,8 @@ def source_of(source, row):
     )
 
 
-def _hub_file(address):
+def hub_file(address):
+    """-> the verified local file of an `hf://` address."""
     match = HUB.fullmatch(address)
     if match is None:
         raise ValueError(
@@ -91,7 +92,8 @@ def _hub_file(address):
     return download.fetch([source], name=address)
 
 
-def _is_path(weights):
+def is_path(weights):
+    """Whether a name is meant as a path: it exists, or looks like one and is no row's name."""
     if os.path.exists(weights):
         return True
     named = weights in {row.id for row in registry.rows()}  # some of these have a slash

@@ -1,0 +1,219 @@
+"""The heads of UperNet, as layers. They work on channels_last maps of any size.
+
+Sources: T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018, arXiv
+1807.10221 (the head); arXiv 2201.03545, section 4 and Appendix A.3 (with a ConvNeXt).
+"""
+
+import keras
+from keras import ops
+
+from keras_convnext.segmentation.resampling import AdaptiveAveragePooling, resize_to
+
+serializable = keras.saving.register_keras_serializable(package="keras_convnext")
+
+# As published: PyTorch's momentum of 0.1 is Keras' 0.9; Keras' own defaults are 0.99 and 1e-3.
+NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-5
+CLASSIFIER_STD = 0.01
+
+
+@serializable
+class ConvNormReLU(keras.layers.Layer):
+    """`conv` (stride 1, same padding, without bias), `bn`, ReLU.
+
+    The statistics of `bn` are those of the whole batch where the backend can have it: replicas of
+    `tf.distribute` share them, JAX computes on the whole batch anyway. On PyTorch each process has
+    its own.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: side of the kernel.
+
+    `(batch, h, w, channels)` -> `(batch, h, w, filters)`.
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size = filters, kernel_size
+        self.conv = keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            use_bias=False,
+            data_format="channels_last",
+            # He's initialisation of the published head: its variance is that of the outputs
+            kernel_initializer=keras.initializers.VarianceScaling(
+                2.0, "fan_out", "untruncated_normal"
+            ),
+            name="conv",
+            dtype=self.dtype_policy,
+        )
+        self.bn = keras.layers.BatchNormalization(
+            axis=-1,
+            momentum=NORM_MOMENTUM,
+            epsilon=NORM_EPSILON,
+            synchronized=keras.backend.backend() == "tensorflow",
+            name="bn",
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.bn.build(self.compute_output_shape(input_shape))
+
+    def call(self, inputs, training=False):
+        return ops.relu(self.bn(self.conv(inputs), training=training))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self):
+        fields = {"filters": self.filters, "kernel_size": self.kernel_size}
+        return {**super().get_config(), **fields}
+
+
+class _Head(keras.layers.Layer):
+    """What ends in whole channels dropped and a classifier of single pixels, in float32."""
+
+    def __init__(self, classes, channels, dropout, **kwargs):
+        super().__init__(**kwargs)
+        for name, value in (("classes", classes), ("channels", channels)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"`{name}` must be a positive int, received {value!r}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1), received {dropout!r}.")
+        self.classes, self.channels, self.dropout_rate = classes, channels, dropout
+        self.dropout = keras.layers.SpatialDropout2D(
+            dropout, data_format="channels_last", name="dropout", dtype=self.dtype_policy
+        )
+        self.classifier = keras.layers.Conv2D(
+            classes,
+            1,
+            data_format="channels_last",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=CLASSIFIER_STD),
+            name="classifier",
+            dtype=self.dtype_policy.variable_dtype,
+        )
+
+    def _classified(self, x, training):
+        return self.classifier(self.dropout(x, training=training))
+
+    def get_config(self):
+        fields = {"classes": self.classes, "channels": self.channels, "dropout": self.dropout_rate}
+        return {**super().get_config(), **fields}
+
+
+@serializable
+class UperNetHead(_Head):
+    """Pyramid pooling on the coarsest map, a feature pyramid downwards, all levels fused.
+
+    `psp0` to `psp3` (a 1x1 convolution of each pooled map), `bottleneck` (3x3), `lateral0` ...
+    (1x1), `fpn0` ... (3x3), `fpn_bottleneck` (3x3), `classifier`.
+
+    Args:
+        classes: number of classes.
+        channels: of every convolution but the last.
+        dropout: rate at which whole channels are dropped before the classifier, in [0, 1).
+        pool_scales: sides of the pooled maps.
+
+    Called with a list of maps `(batch, h, w, channels)`, from fine to coarse, two or more; returns
+    logits `(batch, h of the first, w of the first, classes)`, float32.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(self, classes, channels=512, dropout=0.1, pool_scales=(1, 2, 3, 6), **kwargs):
+        super().__init__(classes, channels, dropout, **kwargs)
+        self.pool_scales = tuple(pool_scales)
+        self.pools = [AdaptiveAveragePooling(s, dtype=self.dtype_policy) for s in self.pool_scales]
+        self.psp = self._row_of(len(self.pools), 1, "psp")
+        self.bottleneck = self._part(3, "bottleneck")
+        self.fpn_bottleneck = self._part(3, "fpn_bottleneck")
+
+    def _part(self, kernel_size, name):
+        return ConvNormReLU(self.channels, kernel_size, name=name, dtype=self.dtype_policy)
+
+    def _row_of(self, count, kernel_size, name):
+        return [self._part(kernel_size, f"{name}{number}") for number in range(count)]
+
+    def build(self, input_shape):
+        *fine, coarse = input_shape
+        if not fine:
+            raise ValueError("UperNetHead needs the maps of two levels at least, received one.")
+        self.laterals, self.fpn = (
+            self._row_of(len(fine), side, name) for side, name in ((1, "lateral"), (3, "fpn"))
+        )
+        width, map_shape = self.channels, tuple(fine[0][:-1])
+        for module in self.psp:
+            module.build(coarse)
+        self.bottleneck.build((*coarse[:-1], coarse[-1] + width * len(self.psp)))
+        for module, shape in zip(self.laterals, fine, strict=True):
+            module.build(shape)
+        for module in (*self.fpn, self.classifier):
+            module.build((*map_shape, width))
+        self.fpn_bottleneck.build((*map_shape, width * len(input_shape)))
+
+    def call(self, inputs, training=False):
+        *fine, coarse = inputs
+        levels = _each(self.laterals, fine, training)
+        levels.append(self._pyramid_pooling(coarse, training))
+        for number in reversed(range(len(fine))):
+            levels[number] = levels[number] + _resized_like(levels[number + 1], levels[number])
+        levels[:-1] = _each(self.fpn, levels[:-1], training)
+        levels = [levels[0], *(_resized_like(x, levels[0]) for x in levels[1:])]
+        x = self.fpn_bottleneck(ops.concatenate(levels, axis=-1), training=training)
+        return self._classified(x, training)
+
+    def _pyramid_pooling(self, x, training):
+        pooled = _each(self.psp, [pool(x) for pool in self.pools], training)
+        maps = [x, *(_resized_like(part, x) for part in pooled)]
+        return self.bottleneck(ops.concatenate(maps, axis=-1), training=training)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[0][:-1], self.classes)
+
+    def get_config(self):
+        return {**super().get_config(), "pool_scales": self.pool_scales}
+
+
+def _each(modules, maps, training):
+    return [module(x, training=training) for module, x in zip(modules, maps, strict=True)]
+
+
+def _resized_like(x, reference):
+    return resize_to(x, *ops.shape(reference)[1:3])
+
+
+@serializable
+class AuxiliaryHead(_Head):
+    """One 3x3 convolution and a classifier on the map of stride 16, for training alone.
+
+    Args:
+        classes: number of classes.
+        channels: of the convolution.
+        dropout: rate at which whole channels are dropped before the classifier, in [0, 1).
+        loss_weight: what its loss is multiplied with before it is added to the other.
+
+    `(batch, h, w, channels)` -> logits `(batch, h, w, classes)`, float32.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(self, classes, channels=256, dropout=0.1, loss_weight=0.4, **kwargs):
+        super().__init__(classes, channels, dropout, **kwargs)
+        self.loss_weight = loss_weight
+        self.conv0 = ConvNormReLU(channels, 3, name="conv0", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.conv0.build(input_shape)
+        self.classifier.build((*input_shape[:-1], self.channels))
+
+    def call(self, inputs, training=False):
+        return self._classified(self.conv0(inputs, training=training), training)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.classes)
+
+    def get_config(self):
+        return {**super().get_config(), "loss_weight": self.loss_weight}

@@ -1,0 +1,180 @@
+"""`UperNet()`: a ConvNeXt with the heads of UperNet. One factory per size.
+
+Names inside every model: those of `ConvNeXt(...)`, `norm0` to `norm3` behind the stages,
+`decode_head`, `auxiliary_head`, and `logits` and `auxiliary`, which resize to the input.
+"""
+
+import keras
+
+from keras_convnext.features import PyramidModel, feature_model
+from keras_convnext.initialization import kernels_will_be_loaded
+from keras_convnext.layers import one_of
+from keras_convnext.models import ConvNeXt
+from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
+from keras_convnext.segmentation.resampling import ResizeTo
+from keras_convnext.variants import VARIANTS
+
+LEVELS = ("P2", "P3", "P4", "P5")
+AUXILIARY_LEVEL = "P4"
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class SegmentationModel(PyramidModel):
+    """A functional model with the outputs `"logits"` and `"auxiliary"`, of which the second is for
+    training alone.
+
+    Called with `training=True` it returns both, else the logits alone. In `fit` the loss that it is
+    compiled with is that of the logits plus `loss_weight` (of the layer `auxiliary_head`, 0.4)
+    times that of the auxiliary ones; metrics see the logits.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        outputs = super().call(inputs, training=training, mask=mask)
+        return outputs if training else outputs["logits"]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if not isinstance(y_pred, dict):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss, auxiliary = (
+            super(SegmentationModel, self).compute_loss(x, y, y_pred[key], sample_weight, training)
+            for key in ("logits", "auxiliary")
+        )
+        return loss + self.get_layer("auxiliary_head").loss_weight * auxiliary
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        return super().compute_metrics(x, y, logits, sample_weight)
+
+
+def UperNet(
+    variant,
+    weights=None,
+    backbone_weights=None,
+    classes=None,
+    input_shape=None,
+    include_preprocessing=True,
+    drop_path_rate=0.0,
+    dropout=0.1,
+    channels=512,
+    auxiliary_channels=256,
+    name=None,
+):
+    """Builds an UperNet with a ConvNeXt, as a functional `keras.Model`.
+
+    Source: arXiv 2201.03545, section 4 (Table 4) and Appendix A.3; arXiv 1807.10221.
+
+    Args:
+        variant: name of a row of `keras_convnext.VARIANTS`, or a `keras_convnext.Variant`, of four
+            stages with strides 4 to 32.
+        weights: of the whole model: `None` (random); `"ade20k"`; a name of
+            `keras_convnext.segmentation.checkpoints`; `"hf://owner/repo[@revision][/file]"`; or the
+            path of a file in a published layout (the authors', OpenMMLab's, transformers', our
+            own). The classifiers stay random where `classes` differs from the file's.
+        backbone_weights: of the ConvNeXt alone, as `ConvNeXt(weights=...)` takes them. The paper
+            begins with weights that are no averages: `"fb_in1k_nonema"` or `"fb_in22k"`.
+        classes: number of classes. Default: as many as the weights have; 150 without weights.
+        input_shape: `(height, width, 3)`, or channels first where
+            `keras.config.image_data_format()` says so. Default: any height and width.
+        include_preprocessing: whether the first layer normalises images in [0, 255].
+        drop_path_rate: stochastic depth of the last block, in [0, 1). The paper: 0.4, Small 0.3.
+        dropout: rate at which whole channels are dropped before the classifiers, in [0, 1).
+        channels: of the convolutions of the decoder.
+        auxiliary_channels: of that of the auxiliary head.
+        name: of the model. Default: `"upernet_"` and the variant's name.
+
+    Returns:
+        A `SegmentationModel` from `(batch, height, width, 3)` to logits `(batch, height, width,
+        classes)`, float32 also under mixed precision, channels last always. Height and width may
+        be any from 32 on. In `fit` the targets are labels `(batch, height, width)`:
+
+            model.compile(optimizer, PixelCrossEntropy(), metrics=[MeanIoU(classes)])
+
+    Raises:
+        ValueError: if an argument has a value that is not allowed, no weights have that name, or
+            the file of weights is not exactly that of this architecture.
+        FileNotFoundError: if there is no file at that path.
+        DownloadError: (an OSError) if the weights could not be fetched.
+    """
+    if isinstance(variant, str):
+        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    checkpoint = _checkpoint(weights, backbone_weights, variant)
+    if checkpoint is not None and classes is None:
+        classes = checkpoint.classes
+    classes = 150 if classes is None else classes
+    with kernels_will_be_loaded(checkpoint is not None):
+        backbone = ConvNeXt(
+            variant,
+            include_top=False,
+            include_preprocessing=include_preprocessing,
+            weights=backbone_weights,
+            input_shape=input_shape,
+            drop_path_rate=drop_path_rate,
+        )
+        maps = _maps(backbone, variant)
+    decoder = UperNetHead(classes, channels, dropout, name="decode_head")
+    auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name="auxiliary_head")
+    outputs = {
+        "logits": _at_full_size(backbone, decoder([maps[level] for level in LEVELS]), "logits"),
+        "auxiliary": _at_full_size(backbone, auxiliary(maps[AUXILIARY_LEVEL]), "auxiliary"),
+    }
+    model = SegmentationModel(backbone.input, outputs, name=name or f"upernet_{variant.name}")
+    if checkpoint is not None:
+        checkpoint.load_into(model)
+    return model
+
+
+def _checkpoint(weights, backbone_weights, variant):
+    if weights is None:
+        return None
+    if backbone_weights is not None:
+        raise ValueError(
+            "`weights` are those of the whole model, `backbone_weights` those of the ConvNeXt "
+            f"alone: pass one of them, received {weights!r} and {backbone_weights!r}."
+        )
+    from keras_convnext.segmentation.checkpoints import open_checkpoint
+
+    return open_checkpoint(weights, variant)
+
+
+def _maps(backbone, variant):
+    model = feature_model(backbone, norms=True)
+    maps = model.pyramid_outputs
+    if tuple(maps) != LEVELS:
+        raise ValueError(
+            f"UperNet needs the levels {', '.join(LEVELS)}, {variant.name} has {', '.join(maps)}: "
+            "choose a variant of four stages with strides 4 to 32."
+        )
+    return maps
+
+
+def _at_full_size(backbone, logits, name):
+    first = keras.config.image_data_format() == "channels_first"
+    axes = (2, 3) if first else (1, 2)
+    dtype = keras.config.dtype_policy().variable_dtype
+    return ResizeTo(axes, name=name, dtype=dtype)([logits, backbone.input])
+
+
+def _factory(name, variant):
+    def factory(*args, **kwargs):
+        return UperNet(variant, *args, **kwargs)
+
+    factory.__name__ = factory.__qualname__ = name
+    factory.__module__ = __name__
+    factory.__doc__ = f"`UperNet({variant!r}, ...)`: see `UperNet`."
+    return factory
+
+
+UperNetConvNeXtTiny = _factory("UperNetConvNeXtTiny", "convnext_tiny")
+UperNetConvNeXtSmall = _factory("UperNetConvNeXtSmall", "convnext_small")
+UperNetConvNeXtBase = _factory("UperNetConvNeXtBase", "convnext_base")
+UperNetConvNeXtLarge = _factory("UperNetConvNeXtLarge", "convnext_large")
+UperNetConvNeXtXLarge = _factory("UperNetConvNeXtXLarge", "convnext_xlarge")
+UperNetConvNeXtV2Atto = _factory("UperNetConvNeXtV2Atto", "convnextv2_atto")
+UperNetConvNeXtV2Femto = _factory("UperNetConvNeXtV2Femto", "convnextv2_femto")
+UperNetConvNeXtV2Pico = _factory("UperNetConvNeXtV2Pico", "convnextv2_pico")
+UperNetConvNeXtV2Nano = _factory("UperNetConvNeXtV2Nano", "convnextv2_nano")
+UperNetConvNeXtV2Tiny = _factory("UperNetConvNeXtV2Tiny", "convnextv2_tiny")
+UperNetConvNeXtV2Small = _factory("UperNetConvNeXtV2Small", "convnextv2_small")
+UperNetConvNeXtV2Base = _factory("UperNetConvNeXtV2Base", "convnextv2_base")
+UperNetConvNeXtV2Large = _factory("UperNetConvNeXtV2Large", "convnextv2_large")
+UperNetConvNeXtV2Huge = _factory("UperNetConvNeXtV2Huge", "convnextv2_huge")

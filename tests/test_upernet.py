@@ -1,0 +1,375 @@
+"""UperNet: equal to the peers' code, its files, its training."""
+
+import functools
+import math
+import re
+from collections import OrderedDict
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from keras_convnext import Variant
+from keras_convnext.pretrained import WeightsError
+from keras_convnext.segmentation import (
+    PixelCrossEntropy,
+    SegmentationModel,
+    UperNet,
+    UperNetConvNeXtTiny,
+    checkpoints,
+    for_fit,
+)
+from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
+from tests.backends import BACKEND, numpy
+from tests.shape_only import shapes_only
+from tests.test_golden import CASES, GOLDEN, TOLERANCE, relative_error
+
+ROW = CASES["transformers_upernet"]
+FILE = GOLDEN / ROW["file"]
+VARIANT = Variant("golden", tuple(ROW["depths"]), tuple(ROW["dims"]))
+ARGUMENTS = {
+    "channels": ROW["head_channels"],
+    "auxiliary_channels": ROW["aux_channels"],
+    "include_preprocessing": False,
+}
+on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+
+
+def build(weights=FILE, **arguments):
+    return UperNet(VARIANT, weights, **{**ARGUMENTS, **arguments})
+
+
+@functools.cache
+def expected():
+    with np.load(GOLDEN / ROW["expected"]) as archive:
+        return dict(archive)
+
+
+@functools.cache
+def trained():
+    """A model of four classes that has been trained for two steps, with its data and history."""
+    keras.utils.set_random_seed(0)
+    model = UperNet(
+        Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)), classes=4, channels=8, auxiliary_channels=8
+    )
+    model.compile(
+        keras.optimizers.Adam(0.01), PixelCrossEntropy(), metrics=for_fit(4), jit_compile=False
+    )
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (4, 32, 32, 3), "uint8")
+    masks = (images[..., 0] // 64).astype("uint8")
+    masks[:, :5] = 255
+    history = model.fit(images, masks, batch_size=2, epochs=2, verbose=0).history
+    return model, images, masks, history
+
+
+# ---------------------------------------------------------------------------- equal to the peers
+
+
+def test_every_part_equals_the_peers():
+    model = build()
+    names = {f"feature{n}": f"norm{n}" for n in range(4)}
+    names |= {"head": "decode_head", "aux_head": "auxiliary_head", "logits": "logits"}
+    outputs = {key: model.get_layer(name).output for key, name in names.items()}
+    computed = keras.Model(model.input, outputs).predict_on_batch(expected()["input"])
+    assert set(expected()) == {"input", *names}
+    errors = {key: relative_error(np.asarray(computed[key]), expected()[key]) for key in names}
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_called_without_training_it_returns_logits_alone():
+    model, images, *_ = trained()
+    logits = model(images)
+    assert tuple(logits.shape) == (4, 32, 32, 4)
+    both = model(images, training=True)
+    assert {key: tuple(x.shape) for key, x in both.items()} == {
+        "logits": (4, 32, 32, 4),
+        "auxiliary": (4, 32, 32, 4),
+    }
+
+
+@on_one_backend
+@pytest.mark.parametrize("sides", [(1, 1), (4, 4), (5, 7), (6, 6), (13, 9)])
+def test_pooling_is_that_of_pytorch(sides):
+    import torch
+
+    x = np.random.default_rng(0).standard_normal((2, *sides, 3)).astype("float32")
+    for size in (1, 2, 3, 6):
+        theirs = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(x).movedim(-1, 1), size)
+        ours = numpy(AdaptiveAveragePooling(size)(x))
+        np.testing.assert_allclose(ours, theirs.movedim(1, -1).numpy(), atol=1e-6)
+
+
+@on_one_backend
+@pytest.mark.parametrize("row", checkpoints.rows(), ids=lambda row: row.name)
+def test_parameters_are_those_of_the_paper(row):
+    millions = {"tiny": 60, "small": 82, "base": 122, "large": 235, "xlarge": 391}  # Table 4
+    with shapes_only():
+        model = UperNet(row.variant, classes=row.classes)
+        count = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    assert count == row.params
+    assert round(count / 1e6) == millions[row.variant.removeprefix("convnext_")]
+
+
+# ---------------------------------------------------------------------------- its files
+
+TO_OPENMMLAB = (
+    (r"backbone\.embeddings\.patch_embeddings", "backbone.downsample_layers.0.0"),
+    (r"backbone\.embeddings\.layernorm", "backbone.downsample_layers.0.1"),
+    (r"encoder\.stages\.(\d)\.downsampling_layer", r"downsample_layers.\1"),
+    (r"encoder\.stages\.(\d)\.layers", r"stages.\1"),
+    (r"hidden_states_norms\.stage1", "norm0"),
+    (r"hidden_states_norms\.stage2", "norm1"),
+    (r"hidden_states_norms\.stage3", "norm2"),
+    (r"hidden_states_norms\.stage4", "norm3"),
+    (r"layer_scale_parameter", "gamma"),
+    (r"\.layernorm", ".norm"),
+    (r"batch_norm", "bn"),
+    (r"head\.classifier", "head.conv_seg"),
+    (r"dwconv", "depthwise_conv"),
+    (r"pwconv", "pointwise_conv"),
+)
+TO_META = (*TO_OPENMMLAB[:-2],)
+
+
+def renamed(rules):
+    """The golden file's tensors under the names of another publisher."""
+    tensors = {}
+    for name, array in load_file(FILE).items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = np.ascontiguousarray(array)
+    return tensors
+
+
+META = renamed(TO_META)
+
+
+def same(model):
+    logits = np.asarray(model.predict_on_batch(expected()["input"]))
+    return relative_error(logits, expected()["logits"]) < TOLERANCE
+
+
+def test_meta_names_are_those_that_were_noted():
+    noted = (
+        r"backbone\.downsample_layers\.[0-3]\.[01]\.(weight|bias)",
+        r"backbone\.stages\.[0-3]\.\d+\.(dwconv|norm|pwconv1|pwconv2)\.(weight|bias)",
+        r"backbone\.stages\.[0-3]\.\d+\.gamma",
+        r"backbone\.norm[0-3]\.(weight|bias)",
+        r"(decode_head\.(psp_modules\.[0-3]\.1|bottleneck|(lateral|fpn)_convs\.[0-2]|fpn_bottleneck)"
+        r"|auxiliary_head\.convs\.0)\."
+        r"(conv\.weight|bn\.(weight|bias|running_mean|running_var|num_batches_tracked))",
+        r"(decode_head|auxiliary_head)\.conv_seg\.(weight|bias)",
+    )
+    assert all(re.fullmatch("|".join(noted), name) for name in META)
+    assert len(META) == len(load_file(FILE))
+
+
+@on_one_backend
+@pytest.mark.parametrize("rules", [TO_META, TO_OPENMMLAB], ids=["meta", "openmmlab"])
+def test_files_of_every_publisher_load(rules, tmp_path):
+    save_file(renamed(rules), tmp_path / "m.safetensors")
+    assert same(build(tmp_path / "m.safetensors"))
+
+
+@on_one_backend
+def test_a_training_checkpoint_of_meta_loads(tmp_path):
+    import torch
+
+    state = OrderedDict((name, torch.tensor(array)) for name, array in META.items())
+    content = {
+        "meta": {"CLASSES": ("wall", "sky"), "PALETTE": [[1, 2, 3]], "epoch": 1, "iter": 160000},
+        "state_dict": state,
+        "optimizer": {"state": {0: {"step": 1, "exp_avg": torch.zeros(2)}}, "param_groups": []},
+        "amp": {"loss_scaler0": {"loss_scale": 65536.0, "unskipped": 1}},
+    }
+    torch.save(content, tmp_path / "upernet.pth")
+    assert same(build(tmp_path / "upernet.pth"))
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.pop("backbone.norm2.bias"), r"missing: backbone\.norm2\.bias"),
+        (lambda t: t.pop("auxiliary_head.convs.0.bn.running_var"), r"missing: .*running_var"),
+        (lambda t: t.update({"decode_head.odd.weight": np.ones(3, "float32")}), "unused: decode"),
+        (
+            lambda t: t.update({"decode_head.bottleneck.bn.bias": np.ones(3, "float32")}),
+            "shape: decode_head.bottleneck.bn.bias",
+        ),
+        (
+            lambda t: t.update({"backbone.norm0.bias": np.full(16, np.nan, "float32")}),
+            "not finite: backbone.norm0.bias",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message, tmp_path):
+    tensors = dict(META)
+    change(tensors)
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(WeightsError, match=message):
+        build(tmp_path / "m.safetensors")
+
+
+@on_one_backend
+def test_the_released_list_of_names_fits_the_released_size():
+    """Names and shapes of a Tiny with 150 classes, as noted from the published code."""
+    from keras_convnext.pretrained.upernet_layouts import UPERNET_LAYOUTS
+    from keras_convnext.variants import VARIANTS
+
+    layout = next(layout for layout in UPERNET_LAYOUTS if layout.name == "official UperNet")
+    with shapes_only():
+        model = UperNetConvNeXtTiny()
+        paths = [weight.path for weight in model.weights]
+    variant = VARIANTS["convnext_tiny"]
+    names = [layout.names(variant, path, "backbone.")[0] for path in paths]
+    blocks = {name.replace("stages.2.0", "stages.2.8") for name in names if "stages.2.0" in name}
+    generic = {re.sub(r"stages\.\d\.\d+", "stages.0.0", name) for name in META}
+    assert blocks < set(names) and len(set(names)) == len(names)
+    found = {re.sub(r"stages\.\d\.\d+", "stages.0.0", name) for name in names}
+    assert found == {name for name in generic if "num_batches" not in name}
+
+
+def test_a_model_comes_back_from_its_own_files(tmp_path):
+    model, images, *_ = trained()
+    logits = np.asarray(model.predict_on_batch(images))
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert isinstance(again, SegmentationModel)
+    assert list(again.pyramid_outputs) == ["P2", "P3", "P4", "P5"]
+    np.testing.assert_array_equal(np.asarray(again.predict_on_batch(images)), logits)
+    fresh = UperNet(
+        Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)),
+        tmp_path / "m.keras",
+        channels=8,
+        auxiliary_channels=8,
+    )
+    np.testing.assert_array_equal(np.asarray(fresh.predict_on_batch(images)), logits)
+
+
+@on_one_backend
+def test_another_number_of_classes_keeps_the_rest():
+    model = build(classes=3)
+    kernel = model.get_layer("decode_head").classifier.kernel
+    assert kernel.shape[-1] == 3 and np.std(numpy(kernel)) == pytest.approx(0.01, rel=0.5)
+    assert np.std(numpy(model.get_layer("auxiliary_head").conv0.conv.kernel)) > 0
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"variant": "convnext_isotropic_small"}, "choose a variant of four stages"),
+        ({"variant": "convnext_huge"}, "`variant` must be one of"),
+        ({"weights": "ade20k", "backbone_weights": "fb_in1k"}, "pass one of them"),
+        ({"weights": "nonsense"}, "Published are: upernet_convnext_tiny.fb_in1k_ft_ade20k_512"),
+        ({"variant": "convnextv2_tiny", "weights": "ade20k"}, "none with convnextv2_tiny"),
+        ({"classes": 0}, "`classes` must be a positive int, received 0"),
+        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
+        ({"weights": "nowhere.pth"}, "No file of weights"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        UperNet(**{"variant": "convnext_tiny", **arguments})
+
+
+def test_names_of_checkpoints():
+    assert len({row.name for row in checkpoints.rows()}) == len(checkpoints.rows()) == 12
+    assert checkpoints.find("ade20k", "convnext_base").tag == "fb_in22k_ft_ade20k_640"
+    assert checkpoints.find("upernet_convnext_tiny").tag == "fb_in1k_ft_ade20k_512"
+    row = checkpoints.find("upernet_convnext_small.mm_in1k_ft_ade20k_512")
+    assert (row.mean_iou, row.crop, row.sources[0].repo) == (
+        48.56,
+        512,
+        "openmmlab/upernet-convnext-small",
+    )
+    names = checkpoints.class_names("ade20k")
+    assert len(set(names)) == 150 and names[:2] == ("wall", "building") and names[-1] == "flag"
+
+
+# ---------------------------------------------------------------------------- its training
+
+
+def test_it_learns_with_fit():
+    model, images, masks, history = trained()
+    assert history["loss"][-1] < history["loss"][0]
+    assert set(history) == {"loss", "pixel_accuracy", "mean_iou"}
+    metrics = model.evaluate(images, masks, verbose=0, return_dict=True)
+    predicted = np.asarray(model.predict_on_batch(images)).argmax(-1)
+    valid = masks != 255
+    assert metrics["pixel_accuracy"] == pytest.approx((predicted == masks)[valid].mean())
+    assert 0 <= metrics["mean_iou"] <= 1
+
+
+def test_the_auxiliary_loss_is_added():
+    model, images, masks, _ = trained()
+    outputs = {key: keras.ops.zeros((4, 32, 32, 4)) for key in ("logits", "auxiliary")}
+    one, both = (
+        float(numpy(model.compute_loss(images, masks, y))) for y in (outputs["logits"], outputs)
+    )
+    assert one == pytest.approx(math.log(4), rel=1e-5)
+    assert both == pytest.approx(1.4 * one, rel=1e-5)
+
+
+def test_batch_normalization_is_as_published():
+    bn = trained()[0].get_layer("decode_head").bottleneck.bn
+    assert (bn.epsilon, bn.momentum, bn.synchronized) == (1e-5, 0.9, BACKEND == "tensorflow")
+    assert np.abs(numpy(bn.moving_mean)).max() > 0
+
+
+@pytest.mark.parametrize("average", ["valid", "all"])
+def test_the_loss_in_numpy(average):
+    draw = np.random.default_rng(0)
+    logits = draw.standard_normal((2, 3, 5, 4)).astype("float32")
+    labels = draw.integers(0, 4, (2, 3, 5))
+    labels[0, :2] = 255
+    shifted = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    losses = -np.take_along_axis(shifted, labels[..., None] % 4, -1)[..., 0] * (labels != 255)
+    count = (labels != 255).sum() if average == "valid" else labels.size
+    loss = float(numpy(PixelCrossEntropy(average)(labels, logits)))
+    assert loss == pytest.approx(losses.sum() / count, rel=1e-5)
+    if average == "valid":  # what Keras calls the same
+        theirs = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+        assert loss == pytest.approx(float(numpy(theirs(labels, logits))), rel=1e-5)
+
+
+@pytest.mark.parametrize("average", ["valid", "all"])
+def test_a_batch_without_labels_has_a_loss_of_zero(average):
+    labels = np.full((1, 2, 2), 255, "uint8")
+    loss = PixelCrossEntropy(average)(labels, np.ones((1, 2, 2, 3), "float32"))
+    assert float(numpy(loss)) == 0
+
+
+@pytest.mark.parametrize("label", [3, 254, -1])
+def test_a_label_out_of_range_is_not_learned(label):
+    labels = np.array([[[0, label]]])
+    loss = PixelCrossEntropy()(labels, np.ones((1, 1, 2, 3), "float32"))
+    assert np.isnan(float(numpy(loss)))
+
+
+def test_masks_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"Masks must be \(batch, 4, 4\)"):
+        PixelCrossEntropy()(np.zeros((1, 3, 4), "uint8"), np.ones((1, 4, 4, 3), "float32"))
+    with pytest.raises(ValueError, match="`average` must be one of"):
+        PixelCrossEntropy("mean")
+
+
+@pytest.fixture
+def mixed():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@on_one_backend
+def test_mixed_precision_keeps_logits_in_float32(mixed):
+    model = UperNet(
+        Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)), classes=3, channels=8, auxiliary_channels=8
+    )
+    logits = model(np.zeros((1, 40, 33, 3)))
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert model.get_layer("decode_head").bottleneck.compute_dtype == "bfloat16"
