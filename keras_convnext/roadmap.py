@@ -15,9 +15,11 @@ import math
 import keras
 import numpy as np
 
+from keras_convnext.activations import gelu
 from keras_convnext.depthwise import DepthwiseConv2D
 from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
-from keras_convnext.layers import StochasticDepth, gelu, one_of
+from keras_convnext.layer_norm import LayerNormalization
+from keras_convnext.layers import StochasticDepth, one_of
 from keras_convnext.macs import count_macs
 from keras_convnext.models import (
     ConvNeXt,
@@ -292,7 +294,7 @@ def _activation(net, x, name):
 
 def _norm(net, x, name):
     if net.norm == "layernorm":
-        return keras.layers.LayerNormalization(epsilon=1e-6, name=name)(x)
+        return LayerNormalization(epsilon=1e-6, name=name)(x)
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
