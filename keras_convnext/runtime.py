@@ -1,16 +1,35 @@
-"""What computes: the questions by which `branch.py` and `depthwise.py` choose their forms."""
+"""What computes: the questions by which the layers choose their forms.
+
+All forms are equal to rounding. The environment variable KERAS_CONVNEXT_FORMS=portable has all of
+them be Keras' own operations, to find a fault.
+"""
+
+import os
 
 import keras
+
+PIN = "KERAS_CONVNEXT_FORMS"
 
 
 def portable(x):
     """-> `True` where `x` wants operations that every exporter, compiler and transformation reads.
 
     `False` where sizes are known and nobody traces the model: our own forms may compute with it.
+
+    Raises:
+        ValueError: if the environment variable has another value.
     """
-    if not all(isinstance(size, int) for size in x.shape):
+    if pinned() or not all(isinstance(size, int) for size in x.shape):
         return True
     return keras.backend.backend() == "torch" and _traced_by_torch(x)
+
+
+def pinned():
+    """-> whether the environment variable asks for the portable forms."""
+    value = os.environ.get(PIN, "")
+    if value not in ("", "portable"):
+        raise ValueError(f"{PIN} must be 'portable', or unset, received {value!r}.")
+    return bool(value)
 
 
 def _traced_by_torch(x):
@@ -28,7 +47,7 @@ def _traced_by_torch(x):
 
 def tensorflow_on_cpu():
     """-> whether TensorFlow computes, and has nothing but CPUs."""
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or pinned():
         return False
     import tensorflow as tf
 

@@ -66,7 +66,7 @@ def _rows(x):
 
 
 def _pieces(count, width):
-    rows = count if count * width <= WHOLE else ROWS
+    rows = max(count, 1) if count * width <= WHOLE else ROWS
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
@@ -77,9 +77,9 @@ def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, hidden=None):
     out = torch.empty_like(x)
     for piece in _pieces(len(x), len(w2)):
         normed = functional.layer_norm(x[piece], gamma.shape, gamma, beta, epsilon)
-        kept = None if hidden is None else hidden[piece]
-        h = _dense(normed, w1, b1, kept)
-        y = _dense(in_place(h if kept is None else h.clone()), w2, b2, out[piece])
+        h = _dense(normed, w1, b1, None if hidden is None else hidden[piece])
+        h = in_place(h) if hidden is None else activation(h)
+        y = _dense(h, w2, b2, out[piece])
         if scale is not None:
             y.mul_(scale)
         if inputs is not None:
@@ -109,7 +109,7 @@ class _Branch(torch.autograd.Function):
 
 def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
     activation, epsilon = ctx.form
-    in_place, derivative = ACTIVATIONS[activation]
+    _, derivative = ACTIVATIONS[activation]
     by_x, with_weights = torch.empty_like(x), any(ctx.needs_input_grad[3:])
     wide = torch.promote_types(x.dtype, torch.float32)
     sums = [torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)]
@@ -129,7 +129,7 @@ def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
             by_beta += beta_part
             by_b1 += by_h.sum(0)
             _add_product(by_w1, normed.t(), by_h)
-            _add_product(by_w2, in_place(h.clone()).t(), by_y)
+            _add_product(by_w2, activation(h).t(), by_y)
     by_b2, by_scale = gradient.sum(0, dtype=wide), None
     if scale is not None:
         # the sums over all rows of gradient times output, without the output

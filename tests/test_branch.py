@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_convnext import runtime
 from keras_convnext.layers import ConvNeXtBlock
 from keras_convnext.patches import PatchConv2D
 from tests import reference
@@ -140,6 +141,22 @@ def test_patches_are_a_convolution(shape):
     theirs.set_weights(ours.get_weights())
     x = np.random.default_rng(3).normal(size=shape).astype("float32")
     np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), atol=2e-5)
+
+
+def test_a_batch_of_none():
+    block, x = made((2, 4, 4, 8))
+    assert tuple(block(x[:0], training=True).shape) == (0, 4, 4, 8)
+
+
+def test_the_portable_forms_can_be_pinned(monkeypatch):
+    block, x = made((2, 4, 4, 8))
+    expected = numpy(block(x))
+    monkeypatch.setenv(runtime.PIN, "portable")
+    assert runtime.portable(ops.convert_to_tensor(x)) and not runtime.tensorflow_on_cpu()
+    np.testing.assert_allclose(numpy(block(x)), expected, atol=1e-5)
+    monkeypatch.setenv(runtime.PIN, "magic")
+    with pytest.raises(ValueError, match="must be 'portable'"):
+        runtime.portable(ops.convert_to_tensor(x))
 
 
 # ---------------------------------------------------------------- what a backend adds

@@ -193,7 +193,8 @@ class Checkpoint:
         similar = [reading.variant.name for reading in self.similar()]
         if similar and self.variant.name not in similar:
             lines.append(f"Its blocks are those of {' or '.join(similar)}.")
-        elif self.variant.layer_scale is not None and not self.found("stage0_block0/gamma/gamma"):
+            return "\n".join(lines)
+        if self.variant.layer_scale is not None and not self.found("stage0_block0/gamma/gamma"):
             lines.append(
                 "It has no layer scale: if that is meant, build "
                 "`ConvNeXt(dataclasses.replace(variant, layer_scale=None), weights=...)`."
