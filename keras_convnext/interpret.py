@@ -19,6 +19,7 @@ from PIL import Image
 from keras_convnext.atomic import replacing
 
 BLOCK = re.compile(r"stage\d+_block\d+")
+GAP = 2  # pixels between the kernels of a sheet
 DECADES = 4  # of an effective receptive field that a picture shows
 # (value, red, green, blue): dark where little is, light where much is
 HEAT = (
@@ -185,7 +186,7 @@ def depthwise_kernels(model, layer=None):
 # ---------------------------------------------------------------- pictures
 
 
-def overlay(image, heat, opacity=0.75):
+def overlay(image, heat, opacity=0.65):
     """An image with a map over it, coloured where the map is high.
 
     Args:
@@ -238,13 +239,13 @@ def kernel_sheet(kernels, columns=None, scale=4):
     count, side, _ = kernels.shape
     columns = min(columns or int(np.ceil(count**0.5)), count)
     rows = -(-count // columns)
-    sheet = np.full((rows * columns, side * scale + 1, side * scale + 1, 3), 200, "uint8")
-    for cell, kernel in zip(sheet, kernels, strict=False):
+    cell = side * scale + GAP
+    sheet = np.full((rows * columns, cell, cell, 3), 60, "uint8")
+    for place, kernel in zip(sheet, kernels, strict=False):
         part = _interpolated(kernel / (np.abs(kernel).max() or 1), SIGNED)
-        cell[:-1, :-1] = part.repeat(scale, 0).repeat(scale, 1)
-    height, width = sheet.shape[1:3]
-    sheet = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
-    return sheet.reshape(rows * height, columns * width, 3)
+        place[:-GAP, :-GAP] = part.repeat(scale, 0).repeat(scale, 1)
+    sheet = sheet.reshape(rows, columns, cell, cell, 3).transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(rows * cell, columns * cell, 3)
 
 
 def side_by_side(*pictures, least=256):

@@ -167,11 +167,11 @@ def test_kernels_and_their_sheet(model):
     assert kernels.shape == (12, 7, 7)
     np.testing.assert_array_equal(kernels[3], weights[:, :, 3, 0])
     sheet = interpret.kernel_sheet(kernels, columns=5, scale=2)
-    assert sheet.shape == (3 * 15, 5 * 15, 3) and sheet.dtype == "uint8"
+    assert sheet.shape == (3 * 16, 5 * 16, 3) and sheet.dtype == "uint8"
     row, column = np.unravel_index(kernels[6].argmax(), (7, 7))
-    red, _, blue = sheet[15 + 2 * row, 15 + 2 * column]
+    red, _, blue = sheet[16 + 2 * row, 16 + 2 * column]
     assert red > blue or kernels[6].max() < -kernels[6].min() / 3
-    assert (sheet[-2, -2] == 200).all()  # 12 kernels leave three places
+    assert (sheet[-3, -3] == 60).all()  # 12 kernels leave three places
 
 
 @pytest.mark.parametrize("channels", [(3,), (1,), ()])

@@ -84,8 +84,8 @@ def test_the_table(capsys, monkeypatch):
 # ---------------------------------------------------------------- every step
 
 
-# JAX compiles each of them for half a minute
-QUICK = ("resnet", "layer_norm") if BACKEND == "jax" else tuple(roadmap.STEPS)
+# the others compile each of them for many seconds
+QUICK = tuple(roadmap.STEPS) if BACKEND == "torch" else ("resnet", "layer_norm")
 SLOW = [pytest.param(s, marks=pytest.mark.slow) for s in roadmap.STEPS if s not in QUICK]
 
 
