@@ -2,8 +2,14 @@
 
 import keras
 import numpy as np
+import pytest
 
 BACKEND = keras.backend.backend()
+
+
+def compiles_long(test):
+    """Marks a test that takes JAX and TensorFlow long to compile: among the proofs there."""
+    return test if BACKEND == "torch" else pytest.mark.slow(test)
 
 
 def gradients(function, *arrays):

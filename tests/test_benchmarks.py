@@ -17,7 +17,7 @@ from benchmarks.figures import ratio, read_results, save_results, spread
 from benchmarks.findings import findings
 from benchmarks.multiply_adds import multiply_adds
 from keras_convnext import VARIANTS, ConvNeXt
-from tests.backends import BACKEND
+from tests.backends import BACKEND, compiles_long
 from tests.shape_only import shapes_only
 
 pure = pytest.mark.skipif(BACKEND != "jax", reason="the same on every backend")
@@ -221,6 +221,7 @@ def test_the_peak_is_that_of_the_steps():
     assert memory.peak() - before < 20e6
 
 
+@compiles_long
 def test_it_measures(tmp_path, capsys):
     """Ours and a product, one round."""
     path = tmp_path / "speed.json"
@@ -239,6 +240,7 @@ def test_it_measures(tmp_path, capsys):
     assert f"| {BACKEND} |" in capsys.readouterr().out
 
 
+@compiles_long
 def test_startup(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "UNCOUNTED", 0)
     path = tmp_path / "startup.json"

@@ -11,6 +11,7 @@ from PIL import Image
 import keras_convnext
 from keras_convnext import VARIANTS, labels, roadmap
 from keras_convnext.pretrained import find, specification
+from tests.backends import compiles_long
 from tests.test_roadmap import SMALL
 from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
@@ -68,6 +69,7 @@ def test_its_files_load(with_weights, monkeypatch):
     assert not any(weight.path.endswith("gamma/gamma") for weight in scope["plain"].weights)
 
 
+@compiles_long
 def test_its_roadmap_and_pictures(tmp_path, monkeypatch):
     """The model is the roadmap's; its table, which takes long, is left to its own tests."""
     monkeypatch.chdir(tmp_path)
@@ -87,6 +89,7 @@ def test_every_name_it_uses_exists():
         assert hasattr(keras_convnext, name), name
 
 
+@compiles_long
 def test_its_training_runs():
     """On a smaller model and two plain images."""
     images, labels = np.zeros((2, 32, 32, 3), "uint8"), np.eye(10, dtype="float32")[:2]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny_cifar, tiny_imagenet
-from tests.backends import BACKEND
+from tests.backends import BACKEND, compiles_long
 from training import checkpoint, data, train
 from training import config as configuration
 
@@ -102,6 +102,7 @@ def prepared(tmp_path_factory):
     return data_dir
 
 
+@compiles_long
 @pytest.mark.parametrize("name", ["cifar10", "imagenet1k", "finetune", "imagenet22k", "folder"])
 def test_every_experiment_trains_two_steps(name, request, tmp_path):
     """The digits' run is `test_a_run_leaves_its_record`."""

@@ -21,7 +21,7 @@ from keras_convnext.segmentation import (
     for_fit,
 )
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
-from tests.backends import BACKEND, numpy
+from tests.backends import BACKEND, compiles_long, numpy
 from tests.shape_only import shapes_only
 from tests.test_golden import CASES, GOLDEN, TOLERANCE, relative_error
 
@@ -78,6 +78,7 @@ def test_every_part_equals_the_peers():
     assert max(errors.values()) < TOLERANCE, errors
 
 
+@compiles_long
 def test_called_without_training_it_returns_logits_alone():
     model, images, *_ = trained()
     logits = model(images)
@@ -246,7 +247,8 @@ def test_a_model_comes_back_from_its_own_files(tmp_path):
         channels=8,
         auxiliary_channels=8,
     )
-    np.testing.assert_array_equal(np.asarray(fresh.predict_on_batch(images)), logits)
+    # another program of the same function: XLA rounds in another order
+    np.testing.assert_allclose(np.asarray(fresh.predict_on_batch(images)), logits, atol=1e-6)
 
 
 @on_one_backend
@@ -293,6 +295,7 @@ def test_names_of_checkpoints():
 # ---------------------------------------------------------------------------- its training
 
 
+@compiles_long
 def test_it_learns_with_fit():
     model, images, masks, history = trained()
     assert history["loss"][-1] < history["loss"][0]
