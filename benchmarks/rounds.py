@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from benchmarks.children import Child, Failed
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, ENVIRONMENT
 
 PAUSE = 0.5  # seconds before each turn, in which the threads of the turn before fall asleep
 
@@ -82,13 +82,17 @@ class Turns:
             self.device_peak_bytes = max(self.device_peak_bytes or 0, found["device_peak_bytes"])
 
     def _open(self):
-        self.child = self.stack.enter_context(
-            Child(
-                "benchmarks.contender_process",
-                self.name,
-                json.dumps(dataclasses.asdict(self.configuration)),
-                environment=CONTENDERS[self.name].environment,
-                patience=self.plan.patience,
-            )
-        )
+        child = process(self.name, self.configuration, self.plan.patience)
+        self.child = self.stack.enter_context(child)
         self.beginnings.append(self.child.ask())
+
+
+def process(name, configuration, patience=Plan.patience):
+    """-> a child whose first answer says what its beginning cost"""
+    return Child(
+        "benchmarks.contender_process",
+        name,
+        json.dumps(dataclasses.asdict(configuration)),
+        environment=ENVIRONMENT | CONTENDERS[name].environment,
+        patience=patience,
+    )

@@ -26,8 +26,10 @@ that what disturbs the machine disturbs all alike. How to read the table:
 - **build, first step**: seconds until there is a model, and seconds of the first step with all that
   is compiled for it.
 
-What could not be measured stands below the table with its reason. bfloat16 is the policy `bfloat16`
-in inference and `mixed_bfloat16` in training, for the PyTorch peers `.to(bfloat16)` and autocast.
+All contenders of a configuration are in memory at once; where that is too much, `--fresh` has a new
+process for each turn. What could not be measured stands below the table with its reason. bfloat16
+is the policy `bfloat16` in inference and `mixed_bfloat16` in training, for the PyTorch peers
+`.to(bfloat16)` and autocast.
 
 On a GPU, times are synchronised, images stay on the device between the steps, and `tf32`,
 `torch.compile(mode="max-autotune")`, channels last and Swin-T are measured too. All that is about

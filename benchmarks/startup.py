@@ -15,16 +15,16 @@ system's cache.
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
-from benchmarks.children import Child, Failed
+from benchmarks.children import Failed
 from benchmarks.configuration import Configuration
-from benchmarks.contenders import BACKENDS, CONTENDERS
+from benchmarks.contenders import BACKENDS
 from benchmarks.figures import save_results, spread
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
+from benchmarks.rounds import process
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 UNCOUNTED = 1  # rounds
@@ -85,7 +85,8 @@ def measure(arguments):
     for round_ in range(-UNCOUNTED, arguments.rounds):
         for name in list(beginnings):
             try:
-                begun = beginning(name, configuration)
+                with process(name, configuration) as child:
+                    begun = child.ask()
             except Failed as failure:
                 del beginnings[name]
                 failures[name] = str(failure)
@@ -93,15 +94,6 @@ def measure(arguments):
             if round_ >= 0:
                 beginnings[name].append(begun)
     return beginnings, failures
-
-
-def beginning(name, configuration):
-    """-> what a new process of that contender says when it is ready"""
-    described = json.dumps(dataclasses.asdict(configuration))
-    environment = CONTENDERS[name].environment
-    module = "benchmarks.contender_process"
-    with Child(module, name, described, environment=environment) as child:
-        return child.ask()
 
 
 def summary(ours, applications):

@@ -53,8 +53,8 @@ def _cells(figures):
     memory, begun = figures["memory"], figures["beginning"]
     low, high = figures["images_per_second"]["range"]
     return [
-        f"{_rate(figures):.3g}",
-        f"{low:.3g} to {high:.3g}",
+        _number(_rate(figures)),
+        f"{_number(low)} to {_number(high)}",
         _ratio(eager),
         _ratio(applications),
         f"{figures['of_limit']['median']:.0%}" if figures["of_limit"] else "",
@@ -64,6 +64,10 @@ def _cells(figures):
         f"{begun['build_seconds']['median']:.1f}",
         f"{begun['first_step_seconds']['median']:.1f}",
     ]
+
+
+def _number(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(found):

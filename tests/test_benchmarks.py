@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import children, memory, run, scaling, startup, tables
+from benchmarks import children, memory, rounds, run, scaling, startup, tables
 from benchmarks.configuration import Configuration
 from benchmarks.contenders import CONTENDERS, PRODUCTS
 from benchmarks.figures import ratio, read_results, save_results, spread
@@ -221,7 +221,61 @@ def test_the_peak_is_that_of_the_steps():
     assert memory.peak() - before < 20e6
 
 
+<<<<<<< HEAD
 @compiles_long
+=======
+class FakeChild:
+    """Answers at once; `asked` has the order over all of them, `broken` those that fail."""
+
+    asked, broken = [], set()
+
+    def __init__(self, module, name, *arguments, **settings):
+        self.name = name
+
+    def ask(self, request=None):
+        self.asked.append((self.name, "begin" if request is None else "steps"))
+        if self.asked[-1] in self.broken:
+            raise children.Failed("it broke")
+        return {
+            "seconds": [1, 2, 9],
+            "peak_since": "steps",
+            "peak_bytes": 1,
+            "device_peak_bytes": None,
+        }
+
+    def close(self):
+        self.asked.append((self.name, "end"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+
+@pure
+@pytest.mark.parametrize("fresh", [False, True])
+def test_contenders_take_turns(fresh, monkeypatch):
+    monkeypatch.setattr(rounds, "Child", FakeChild)
+    monkeypatch.setattr(rounds, "PAUSE", 0)
+    monkeypatch.setattr(FakeChild, "asked", [])
+    monkeypatch.setattr(FakeChild, "broken", {("torch", "steps")})
+    plan = rounds.Plan(rounds=2, steps=3, fresh=fresh)
+    names = ["jax", "torch", "openvino"]
+    found, failures = rounds.measure(configuration(), names, plan)
+    assert {name: turn.seconds for name, turn in found.items()} == {
+        "jax": [2.0, 2.0],
+        "openvino": [2.0, 2.0],
+    }
+    assert failures == {"torch": "it broke"}
+    order = [name for name, what in FakeChild.asked if what == "steps"]
+    assert order == ["jax", "torch", "openvino", "jax", "openvino"]
+    begun = [name for name, what in FakeChild.asked if what == "begin"]
+    assert begun == (order if fresh else names)
+    assert len(found["jax"].beginnings) == (2 if fresh else 1)
+
+
+>>>>>>> 7e117e5 (Benchmarks: no compilation caches of earlier runs; a test of the turns)
 def test_it_measures(tmp_path, capsys):
     """Ours and a product, one round."""
     path = tmp_path / "speed.json"

@@ -20,7 +20,7 @@ class Contender:
         build: `"module:function"` of this package; the function takes a `Configuration` and
             returns a step: a callable that does the work once and returns its result, arrived.
         options: keyword arguments of that function.
-        environment: variables of the contender's process.
+        environment: variables of the contender's process, beside `ENVIRONMENT`.
         tasks: those that it can do.
         gpu: `True` if it stands in the default list only where there is a GPU, `False` if only
             where there is none.
@@ -38,16 +38,22 @@ class Contender:
     exported: bool = False
 
 
-# what lets several processes share a GPU: memory is taken when it is needed
-SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+ENVIRONMENT = {  # of every contender
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # the first step compiles, whatever earlier runs left behind
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+    # several processes share a GPU: memory is taken when it is needed
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
 INFERENCE = ("inference",)
 PRODUCT = ("product",)  # none of `TASKS`: it is measured beside each of them
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def _keras(backend, **kwargs):
-    return Contender(environment={"KERAS_BACKEND": backend, **QUIET, **SHARED}, **kwargs)
+    return Contender(environment={"KERAS_BACKEND": backend}, **kwargs)
 
 
 def _ours(backend):
@@ -103,8 +109,7 @@ def _exported(name, about, library):
 
 def _product(name, about, library, how, gpu=None):
     name, build = f"product-{name}", f"matrix_product:{how}"
-    kwargs = {"environment": QUIET | SHARED, "tasks": PRODUCT, "gpu": gpu}
-    return Contender(name, about, (library,), build, **kwargs)
+    return Contender(name, about, (library,), build, tasks=PRODUCT, gpu=gpu)
 
 
 AUTOTUNED = "max-autotune"
