@@ -221,9 +221,6 @@ def test_the_peak_is_that_of_the_steps():
     assert memory.peak() - before < 20e6
 
 
-<<<<<<< HEAD
-@compiles_long
-=======
 class FakeChild:
     """Answers at once; `asked` has the order over all of them, `broken` those that fail."""
 
@@ -275,7 +272,7 @@ def test_contenders_take_turns(fresh, monkeypatch):
     assert len(found["jax"].beginnings) == (2 if fresh else 1)
 
 
->>>>>>> 7e117e5 (Benchmarks: no compilation caches of earlier runs; a test of the turns)
+@compiles_long
 def test_it_measures(tmp_path, capsys):
     """Ours and a product, one round."""
     path = tmp_path / "speed.json"
