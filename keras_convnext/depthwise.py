@@ -27,7 +27,7 @@ def depthwise_conv(x, kernel, dilation=1, bias=None):
     Returns:
         a tensor of the shape and dtype of `x`.
     """
-    if keras.backend.backend() == "torch" and kernel.shape[0] % 2:
+    if keras.backend.backend() == "torch" and kernel.shape[0] % 2 and not portable(x):
         return _torch_conv(x, kernel, dilation, bias)
     if form(x) == "shifted":
         from keras_convnext.shifted_sums import shifted_sums
