@@ -8,8 +8,10 @@ status=0
 JAX_COMPILATION_CACHE_DIR=$(mktemp -d)
 export JAX_COMPILATION_CACHE_DIR
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
+# And XLA, here and within TensorFlow, need not optimise what runs once on small sizes.
+export XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
-for backend in jax tensorflow torch; do
+for backend in ${BACKENDS:-jax tensorflow torch}; do
   echo "== KERAS_BACKEND=$backend"
   KERAS_BACKEND=$backend "${VENV:-.venv}/bin/python" -m pytest -q -n "${WORKERS:-2}" "$@" || status=1
 done

@@ -54,7 +54,7 @@ def trained():
         Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)), classes=4, channels=8, auxiliary_channels=8
     )
     model.compile(
-        keras.optimizers.Adam(0.01), PixelCrossEntropy(), metrics=for_fit(4), jit_compile=False
+        keras.optimizers.Adam(0.01), PixelCrossEntropy(), metrics=for_fit(4), jit_compile="auto"
     )
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (4, 32, 32, 3), "uint8")
