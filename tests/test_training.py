@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import tiny_cifar, tiny_imagenet
+from tests import cifar_set, tiny_imagenet
 from tests.backends import BACKEND, compiles_long
 from training import checkpoint, data, train
 from training import config as configuration
@@ -98,12 +98,12 @@ def prepared(tmp_path_factory):
     """Small sets of TensorFlow Datasets: {name: data_dir}."""
     data_dir, archives = (tmp_path_factory.mktemp(name) for name in ("tfds", "archives"))
     tiny_imagenet.prepare(data_dir, archives, train_per_class=3, validation=5)
-    tiny_cifar.prepare(data_dir, train=8, test=5)
+    cifar_set.prepare_noise(data_dir, train=8, test=5)
     return data_dir
 
 
 @compiles_long
-@pytest.mark.parametrize("name", ["cifar10", "imagenet1k", "finetune", "imagenet22k", "folder"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_quick", "imagenet1k", "finetune", "imagenet22k", "folder"])
 def test_every_experiment_trains_two_steps(name, request, tmp_path):
     """The digits' run is `test_a_run_leaves_its_record`."""
     if name in ("imagenet22k", "folder"):
