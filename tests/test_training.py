@@ -103,7 +103,9 @@ def prepared(tmp_path_factory):
 
 
 @compiles_long
-@pytest.mark.parametrize("name", ["cifar10", "cifar10_quick", "imagenet1k", "finetune", "imagenet22k", "folder"])
+@pytest.mark.parametrize(
+    "name", ["cifar10", "cifar10_quick", "imagenet1k", "finetune", "imagenet22k", "folder"]
+)
 def test_every_experiment_trains_two_steps(name, request, tmp_path):
     """The digits' run is `test_a_run_leaves_its_record`."""
     if name in ("imagenet22k", "folder"):
