@@ -375,7 +375,14 @@ def test_logits_of_an_own_model_become_probabilities(run, photos, tmp_path):
 LAYER = "stage0_block0"  # the last stage has one pixel
 
 
-@pytest.mark.parametrize("method", ["grad-cam", "eigen-cam", "receptive-field"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "grad-cam",
+        pytest.param("eigen-cam", marks=on_one_backend),
+        pytest.param("receptive-field", marks=on_one_backend),
+    ],
+)
 def test_explain_shows_the_image_and_what_is_seen(run, given, photos, tmp_path, method):
     folder, probabilities = given
     output = tmp_path / "seen.png"

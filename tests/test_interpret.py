@@ -35,8 +35,9 @@ def linear(activation="softmax"):
     )
 
 
-@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
-@pytest.mark.parametrize("classes", [None, 2, [3, 0]])
+@pytest.mark.parametrize(
+    ("activation", "classes"), [(None, None), ("softmax", 2), ("sigmoid", [3, 0])]
+)
 def test_grad_cam_of_a_linear_classifier(activation, classes):
     """There the gradient is the row of the head, and the map its product with the features."""
     model, x = linear(activation), images(2, 5, 4).astype("float32")
@@ -52,6 +53,7 @@ def test_grad_cam_of_a_linear_classifier(activation, classes):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@on_one_backend
 def test_grad_cam_does_not_fade_where_the_model_is_certain():
     model, x = linear("softmax"), images(2, 5, 4).astype("float32")
     expected = interpret.grad_cam(model, x, "features", 1)
@@ -91,6 +93,7 @@ def test_grad_cam_is_the_gradient(model):
     np.testing.assert_allclose(found, expected / expected.max(), atol=0.01)
 
 
+@on_one_backend
 def test_eigen_cam_finds_what_stands_out():
     image = keras.Input((6, 5, 2))
     model = keras.Model(image, layers.Activation("linear", name="same")(image))
@@ -161,6 +164,7 @@ def test_on_a_step_of_the_roadmap():
 # ---------------------------------------------------------------- pictures
 
 
+@on_one_backend
 def test_kernels_and_their_sheet(model):
     kernels = interpret.depthwise_kernels(model, "stage1_block0")
     weights = numpy(model.get_layer("stage1_block0").dwconv.kernel)
@@ -174,6 +178,7 @@ def test_kernels_and_their_sheet(model):
     assert (sheet[-3, -3] == 60).all()  # 12 kernels leave three places
 
 
+@on_one_backend
 @pytest.mark.parametrize("channels", [(3,), (1,), ()])
 def test_an_overlay_keeps_what_is_cold(channels):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, *channels), "uint8")
@@ -185,6 +190,7 @@ def test_an_overlay_keeps_what_is_cold(channels):
     assert (hot == hot[0, 0]).all()
 
 
+@on_one_backend
 def test_pictures_are_saved(tmp_path):
     field = np.geomspace(1e-6, 1, 12).reshape(3, 4)
     picture = interpret.side_by_side(interpret.field_picture(field), np.zeros((3, 4)), least=7)
@@ -196,6 +202,7 @@ def test_pictures_are_saved(tmp_path):
         interpret.save_png(picture, tmp_path / "field.jpg")
 
 
+@on_one_backend
 @pytest.mark.parametrize(
     ("call", "message"),
     [

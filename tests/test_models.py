@@ -347,8 +347,10 @@ def test_output_stride_computes_the_same_features_more_densely(output_stride, fi
     assert error(dense_features[:, first::step, first::step], outputs(plain, x)) < TOLERANCE
 
 
-@pytest.mark.parametrize("stem_stride", [1, 2, 4])
-@pytest.mark.parametrize("family", ["v1", "isotropic", "rms_ols", "ols_hnf"])
+@pytest.mark.parametrize(
+    ("family", "stem_stride"),
+    [("v1", 1), ("v1", 2), ("isotropic", 4), ("rms_ols", 2), ("ols_hnf", 1)],
+)
 def test_stems_for_small_images(family, stem_stride):
     """With the formulas of the wide stride's stem, at another stride, and all else as it was."""
     variant = FAMILIES[family].with_stem_stride(stem_stride)
