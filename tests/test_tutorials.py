@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 from tests.backends import BACKEND
@@ -35,17 +37,14 @@ def test_outputs_are_kept_and_of_one_run(path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="tutorials choose a backend themselves")
 @each_notebook
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     """At small sizes, offline, and in an empty folder: with what the cells make themselves."""
-    if path.stem == "three_backends" and BACKEND != "torch":
-        pytest.skip("runs on all backends by itself")
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("TUTORIALS_SMALL", "1")
     monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
     monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("KERAS_BACKEND", BACKEND)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("PHOTOS", raising=False)
     notebook = nbformat.read(path, as_version=4)
