@@ -17,6 +17,7 @@ from keras_convnext.commands import (
     explanation,
     listing,
     prediction,
+    segmentation,
     verification,
 )
 from keras_convnext.pretrained import registry
@@ -79,13 +80,9 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"keras_convnext {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_list(commands)
-    _add_info(commands)
-    _add_predict(commands)
-    _add_explain(commands)
-    _add_convert(commands)
-    _add_verify(commands)
-    _add_cache(commands)
+    adders = (_add_list, _add_info, _add_predict, _add_explain, _add_segment, _add_convert)
+    for add in (*adders, _add_verify, _add_cache):
+        add(commands)
     return parser
 
 
@@ -207,6 +204,33 @@ def _add_transform(parser):
     group.add_argument("--crop-pct", type=float, help="crop / short side, in (0, 1]")
     group.add_argument("--resize", choices=("shortest", "squash"))
     group.add_argument("--interpolation", choices=("bicubic", "bilinear"))
+
+
+def _add_segment(commands):
+    examples = (
+        "street.jpg",
+        "--output pictures --multi-scale photos/",
+        "--model upernet_convnext_base.fb_in22k_ft_ade20k_640 street.jpg",
+        "--model best.keras --labels names.txt --window 256 street.jpg",
+    )
+    help = "give every pixel a class: overlay, label map and legend"
+    parser = _command(commands, "segment", segmentation.run, help, examples)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
+    add(
+        "--model",
+        default=segmentation.DEFAULT,
+        help="a published UperNet's name, hf://owner/repo, or a file; a .keras file is loaded as a "
+        "whole model, which must take images in [0, 255] (default: %(default)s)",
+    )
+    _add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
+    add("--output", default="segmented", metavar="DIR", help="default: %(default)s")
+    add("--labels", metavar="FILE", help="names of the classes, or ade20k for that list")
+    add("--mode", choices=("slide", "whole"), default="slide", help="default: %(default)s")
+    add("--window", type=_positive, help="side of the windows in pixels (default for files: 512)")
+    add("--size", type=_positive, help="short side of the resized image (default for files: none)")
+    add("--multi-scale", action="store_true", help="whole, at six scales and mirrored: slow")
+    add("--batch-size", type=_positive, default=4, help="windows at once (default: %(default)s)")
 
 
 def _add_convert(commands):

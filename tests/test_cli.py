@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
 on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
-COMMANDS = ("list", "info", "predict", "explain", "convert", "verify", "cache")
+COMMANDS = ("list", "info", "predict", "explain", "segment", "convert", "verify", "cache")
 ORIGINAL_ROWS = registry.rows()
 PHOTOS = ("a.png", "b.JPG", "deeper/c.webp")
 NAMES = ("ant", "bee", "cat", "dog", "emu")

@@ -8,18 +8,18 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-import keras_convnext
+import keras_convnext.segmentation
 from keras_convnext import VARIANTS, labels, roadmap
 from keras_convnext.pretrained import find, specification
-from tests.backends import compiles_long
+from keras_convnext.segmentation import UperNet
+from tests.backends import BACKEND, compiles_long
 from tests.test_roadmap import SMALL
 from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
-CLASSIFY, FINE_TUNE, FILES, ROADMAP, SEE, TRAIN = BLOCKS = re.findall(
-    r"```python\n(.*?)```", TEXT, re.DOTALL
-)
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CLASSIFY, FINE_TUNE, FILES, ROADMAP, SEE, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
 
 
 def test_the_table_of_variants_is_the_generated_one():
@@ -109,3 +109,38 @@ def tf_batches(images, labels):
     examples = tf.data.Dataset.from_tensors((images, labels.argmax(-1), weights))
     batch = Exact(32, 10, erase=1.0).batch
     return examples.map(lambda x, y, w: batch(x, y, w, key=[0, 0, 0]))
+
+
+def noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), "uint8")
+
+
+def test_its_segmentation_runs(tmp_path, monkeypatch):
+    """On a smaller model, with random weights in place of the published ones."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise(40, 50)).save("photo.jpg")
+    small = VARIANTS["test_convnext2"]
+
+    def build(weights=None, backbone_weights=None, **arguments):
+        assert (weights, backbone_weights) in (("ade20k", None), (None, "fb_in1k"))
+        return UperNet(small, channels=8, auxiliary_channels=8, **arguments)
+
+    monkeypatch.setattr(keras_convnext.segmentation, "UperNetConvNeXtTiny", build)
+    masks = np.arange(32 * 32).reshape(1, 32, 32) % 11
+    scope = {"images": noise(32, 32)[None], "masks": masks}
+    exec(SEGMENT.replace("(2048, 512)", "(128, 32)"), scope)
+    assert scope["picture"].shape == (40, 50, 3)
+    assert np.isfinite(scope["model"].history.history["loss"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:keras")
+@pytest.mark.skipif(BACKEND != "torch", reason="test_features.py has it on every backend")
+def test_its_lines_with_keras_hub_run():
+    pytest.importorskip("keras_hub")
+    boxes = np.array([[[4, 4, 40, 40]]], "float32")
+    scope = {"images": noise(64, 64)[None].astype("float32"), "boxes": boxes}
+    scope |= {"labels": np.zeros((1, 1), int), "masks": np.ones((1, 64, 64, 21), "float32") / 21}
+    for block in (DETECT, DEEPLAB):
+        smaller = block.replace("ConvNeXtTiny", "ConvNeXtAtto").replace("512", "64")
+        exec(smaller.replace("include_top=False", "include_top=False, weights=None"), scope)

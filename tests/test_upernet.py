@@ -20,6 +20,7 @@ from keras_convnext.segmentation import (
     checkpoints,
     for_fit,
 )
+from keras_convnext.segmentation.heads import ConvNormReLU
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
 from tests.backends import BACKEND, compiles_long, numpy
 from tests.shape_only import shapes_only
@@ -111,6 +112,17 @@ def test_parameters_are_those_of_the_paper(row):
         count = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     assert count == row.params
     assert round(count / 1e6) == millions[row.variant.removeprefix("convnext_")]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="other backends know all sizes")
+def test_sizes_may_be_unknown_in_a_graph():
+    import tensorflow as tf
+
+    model = trained()[0]
+    images = np.random.default_rng(0).uniform(0, 255, (1, 45, 38, 3)).astype("float32")
+    signature = [tf.TensorSpec((None, None, None, 3))]
+    logits = tf.function(lambda x: model(x), input_signature=signature)(images)
+    np.testing.assert_allclose(logits, model.predict_on_batch(images), rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------------------- its files
@@ -240,15 +252,14 @@ def test_a_model_comes_back_from_its_own_files(tmp_path):
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert isinstance(again, SegmentationModel)
     assert list(again.pyramid_outputs) == ["P2", "P3", "P4", "P5"]
-    np.testing.assert_array_equal(np.asarray(again.predict_on_batch(images)), logits)
+    np.testing.assert_allclose(np.asarray(again.predict_on_batch(images)), logits, atol=1e-5)
     fresh = UperNet(
         Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)),
         tmp_path / "m.keras",
         channels=8,
         auxiliary_channels=8,
     )
-    # another program of the same function: XLA rounds in another order
-    np.testing.assert_allclose(np.asarray(fresh.predict_on_batch(images)), logits, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(fresh.predict_on_batch(images)), logits, atol=1e-5)
 
 
 @on_one_backend
@@ -321,6 +332,15 @@ def test_batch_normalization_is_as_published():
     bn = trained()[0].get_layer("decode_head").bottleneck.bn
     assert (bn.epsilon, bn.momentum, bn.synchronized) == (1e-5, 0.9, BACKEND == "tensorflow")
     assert np.abs(numpy(bn.moving_mean)).max() > 0
+
+
+def test_batch_normalization_survives_large_means():
+    """On PyTorch Keras' own makes NaN of these."""
+    x = 300 + 0.01 * np.random.default_rng(0).standard_normal((1, 3, 3, 64)).astype("float32")
+    layer = ConvNormReLU(4, 1).bn
+    centred = x - x.astype("float64").mean((0, 1, 2))
+    expected = centred / np.sqrt((centred**2).mean((0, 1, 2)) + 1e-5)
+    np.testing.assert_allclose(numpy(layer(x, training=True)), expected, atol=0.02)
 
 
 @pytest.mark.parametrize("average", ["valid", "all"])

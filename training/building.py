@@ -157,18 +157,9 @@ def optimizer(plan, model, devices):
         plan.warmup_updates,
         minimum=config.minimum_learning_rate,
     )
-    scaled = config.layer_decay < 1
-    return replicas.optimizer_class(devices)(
-        schedule,
-        weight_decay=config.weight_decay,
-        learning_rate_scales=learning_rate_scales(model, config.layer_decay) if scaled else None,
-        global_clipnorm=config.clip_norm,
-        use_ema=config.ema_momentum is not None,
-        ema_momentum=config.ema_momentum or 0.0,
-        gradient_accumulation_steps=(
-            config.gradient_accumulation if config.gradient_accumulation > 1 else None
-        ),
-    )
+    decay = config.layer_decay
+    scales = learning_rate_scales(model, decay) if decay < 1 else None
+    return replicas.adamw(config, schedule, scales, devices)
 
 
 def prepare(model, batches, devices):

@@ -50,53 +50,31 @@ RANGES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """One run of training. Defaults are those of Table 5 of arXiv 2201.03545, left column.
+class Run:
+    """What every training has, whatever it learns.
 
     Data:
         name: of the experiment, and of its record's folder.
-        dataset: `"digits"`, `"folder"`, or the name of a TensorFlow Datasets classification set.
-        data_dir: of the folder of images, or where TensorFlow Datasets keeps its sets.
-        train_split, validation_split: as TensorFlow Datasets writes them (`"train[:90%]"`);
-            `None`: its "train", and "validation" or else "test".
-        validation_fraction: part of an image folder without `val/` that is kept for validation;
-            `None`: a fifth.
-        published_images, published_classes: size of the training set as its makers state it, for
-            the plan of a dry run where the data are not there.
-        image_size: height and width of the training images, in pixels.
-        class_weights: whether rare classes weigh more: n / (classes * n of the class).
+        dataset: where the examples come from.
+        data_dir: the directory that they are in.
+        published_images: size of the training set as its makers state it, for the plan of a dry
+            run where the data are not there.
 
     Model:
         variant: the architecture; on the command line the name of one.
         stem_stride: 1, 2 or 4, in pixels, for small images; `None` is the variant's own.
         weights: to start from, as `ConvNeXt(weights=...)` takes them; `None` is from scratch.
         drop_path_rate: stochastic depth of the last block, in [0, 1).
-        head_init_scale: factor on the initial weights of the classifier.
-        freeze_stages: how many stages, the stem with the first, are not trained.
 
     Optimization:
         epochs: passes over the training images.
         batch_size: images per optimizer step, over all devices and accumulated micro-batches.
-        learning_rate: peak, for a batch of `learning_rate_batch` images.
-        learning_rate_batch: the rate scales with `batch_size` / this; `None`: it does not scale.
-        minimum_learning_rate: at the end of the cosine.
-        warmup_epochs: of linear warm-up from 0.
+        minimum_learning_rate: at the end of the schedule.
         weight_decay: of AdamW; none on tensors of rank below 2, GRN and layer scale.
-        layer_decay: learning rate of a group of blocks relative to the group above, in (0, 1].
         clip_norm: largest global norm of the gradient; `None` does not clip.
         ema_momentum: of the moving average of the weights; `None` keeps none. Where there is one,
             it is the average that is validated.
         gradient_accumulation: micro-batches per optimizer step.
-
-    Augmentation:
-        augmentation: `"exact"` (the paper's operations), `"keras_cv"` (KerasCV's) or `"none"`.
-        rand_augment: policy such as `"rand-m9-mstd0.5-inc1"`, or `None`.
-        crop_scale: area of the random resized crop, relative to the image: two numbers in (0, 1].
-        padding: pixels around small images before a random crop, in place of that crop.
-        flip: probability of a horizontal flip.
-        erase: probability of random erasing.
-        mixup, cutmix: alpha of their Beta distributions; 0 is off.
-        label_smoothing: in [0, 1), inside of the mixed target.
 
     Machine:
         dtype: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
@@ -117,42 +95,20 @@ class Config:
     name: str
     dataset: str
     data_dir: str | None = None
-    train_split: str | None = None
-    validation_split: str | None = None
-    validation_fraction: float | None = None
     published_images: int | None = None
-    published_classes: int | None = None
-    image_size: int = 224
-    class_weights: bool = False
 
     variant: Variant = VARIANTS["convnext_tiny"]
     stem_stride: int | None = None
     weights: str | None = None
     drop_path_rate: float = 0.0
-    head_init_scale: float = 1.0
-    freeze_stages: int = 0
 
     epochs: int = 300
     batch_size: int = 4096
-    learning_rate: float = 4e-3
-    learning_rate_batch: int | None = None
     minimum_learning_rate: float = 1e-6
-    warmup_epochs: float = 20.0
     weight_decay: float = 0.05
-    layer_decay: float = 1.0
     clip_norm: float | None = None
     ema_momentum: float | None = None
     gradient_accumulation: int = 1
-
-    augmentation: str = "none"
-    rand_augment: str | None = None
-    crop_scale: tuple = (0.08, 1.0)
-    padding: int = 0
-    flip: float = 0.0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    label_smoothing: float = 0.1
 
     dtype: str = "float32"
     jit: str = "auto"
@@ -165,17 +121,11 @@ class Config:
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():
-            if getattr(self, field) not in allowed:
+            if getattr(self, field, allowed[0]) not in allowed:
                 given = getattr(self, field)
                 raise ValueError(f"`{field}` must be one of {allowed}, received {given!r}.")
         for field, limits in RANGES.items():
-            _check_range(field, getattr(self, field), *limits)
-        _check_crop_scale(self.crop_scale)
-        if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(
-                f"`warmup_epochs` must be between 0 and the {self.epochs} epochs, "
-                f"received {self.warmup_epochs}."
-            )
+            _check_range(field, getattr(self, field, None), *limits)
         if self.minimum_learning_rate > self.peak_learning_rate:
             raise ValueError(
                 f"`minimum_learning_rate` {self.minimum_learning_rate:g} is above the peak of "
@@ -195,6 +145,87 @@ class Config:
 
     @property
     def peak_learning_rate(self):
+        """The highest, for this batch size."""
+        return self.learning_rate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Run):
+    """One training of a classifier, with the fields of `Run` and these.
+
+    Defaults are those of Table 5 of arXiv 2201.03545, left column.
+
+    Data:
+        dataset: `"digits"`, `"folder"`, or the name of a TensorFlow Datasets classification set.
+        data_dir: of the folder of images, or where TensorFlow Datasets keeps its sets.
+        train_split, validation_split: as TensorFlow Datasets writes them (`"train[:90%]"`);
+            `None`: its "train", and "validation" or else "test".
+        validation_fraction: part of an image folder without `val/` that is kept for validation;
+            `None`: a fifth.
+        published_classes: number of classes, like `published_images`.
+        image_size: height and width of the training images, in pixels.
+        class_weights: whether rare classes weigh more: n / (classes * n of the class).
+
+    Model:
+        head_init_scale: factor on the initial weights of the classifier.
+        freeze_stages: how many stages, the stem with the first, are not trained.
+
+    Optimization:
+        learning_rate: peak, for a batch of `learning_rate_batch` images.
+        learning_rate_batch: the rate scales with `batch_size` / this; `None`: it does not scale.
+        warmup_epochs: of linear warm-up from 0.
+        layer_decay: learning rate of a group of blocks relative to the group above, in (0, 1].
+
+    Augmentation:
+        augmentation: `"exact"` (the paper's operations), `"keras_cv"` (KerasCV's) or `"none"`.
+        rand_augment: policy such as `"rand-m9-mstd0.5-inc1"`, or `None`.
+        crop_scale: area of the random resized crop, relative to the image: two numbers in (0, 1].
+        padding: pixels around small images before a random crop, in place of that crop.
+        flip: probability of a horizontal flip.
+        erase: probability of random erasing.
+        mixup, cutmix: alpha of their Beta distributions; 0 is off.
+        label_smoothing: in [0, 1), inside of the mixed target.
+
+    Raises:
+        ValueError: if a field has a value that is not allowed.
+    """
+
+    train_split: str | None = None
+    validation_split: str | None = None
+    validation_fraction: float | None = None
+    published_classes: int | None = None
+    image_size: int = 224
+    class_weights: bool = False
+
+    head_init_scale: float = 1.0
+    freeze_stages: int = 0
+
+    learning_rate: float = 4e-3
+    learning_rate_batch: int | None = None
+    warmup_epochs: float = 20.0
+    layer_decay: float = 1.0
+
+    augmentation: str = "none"
+    rand_augment: str | None = None
+    crop_scale: tuple = (0.08, 1.0)
+    padding: int = 0
+    flip: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_crop_scale(self.crop_scale)
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"`warmup_epochs` must be between 0 and the {self.epochs} epochs, "
+                f"received {self.warmup_epochs}."
+            )
+
+    @property
+    def peak_learning_rate(self):
         """After the warm-up, for this batch size."""
         return self.learning_rate * self.batch_size / (self.learning_rate_batch or self.batch_size)
 
@@ -210,28 +241,29 @@ class Request:
         dry_run: whether only the plan is printed.
     """
 
-    config: Config
+    config: Run
     resume: str = "none"
     dry_run: bool = False
 
 
-def names():
-    """-> names of all experiments."""
-    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+def names(package=configs):
+    """-> names of all experiments in a package of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def load(name, smoke=False, **fields):
+def load(name, smoke=False, package=configs, **fields):
     """-> the Config of experiment `name`, with these fields changed.
 
     The experiment's own function takes the fields it depends on (a variant's stochastic depth is
     read from the paper's table), so what is left to its default is right for what is given.
 
     Args:
-        name: of a file in `training/configs/`.
+        name: of a file in `package`.
         smoke: whether to shrink it to a size that trains two steps in seconds.
+        package: `training.configs`, or another package of experiments.
         **fields: of `Config`.
     """
-    module = importlib.import_module(f"training.configs.{name}")
+    module = importlib.import_module(f"{package.__name__}.{name}")
     parameters = inspect.signature(module.config).parameters
     asked = {key: fields[key] for key in parameters if key in fields}
     config = module.config(**asked)
@@ -240,44 +272,51 @@ def load(name, smoke=False, **fields):
     return dataclasses.replace(config, **fields)
 
 
-def lab_book(name):
+def lab_book(name, package=configs):
     """-> the docstring of an experiment's file."""
-    return inspect.getdoc(importlib.import_module(f"training.configs.{name}"))
+    return inspect.getdoc(importlib.import_module(f"{package.__name__}.{name}"))
 
 
-def from_command_line(arguments=None):
-    """-> the Request that `--config NAME [--field=value ...]` makes; exits on wrong flags."""
-    parser = _parser()
+def from_command_line(arguments=None, kind=Config, package=configs, program="training.train"):
+    """-> the Request that `--config NAME [--field=value ...]` makes; exits on wrong flags.
+
+    Args:
+        arguments: list of strings; `None`: those of the process.
+        kind: the class of the configurations.
+        package: of the experiments.
+        program: the module that is run.
+    """
+    parser = _parser(kind, package, program)
     given = vars(parser.parse_args(arguments))
     if given.pop("list"):
-        for name in names():
-            print(f"{name:14} {lab_book(name).splitlines()[0]}")
+        for name in names(package):
+            print(f"{name:14} {lab_book(name, package).splitlines()[0]}")
         raise SystemExit(0)
     name, smoke = given.pop("config"), given.pop("smoke")
     request = {key: given.pop(key) for key in ("resume", "dry_run")}
     if name is None:
-        parser.error(f"--config is missing: one of {', '.join(names())}")
+        parser.error(f"--config is missing: one of {', '.join(names(package))}")
     try:
-        return Request(load(name, smoke, **given), **request)
+        return Request(load(name, smoke, package, **given), **request)
     except ValueError as error:
         parser.error(str(error))
 
 
-def _parser():
+def _parser(kind, package, program):
     parser = argparse.ArgumentParser(
-        prog="python -m training.train",
+        prog=f"python -m {program}",
         description="Trains a ConvNeXt and leaves a record of the run.",
         epilog="Any field of the configuration can be set: --epochs=5 --variant=convnext_atto.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--list", action="store_true", default=False, help="show all experiments")
-    parser.add_argument("--config", choices=names(), default=None, metavar="NAME")
+    parser.add_argument("--config", choices=names(package), default=None, metavar="NAME")
     parser.add_argument("--dry-run", action="store_true", default=False, help="print the plan only")
     parser.add_argument("--smoke", action="store_true", default=False, help="a few steps, tiny")
     parser.add_argument("--resume", default="none", help="none, auto, or the folder of a run")
     fields = parser.add_argument_group("fields of the configuration")
-    for field in dataclasses.fields(Config):
+    for field in dataclasses.fields(kind):
         fields.add_argument(f"--{field.name}", type=_reader(field), metavar=_kind(field))
     return parser
 
@@ -288,15 +327,13 @@ def _kind(field):
 
 def _reader(field):
     """-> what reads a flag's text, as argparse wants it; its name stands in the error message."""
-    if field.type is Variant:
-        return _variant
-    if field.type is bool:
-        return _boolean
-    if field.type is tuple:
-        return _two_numbers
     if isinstance(field.type, types.UnionType):
-        return _optional(typing.get_args(field.type)[0])
-    return field.type
+        return _optional(_reader_of(typing.get_args(field.type)[0]))
+    return _reader_of(field.type)
+
+
+def _reader_of(kind):
+    return {Variant: _variant, bool: _boolean, tuple: _two_numbers}.get(kind, kind)
 
 
 def _optional(kind):

@@ -36,8 +36,8 @@ class Progress:
         epoch: epochs that are finished, validation included.
         step: micro-steps that are finished of the current one.
         history: one dict per finished epoch.
-        best: the row of `history` with the highest validation accuracy, with its `step` since the
-            start of the run.
+        best: the row of `history` with the highest score (`Plan.score`), with its `step` since
+            the start of the run.
     """
 
     epoch: int = 0
@@ -210,7 +210,7 @@ def averages(model, config):
 
 
 def _validate(model, config, batches):
-    """-> {"val_loss": ..., "val_accuracy": ...} of the averages where there are any."""
+    """-> {"val_loss": ..., and metrics} of the averages where there are any."""
     with averages(model, config):
         values = model.evaluate(batches, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in _floats(values).items()}
@@ -219,7 +219,7 @@ def _validate(model, config, batches):
 def _close_epoch(row, plan, progress):
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.history.append(row)
-    if progress.best is None or row["val_accuracy"] > progress.best["val_accuracy"]:
+    if progress.best is None or row[plan.score] > progress.best[plan.score]:
         progress.best = {**row, "step": progress.epoch * plan.steps_per_epoch}
 
 

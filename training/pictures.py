@@ -27,14 +27,15 @@ def check():
         )
 
 
-def curves(history, path, average=False):
-    """Draws loss and accuracy over the epochs, of training and validation.
+def curves(history, path, average=False, score="accuracy"):
+    """Draws loss and score over the epochs, of training and validation.
 
     Args:
         history: list of dicts, one per epoch, with `epoch` (from 1), `loss`, `accuracy`,
             `val_loss` and `val_accuracy`; the accuracies are in [0, 1].
         path: of the PNG.
         average: whether the validated weights are a moving average, which the legend then says.
+        score: what the history has in place of `accuracy`.
 
     Raises:
         OSError: if the file cannot be written.
@@ -42,14 +43,14 @@ def curves(history, path, average=False):
     figure = _figure(10, 4)
     validation = "validation (moving average)" if average else "validation"
     axes = figure.subplots(1, 2)
-    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
+    for axis, key in zip(axes, ("loss", score), strict=True):
         _curve(axis, history, key, "training", "tab:blue")
         _curve(axis, history, f"val_{key}", validation, "tab:orange")
-        axis.set(xlabel="epoch", ylabel=key)
+        axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
-    _finish_curves(axes, history)
+    _finish_curves(axes, history, score)
     _save(figure, path)
 
 
@@ -59,15 +60,14 @@ def _curve(axis, history, key, label, color):
     axis.plot(epochs, [row[key] for row in history], label=label, color=color, marker=marker, ms=4)
 
 
-def _finish_curves(axes, history):
+def _finish_curves(axes, history, score):
     from matplotlib.ticker import PercentFormatter
 
     lowest = min(history, key=lambda row: row["val_loss"])
-    best = max(history, key=lambda row: row["val_accuracy"])
+    best = max(history, key=lambda row: row[f"val_{score}"])
     axes[0].set_title(f"Validation loss {lowest['val_loss']:.4g} at best, epoch {lowest['epoch']}")
-    axes[1].set_title(
-        f"Validation accuracy {100 * best['val_accuracy']:.2f} % at best, epoch {best['epoch']}"
-    )
+    reached = f"{100 * best[f'val_{score}']:.2f} % at best, epoch {best['epoch']}"
+    axes[1].set_title(f"Validation {score.replace('_', ' ')} {reached}")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
 
 

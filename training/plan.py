@@ -20,6 +20,7 @@ class Plan:
         device: what they are, in words.
         steps_per_epoch: micro-batches per epoch; the images that fill no whole batch are left
             out, others in each epoch.
+        score: the column of the log by which the best epoch is chosen.
     """
 
     config: Config
@@ -28,6 +29,7 @@ class Plan:
     replicas: int
     device: str
     steps_per_epoch: int
+    score = "val_accuracy"
 
     @property
     def updates_per_epoch(self):
@@ -47,7 +49,7 @@ class Plan:
         config = self.config
         rows = [
             ("experiment", f"{config.name}: {config.variant.name} on {config.dataset}"),
-            ("images", f"{self.images:,} for training in {self.classes} classes, {_size(config)}"),
+            ("images", f"{self.images:,} for training in {self.classes} classes, {self._size()}"),
             ("devices", f"{self.device}, {keras.backend.backend()}, {config.dtype}"),
             ("batch", self._batch()),
             ("steps", self._steps()),
@@ -59,8 +61,11 @@ class Plan:
         ]
         if model is not None:
             rows.append(("parameters", f"{model.count_params():,}"))
-            rows.append(("memory", _memory(model, config, self.replicas)))
+            rows.append(("memory", self._memory(model)))
         return rows
+
+    def _size(self):
+        return f"{self.config.image_size} x {self.config.image_size} pixels"
 
     def _batch(self):
         config = self.config
@@ -119,9 +124,39 @@ class Plan:
             f"erasing {config.erase:g}"
         )
 
+    def _memory(self, model):
+        """An estimate: weights, gradients, moments and averages, and what is kept for the backward
+        pass. The compiler's own buffers are not in it."""
+        config = self.config
+        weights = model.count_params() * 4
+        copies = 4 + (config.ema_momentum is not None) + (config.gradient_accumulation > 1)
+        width = 4 if config.dtype == "float32" else 2
+        activations = self._values_kept() * width * config.micro_batch // self.replicas
+        total = weights * copies + activations
+        return (
+            f"about {total / 2**30:.1f} GiB per device ({weights * copies / 2**30:.1f} for weights "
+            f"and optimizer, {activations / 2**30:.1f} for activations)"
+        )
 
-def make(config, images, classes, distribution):
+    def _values_kept(self):
+        """Numbers per image that the backward pass needs."""
+        return self._values_of_blocks(self.config.image_size)
+
+    def _values_of_blocks(self, size):
+        """In each block its input, what the depthwise convolution and the norm return, and the
+        hidden layer of 4 widths before and after GELU."""
+        variant, kept = self.config.variant, 0
+        side = size // (getattr(self.config, "stem_stride", None) or variant.stem_stride)
+        for depth, dim in zip(variant.depths, variant.dims, strict=True):
+            kept += depth * side * side * dim * (3 + 2 * 4)
+            side //= 2
+        return kept
+
+
+def make(config, images, classes, distribution, kind=Plan):
     """-> the Plan of `config` for `images` training images in `classes` classes.
+
+    `kind` is the class of the plan.
 
     Raises:
         ValueError: if a batch is larger than the set, or the devices cannot share it.
@@ -133,7 +168,7 @@ def make(config, images, classes, distribution):
             f"choose at most {images}, such as --batch_size={2 ** int(math.log2(images))}."
         )
     updates = images // config.batch_size
-    return Plan(
+    return kind(
         config,
         images,
         classes,
@@ -141,31 +176,3 @@ def make(config, images, classes, distribution):
         distribution.kind,
         updates * config.gradient_accumulation,
     )
-
-
-def _size(config):
-    return f"{config.image_size} x {config.image_size} pixels"
-
-
-def _memory(model, config, replicas):
-    """An estimate: weights, gradients, moments and averages, and what the blocks keep for
-    the backward pass. The compiler's own buffers are not in it."""
-    weights = model.count_params() * 4
-    copies = 4 + (config.ema_momentum is not None) + (config.gradient_accumulation > 1)
-    width = 4 if config.dtype == "float32" else 2
-    activations = _kept_values(config) * width * config.micro_batch // replicas
-    total = weights * copies + activations
-    return (
-        f"about {total / 2**30:.1f} GiB per device ({weights * copies / 2**30:.1f} for weights and "
-        f"optimizer, {activations / 2**30:.1f} for activations)"
-    )
-
-
-def _kept_values(config):
-    """Numbers per image that the backward pass needs: in each block its input, what the depthwise
-    convolution and the norm return, and the hidden layer of 4 widths before and after GELU."""
-    side, kept = config.image_size // (config.stem_stride or config.variant.stem_stride), 0
-    for depth, dim in zip(config.variant.depths, config.variant.dims, strict=True):
-        kept += depth * side * side * dim * (3 + 2 * 4)
-        side //= 2
-    return kept

@@ -21,14 +21,9 @@ def finish(run, model, plan, dataset, progress, devices):
     Returns:
         the content of `result.json`; `None` in the processes that do not write.
     """
+    use_one_device()
     served = _served(plan.config, dataset)
-    _save(run / "last.keras", served, model, devices.is_chief)
-    if plan.config.ema_momentum is not None:
-        with loop.averages(model, plan.config):
-            _save(run / "last_ema.keras", served, model, devices.is_chief)
-    checkpoint.restore(run / "checkpoints" / f"step-{progress.best['step']:08d}", model)
-    with loop.averages(model, plan.config):
-        _save(run / "best.keras", served, model, devices.is_chief)
+    write_models(run, served, model, plan, progress, devices)
     if not devices.is_chief:
         return None
     with stream.sentences(dataset.validation):
@@ -40,10 +35,30 @@ def finish(run, model, plan, dataset, progress, devices):
     return result
 
 
-def _served(config, dataset):
+def use_one_device():
     """One device is enough for a few batches, whatever the run was shared by."""
     if keras.backend.backend() == "jax":
         keras.distribution.set_distribution(None)
+
+
+def write_models(run, served, model, plan, progress, devices):
+    """Writes the models that `finish` describes; `served` has the weights of the best afterwards.
+
+    Args:
+        run: the folder.
+        served: what is written, a model on one device with weights like those of `model`.
+        model: the trained one.
+    """
+    _save(run / "last.keras", served, model, devices.is_chief)
+    if plan.config.ema_momentum is not None:
+        with loop.averages(model, plan.config):
+            _save(run / "last_ema.keras", served, model, devices.is_chief)
+    checkpoint.restore(run / "checkpoints" / f"step-{progress.best['step']:08d}", model)
+    with loop.averages(model, plan.config):
+        _save(run / "best.keras", served, model, devices.is_chief)
+
+
+def _served(config, dataset):
     config = dataclasses.replace(config, weights=None)  # the trained ones are put in below
     classes = len(dataset.class_names)
     return building.network(config, building.channels_of(dataset), classes, activation="softmax")

@@ -56,26 +56,33 @@ def classifier_of(arguments):
 
 
 def _whole_model(arguments):
-    """A `.keras` file with its own architecture, loaded in Keras' safe mode."""
+    """A `.keras` file with its own architecture."""
     import keras
 
-    import keras_convnext.models  # noqa: F401  registers the layers
-
-    if arguments.variant:
-        raise UsageError("A .keras file says its architecture itself: leave --variant away.")
     path = arguments.model
+    model = loaded(path, arguments.variant)
+    transform = transforms.transform_of(arguments, size=_side(path, model, arguments.size))
+    activation = getattr(model.layers[-1], "activation", None)
+    probable = (keras.activations.softmax, keras.activations.sigmoid)
+    return Classifier(path, model, transform, is_softmaxed=activation in probable)
+
+
+def loaded(path, variant=None):
+    """-> the model of a `.keras` file, loaded in Keras' safe mode."""
+    import keras
+
+    import keras_convnext.segmentation  # noqa: F401  registers all layers
+
+    if variant:
+        raise UsageError("A .keras file says its architecture itself: leave --variant away.")
     try:
-        model = keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, compile=False)
     except Exception as error:  # of a damaged file, or of an unknown layer, it may be any
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f"{path}: Keras cannot load this model: {reason[0]} Only layers of Keras and of "
             "keras_convnext are known here, and none that hold code."
         ) from error
-    transform = transforms.transform_of(arguments, size=_side(path, model, arguments.size))
-    activation = getattr(model.layers[-1], "activation", None)
-    probable = (keras.activations.softmax, keras.activations.sigmoid)
-    return Classifier(path, model, transform, is_softmaxed=activation in probable)
 
 
 def _side(path, model, size):

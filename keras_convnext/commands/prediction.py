@@ -75,17 +75,18 @@ def _predicted(images, classifier, names, arguments):
     """-> per image `{"image", "predictions"}` or `{"image", "error"}`, in order."""
     size = arguments.batch_size
     batches = [images[start : start + size] for start in range(0, len(images), size)]
-    for batch in _with_progress(batches):
+    for batch in with_progress(batches, "Predicting"):
         yield from _predicted_batch(batch, classifier, names, arguments.k)
 
 
-def _with_progress(batches):
+def with_progress(batches, doing):
+    """-> the batches; where a person looks, with a bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 
     terminal = Console(stderr=True)
     hidden = not terminal.is_terminal or len(batches) < 2
-    return track(batches, "Predicting", console=terminal, transient=True, disable=hidden)
+    return track(batches, doing, console=terminal, transient=True, disable=hidden)
 
 
 def _predicted_batch(batch, classifier, names, k):

@@ -11,9 +11,10 @@ import importlib.resources
 import json
 import os
 
-from keras_convnext.pretrained import loading, specification
+from keras_convnext.pretrained import WeightsError, loading, specification
 from keras_convnext.pretrained.registry import Licence, Source
 from keras_convnext.pretrained.upernet_layouts import UPERNET_LAYOUTS
+from keras_convnext.variants import VARIANTS
 
 LABEL_SETS = {"ade20k": "ade20k.txt"}
 
@@ -129,6 +130,20 @@ def open_checkpoint(weights, variant):
         WeightsError: if the file cannot be read.
     """
     return loading.open_checkpoint(local_file(weights, variant.name), variant, UPERNET_LAYOUTS)
+
+
+def identify(path):
+    """-> name of the variant of the UperNet in a file: the first whose blocks it has.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        WeightsError: (a ValueError) if it is no UperNet in a known layout, or of no known variant.
+    """
+    checkpoint = loading.open_checkpoint(path, VARIANTS["convnext_tiny"], UPERNET_LAYOUTS)
+    similar = checkpoint.similar()
+    if not similar:
+        raise WeightsError(f"{path}: its blocks are those of none of {', '.join(VARIANTS)}.")
+    return similar[0].variant.name
 
 
 def local_file(weights, variant=None):

@@ -16,6 +16,19 @@ NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-5
 CLASSIFIER_STD = 0.01
 
 
+class _BatchNormalization(keras.layers.BatchNormalization):
+    """With the variance around the mean. Keras' own on PyTorch, and the synchronised one on
+    TensorFlow, is a difference of large numbers (3.15): of the few pixels of a pooled map it may
+    come out negative by rounding, and its root is NaN."""
+
+    def _moments(self, inputs, mask):
+        mean, variance = super()._moments(inputs, mask)
+        if keras.backend.backend() == "jax":  # computes it so already
+            return mean, variance
+        rest, variance = super()._moments(inputs - mean, mask)
+        return mean + rest, ops.maximum(variance, 0.0)
+
+
 @serializable
 class ConvNormReLU(keras.layers.Layer):
     """`conv` (stride 1, same padding, without bias), `bn`, ReLU.
@@ -47,7 +60,7 @@ class ConvNormReLU(keras.layers.Layer):
             name="conv",
             dtype=self.dtype_policy,
         )
-        self.bn = keras.layers.BatchNormalization(
+        self.bn = _BatchNormalization(
             axis=-1,
             momentum=NORM_MOMENTUM,
             epsilon=NORM_EPSILON,

@@ -46,7 +46,7 @@ class BadImages:
     def __call__(self, name, image):
         if name in self.names:
             return
-        self.names[name] = reason(image)
+        self.names[name] = self.reason(image)
         if len(self.names) > self.cap:
             raise DataError(
                 f"{len(self.names)} images of the split {self.split.name!r} cannot be used, more "
@@ -54,3 +54,7 @@ class BadImages:
                 f"({self.names[name]}). {HINT}"
             )
         self.report(f"Left out: the image {name} cannot be used ({self.names[name]}).")
+
+    def reason(self, image):
+        """-> what is wrong with it, in words"""
+        return reason(image)

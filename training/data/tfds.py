@@ -34,12 +34,17 @@ def prepared_set(name, data_dir=None, train_split=None, validation_split=None):
     """
     builder = open_builder(name, data_dir)
     check_features(builder)
+    train, validation = two_splits(builder, train_split, validation_split)
+    return Dataset(name, class_names(builder), train, validation)
+
+
+def two_splits(builder, train_split=None, validation_split=None, form=None):
+    """-> the splits of `prepared_set`, without images in common; `form` as of `read_split`."""
     train_split = train_split or "train"
     validation_split = validation_split or _default_validation(builder)
     infos = [_split_info(builder, split) for split in (train_split, validation_split)]
     _check_overlap(builder, *infos, train_split, validation_split)
-    train, validation = read_split(builder, train_split), read_split(builder, validation_split)
-    return Dataset(name, class_names(builder), train, validation)
+    return read_split(builder, train_split, form), read_split(builder, validation_split, form)
 
 
 # ---------------------------------------------------------------- where it is
@@ -191,37 +196,46 @@ def _check_overlap(builder, train, validation, train_name, validation_name):
 # ---------------------------------------------------------------- reading it
 
 
-def read_split(builder, split):
-    """-> the Split of that name: of record files a stream, of other formats an IndexedSplit."""
+def read_split(builder, split, form=None):
+    """-> the Split of that name: of record files a stream, of other formats an IndexedSplit.
+
+    `form` is what an example is; `None`: a `Labelled` image.
+    """
     size = _split_info(builder, split).num_examples
     shape = builder.info.features["image"].shape
     kind = RecordSplit if builder.info.file_format.value == "tfrecord" else SourceSplit
-    return kind(split, size, shape, None, builder)
+    return kind(split, size, shape, None, builder, form or Labelled())
 
 
-def _decoders():
-    import tensorflow_datasets as tfds
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Images with one label each: what is read of an example, and what is made of it."""
 
-    return {"image": tfds.decode.SkipDecoding()}
+    keys = ("image", "label")
 
+    def decoders(self):
+        import tensorflow_datasets as tfds
 
-def _features(builder):
-    """The features that are read: a set may have more, and decoding those costs time."""
-    import tensorflow_datasets as tfds
+        return {key: tfds.decode.SkipDecoding() for key in self.keys if key != "label"}
 
-    features = builder.info.features
-    names = [key for key in FILE_NAMES if key in features][:1]
-    return tfds.features.FeaturesDict({key: features[key] for key in ("image", "label", *names)})
+    def features(self, builder):
+        """The features that are read: a set may have more, and decoding those costs time."""
+        import tensorflow_datasets as tfds
 
+        features = builder.info.features
+        names = [key for key in FILE_NAMES if key in features][:1]
+        return tfds.features.FeaturesDict({key: features[key] for key in (*self.keys, *names)})
 
-def _contract(tf, split, example, index):
-    """-> the example as `Split.examples` gives it: `train[17]`, with the file's name if known"""
-    name = tf.strings.join([split, "[", tf.strings.as_string(index), "]"])
-    for key in FILE_NAMES:
-        if key in example:
-            name = tf.strings.join([name, " ", example[key]])
-    image, label = example["image"], tf.cast(example["label"], tf.int64)
-    return {"image": image, "label": label, "index": index, "name": name}
+    def contract(self, tf, split, example, index):
+        """-> the example as `Split.examples` gives it: `train[17]`, with the file name if known"""
+        name = tf.strings.join([split, "[", tf.strings.as_string(index), "]"])
+        for key in FILE_NAMES:
+            if key in example:
+                name = tf.strings.join([name, " ", example[key]])
+        return {**self.content(tf, example), "index": index, "name": name}
+
+    def content(self, tf, example):
+        return {"image": example["image"], "label": tf.cast(example["label"], tf.int64)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -229,10 +243,11 @@ class SourceSplit(IndexedSplit):
     """Files of which any record can be had at once: array_record, parquet."""
 
     builder: object
+    form: Labelled = Labelled()
 
     def _reader(self, tf):
-        source = self.builder.as_data_source(self.name, decoders=_decoders())
-        keys = tuple(_features(self.builder))
+        source = self.builder.as_data_source(self.name, decoders=self.form.decoders())
+        keys = tuple(self.form.features(self.builder))
         types = [tf.int64 if key == "label" else tf.string for key in keys]
 
         def fetch(index):
@@ -242,7 +257,7 @@ class SourceSplit(IndexedSplit):
         def read(index):
             values = tf.numpy_function(fetch, [index], types, stateful=False)
             example = {k: tf.ensure_shape(v, ()) for k, v in zip(keys, values, strict=True)}
-            return _contract(tf, self.name, example, index)
+            return self.form.contract(tf, self.name, example, index)
 
         return read
 
@@ -257,17 +272,18 @@ class RecordSplit(Split):
     """
 
     builder: object
+    form: Labelled = Labelled()
 
     def _examples(self, start, part, order_seed, epoch):
         tf = tensorflow()
-        features, decoders = _features(self.builder), _decoders()
+        features, decoders = self.form.features(self.builder), self.form.decoders()
         records = self._ordered(tf, order_seed, epoch).skip(start)
         if part is not None:
             records = self._kept(tf, records, start, part)
 
         def parse(index, record):
             example = features.deserialize_example(record, decoders=decoders)
-            return _contract(tf, self.name, example, index)
+            return self.form.contract(tf, self.name, example, index)
 
         return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

@@ -1,0 +1,143 @@
+"""`segment`: images in, a class for every pixel out, as pictures."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from keras_convnext import labels
+from keras_convnext.atomic import replacing
+from keras_convnext.commands import UsageError, classifiers, console
+from keras_convnext.commands.prediction import images_of, with_progress
+
+DEFAULT = "upernet_convnext_tiny"
+COLUMNS = ("image", "class", "name", "share", "overlay")
+
+
+def run(arguments):
+    images = images_of(arguments.images)
+    segmenter, names = _segmenter(arguments)
+    folder = Path(arguments.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    stems = _stems([name for name, _ in images])
+    results = [
+        _segmented(name, source, folder / stem, segmenter, names)
+        for (name, source), stem in with_progress(
+            list(zip(images, stems, strict=True)), "Segmenting"
+        )
+    ]
+    if arguments.json:
+        console.print_json({"results": results})
+    else:
+        console.print_table(COLUMNS, _cells(results))
+    failed = sum("error" in result for result in results)
+    if failed:
+        console.say(f"{failed} of {len(results)} images could not be segmented.")
+    return 1 if failed else 0
+
+
+def _stems(names):
+    """-> for each image the beginning of its files' names, all different"""
+    stems = []
+    for name in names:
+        stem = "stdin" if name == "-" else Path(name).stem
+        taken = sum(other == stem or other.startswith(f"{stem}~") for other in stems)
+        stems.append(f"{stem}~{taken + 1}" if taken else stem)
+    return stems
+
+
+# ---------------------------------------------------------------------------- the model
+
+
+def _segmenter(arguments):
+    """-> the `Segmenter` that was asked for, and the names of its classes; downloads if need be"""
+    from keras_convnext.segmentation import SCALES, Segmenter
+
+    model, row = _model(arguments)
+    outputs = model.output
+    logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
+    shape = tuple(getattr(logits, "shape", ()))
+    if len(shape) != 4 or not 1 <= (shape[-1] or 0) <= 255:
+        raise ValueError(
+            f"{arguments.model}: returns {model.output_shape}; needed are logits (batch, height, "
+            "width, classes) of 1 to 255 classes. `keras-convnext predict` is for classifiers."
+        )
+    window = arguments.window or (row.crop if row else 512)
+    short = arguments.size or (row.crop if row else None)
+    segmenter = Segmenter(
+        model,
+        mode="whole" if arguments.multi_scale else arguments.mode,
+        window=window,
+        batch_size=arguments.batch_size,
+        size=None if short is None else (4 * short, short),
+    )
+    if arguments.multi_scale:
+        segmenter = dataclasses.replace(segmenter, scales=SCALES, flip=True)
+    return segmenter, _names(arguments.labels, row, shape[-1])
+
+
+def _model(arguments):
+    """-> the model and its row, which is `None` for a file"""
+    from keras_convnext.segmentation import UperNet, checkpoints
+
+    name = arguments.model
+    if name.endswith(".keras") and os.path.isfile(name):
+        return classifiers.loaded(name, arguments.variant), None
+    if name.startswith("hf://") or os.path.isfile(name):
+        path = checkpoints.local_file(name)
+        return UperNet(arguments.variant or checkpoints.identify(path), path), None
+    row = checkpoints.find(name, arguments.variant)
+    return UperNet(row.variant, row.name), row
+
+
+def _names(source, row, classes):
+    from keras_convnext.segmentation import checkpoints
+
+    if source is not None:
+        known = source in checkpoints.LABEL_SETS
+        names = checkpoints.class_names(source) if known else labels.read_names(source)
+        names = list(names) if known else [name for _, name in names]
+    elif row is not None:
+        names = list(checkpoints.class_names(row.label_set))
+    else:
+        return [f"class {number}" for number in range(classes)]
+    if len(names) != classes:
+        raise UsageError(f"{source}: has {len(names)} names, the model {classes} classes.")
+    return names
+
+
+# ---------------------------------------------------------------------------- its pictures
+
+
+def _segmented(name, source, stem, segmenter, names):
+    """-> {"image", "overlay", "labels", "legend", "classes"} or {"image", "error"}"""
+    from PIL import Image
+
+    from keras_convnext.segmentation import overlays
+
+    result = {"image": console.printable(name)}
+    try:
+        found = segmenter(source)
+        shares = overlays.shares_of(found, len(names))
+        pictures = {
+            "overlay": Image.fromarray(overlays.overlay(source, found, len(names))),
+            "labels": overlays.label_map(found, len(names)),
+            "legend": overlays.legend(names, shares),
+        }
+    except ValueError as error:
+        console.say(f"{result['image']}: {error}")
+        return {**result, "error": str(error)}
+    for kind, picture in pictures.items():
+        path = stem.with_name(f"{stem.name}.{kind}.png")
+        with replacing(path) as draft:
+            picture.save(draft)
+        result[kind] = console.printable(str(path))
+    order = sorted(shares, key=shares.get, reverse=True)
+    result["classes"] = [{"class": n, "name": names[n], "share": float(shares[n])} for n in order]
+    return result
+
+
+def _cells(results):
+    for result in results:
+        for row in result.get("classes", ()):
+            share = f"{100 * row['share']:.1f} %"
+            yield result["image"], str(row["class"]), row["name"], share, result["overlay"]

@@ -1,0 +1,110 @@
+"""`keras-convnext segment`, as its user types it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext import Variant, cli
+from keras_convnext.pretrained import saving
+from keras_convnext.segmentation import UperNet, checkpoints, overlay
+from keras_convnext.segmentation.masks import read_mask
+from tests import tiny_streets
+from tests.backends import BACKEND, randomise
+from tests.test_golden import CASES, GOLDEN
+
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+SIDES = {"height": 48, "width": 64}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A folder with two photographs of one name, and `model.keras`."""
+    folder = tmp_path_factory.mktemp("given")
+    tiny_streets.write(folder / "photos", count=1, images="a", masks="a/masks", **SIDES)
+    tiny_streets.write(folder / "photos", count=1, images="b", masks="a/masks", **SIDES)
+    (folder / "photos" / "a" / "masks" / "deeper" / "0.png").unlink()
+    variant = Variant("small", (1, 1, 1, 1), (8, 8, 8, 8))
+    model = randomise(UperNet(variant, classes=3, channels=8, auxiliary_channels=8), scale=0.3)
+    for weight in model.weights:  # a variance is positive
+        if weight.path.endswith("moving_variance"):
+            weight.assign(keras.ops.ones(weight.shape))
+    saving.save_keras(model, folder / "model.keras")
+    (folder / "names.txt").write_text("\n".join(tiny_streets.NAMES.split(",")))
+    return folder
+
+
+def run(*arguments):
+    return cli.main(["segment", *map(str, arguments)])
+
+
+def test_pictures_are_written(given, tmp_path, capsys):
+    model = f"--model={given / 'model.keras'}"
+    names = f"--labels={given / 'names.txt'}"
+    code = run(given / "photos", model, names, f"--output={tmp_path / 'out'}", "--json")
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert code == 0 and len(results) == 2
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    kinds = ("labels", "legend", "overlay")
+    assert written == [f"{stem}.{kind}.png" for stem in ("0", "0~2") for kind in kinds]
+    labels = read_mask(tmp_path / "out" / "0.labels.png")
+    assert labels.shape == (48, 64) and labels.max() < 3
+    photo, _ = tiny_streets.draw(0)
+    with Image.open(tmp_path / "out" / "0.overlay.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), overlay(photo, labels, 3))
+    classes = results[0]["classes"]
+    assert sum(row["share"] for row in classes) == pytest.approx(1)
+    assert {row["name"] for row in classes} <= set(tiny_streets.NAMES.split(","))
+
+
+def test_windows_and_scales_can_be_chosen(given, tmp_path, capsys):
+    photo = given / "photos" / "a" / "deeper" / "0.png"
+    common = (photo, f"--model={given / 'model.keras'}", f"--output={tmp_path}")
+    assert run(*common, "--window=32") == 0
+    assert run(*common, "--mode=whole", "--size=40") == 0
+    assert run(*common, "--multi-scale", "--size=64") == 0
+    assert "class 0" in capsys.readouterr().out
+
+
+def test_a_file_of_weights_is_identified(monkeypatch, capsys):
+    with pytest.raises(ValueError, match="its blocks are those of none of"):
+        checkpoints.identify(GOLDEN / CASES["transformers_upernet"]["file"])
+    row = Variant("golden", (1, 2, 3, 1), (16, 24, 32, 40))
+    monkeypatch.setattr("keras_convnext.pretrained.loading.VARIANTS", {"golden": row})
+    assert checkpoints.identify(GOLDEN / CASES["transformers_upernet"]["file"]) == "golden"
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["{given}/nowhere.jpg"], 1, "No such image or folder"),
+        (["{given}/photos", "--model=upernet_convnext_mini"], 1, "Unknown UperNet weights"),
+        (["{given}/photos", "--model={given}/names.txt"], 1, "no known kind of weights"),
+        (
+            ["{given}/photos", "--model={given}/model.keras", "--variant=convnext_tiny"],
+            2,
+            "leave --variant away",
+        ),
+        (
+            ["{given}/photos", "--model={given}/model.keras", "--labels=ade20k"],
+            2,
+            "has 150 names, the model 3 classes",
+        ),
+        (["{given}/names.txt", "--model={given}/model.keras"], 1, "1 of 1 images could not be"),
+    ],
+)
+def test_what_cannot_be_ends_in_one_sentence(arguments, code, message, given, tmp_path, capsys):
+    filled = [argument.format(given=given) for argument in arguments]
+    assert run(*filled, f"--output={tmp_path / 'out'}") == code
+    assert message in capsys.readouterr().err
+
+
+def test_classifiers_are_refused(tmp_path, given, capsys):
+    from keras_convnext import ConvNeXt
+
+    model = ConvNeXt(Variant("small", (1,), (8,)), classes=5, input_shape=(32, 32, 3))
+    saving.save_keras(model, tmp_path / "c.keras")
+    assert run(given / "photos", f"--model={tmp_path / 'c.keras'}") == 1
+    assert "`keras-convnext predict` is for classifiers" in capsys.readouterr().err

@@ -1,0 +1,399 @@
+"""Inference, scores, pictures, masks, augmentation and rates of segmentation."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext.preprocessing import ImageError
+from keras_convnext.segmentation import (
+    SCALES,
+    Scores,
+    Segmenter,
+    label_map,
+    legend,
+    overlay,
+    palette,
+    scores,
+)
+from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, distorted, resampled
+from keras_convnext.segmentation.inference import starts
+from keras_convnext.segmentation.masks import LabelMap, read_mask
+from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
+from tests import tiny_streets
+from tests.backends import BACKEND, numpy
+
+on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+
+
+class Pointwise:
+    """Stands for a model whose logits are a function of the single pixel: windows cannot matter."""
+
+    input_shape = (None, None, None, 3)
+
+    def __init__(self):
+        self.seen = []
+
+    def predict_on_batch(self, images):
+        self.seen.append(images.shape)
+        return np.concatenate([images, images.sum(-1, keepdims=True) / 3], axis=-1) / 255
+
+
+def photograph(height=100, width=130, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), "uint8")
+
+
+# ---------------------------------------------------------------------------- inference
+
+
+@pytest.mark.parametrize(
+    "length, window, stride, expected",
+    [
+        (10, 20, 5, [0]),
+        (20, 20, 5, [0]),
+        (21, 20, 5, [0, 1]),
+        (30, 20, 5, [0, 5, 10]),
+        (33, 20, 5, [0, 5, 10, 13]),
+        (683, 512, 341, [0, 171]),
+        (2048, 512, 341, [0, 341, 682, 1023, 1364, 1536]),
+    ],
+)
+def test_windows_cover_the_image_as_in_the_published_evaluation(length, window, stride, expected):
+    found = starts(length, window, stride)
+    assert found == expected
+    assert all(b - a <= stride for a, b in zip(found, found[1:], strict=False))
+
+
+def test_windows_leave_no_seams():
+    image, whole = photograph(), Segmenter(Pointwise(), mode="whole")
+    for window, stride, batch in ((32, None, 3), (40, 40, 1), (33, 7, 64)):
+        slide = Segmenter(Pointwise(), window=window, stride=stride, batch_size=batch)
+        np.testing.assert_allclose(
+            slide.probabilities(image), whole.probabilities(image), atol=1e-6
+        )
+        np.testing.assert_array_equal(slide(image), whole(image))
+
+
+def test_the_model_sees_batches_of_one_size():
+    model = Pointwise()
+    Segmenter(model, window=32, batch_size=5)(photograph())
+    assert set(model.seen) == {(5, 32, 32, 3)}
+    model = Pointwise()
+    Segmenter(model, window=100, batch_size=64)(photograph(100, 130))
+    assert model.seen == [(2, 100, 100, 3)]  # and no more windows than there are
+
+
+def test_an_image_in_one_window_is_seen_whole():
+    image = photograph(31, 47)
+    model = Pointwise()
+    labels = Segmenter(model, window=64)(image)
+    assert model.seen == [(1, 31, 47, 3)]
+    np.testing.assert_array_equal(labels, Segmenter(Pointwise(), mode="whole")(image))
+    assert labels.shape == (31, 47) and labels.dtype == "uint8"
+
+
+def test_windows_average_logits_and_scales_average_probabilities():
+    class Places(Pointwise):
+        """Logits that depend on the place in the window."""
+
+        def predict_on_batch(self, images):
+            ramp = np.arange(images.shape[2], dtype="float32")[None, None, :, None]
+            return np.concatenate([ramp + 0 * images[..., :1], 0 * images[..., :1]], -1)
+
+    found = Segmenter(Places(), window=4, stride=2).probabilities(photograph(4, 6))
+    logits = np.array([0, 1, (2 + 0) / 2, (3 + 1) / 2, 2, 3])
+    np.testing.assert_allclose(found[0, :, 0], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    flipped = Segmenter(Places(), mode="whole", flip=True).probabilities(photograph(4, 6))
+    ramp = 1 / (1 + np.exp(-np.arange(6.0)))
+    np.testing.assert_allclose(flipped[0, :, 0], (ramp + ramp[::-1]) / 2, rtol=1e-5)
+
+
+def test_sizes_and_scales_come_back_to_the_image():
+    model = Pointwise()
+    segment = Segmenter(model, mode="whole", size=(80, 40), scales=SCALES, flip=True)
+    found = segment.probabilities(photograph(100, 130))
+    assert found.shape == (100, 130, 4)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+    heights = [shape[1] for shape in model.seen[::2]]
+    assert heights == [20, 30, 40, 50, 60, 70] and len(model.seen) == 12
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"mode": "windows"}, "`mode` must be one of"),
+        ({"window": 0}, "`window` must be an int >= 1"),
+        ({"window": 8, "stride": 9}, "from 1 to the `window` of 8"),
+        ({"scales": ()}, "`scales` must be numbers > 0"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Segmenter(Pointwise(), **options)
+
+
+def test_a_model_of_one_size_says_so():
+    model = Pointwise()
+    model.input_shape = (None, 64, 64, 3)
+    assert Segmenter(model, window=64)(photograph(100, 100)).shape == (100, 100)
+    with pytest.raises(ValueError, match=r"takes images of \(64, 64, 3\), received \(30, 70, 3\)"):
+        Segmenter(model, mode="whole")(photograph(30, 70))
+
+
+# ---------------------------------------------------------------------------- scores
+
+
+def test_scores_by_hand():
+    labels = np.array([[0, 0, 1, 1, 255, 2]])
+    predicted = np.array([[0, 1, 1, 1, 0, 0]])
+    found = scores(labels, predicted, 4)
+    np.testing.assert_allclose(found.iou[:3], [1 / 3, 2 / 3, 0])
+    assert np.isnan(found.iou[3])
+    assert found.mean_iou == pytest.approx(1 / 3)
+    assert found.pixel_accuracy == pytest.approx(3 / 5)
+    assert found.mean_accuracy == pytest.approx((1 / 2 + 1 + 0) / 3)
+    twice = found + found
+    assert twice.mean_iou == found.mean_iou and twice.confusion.sum() == 10
+    table = found.table(["a", "b", "c", "d"])
+    assert table[1] == {"class": "b", "iou": pytest.approx(2 / 3), "accuracy": 1.0, "share": 0.4}
+    assert table[3]["iou"] is None and table[3]["share"] == 0
+
+
+def test_scores_of_nothing():
+    found = scores(np.full((2, 2), 255), np.zeros((2, 2), int), 3)
+    assert np.isnan(found.mean_iou)
+    assert isinstance(found, Scores)
+
+
+@pytest.mark.parametrize(
+    "labels, predicted, message",
+    [
+        (np.zeros((2, 3), int), np.zeros((3, 2), int), "must have one shape"),
+        (np.full((1, 1), 7), np.zeros((1, 1), int), "label must be in 0 to 2 or 255, received 7"),
+        (np.zeros((1, 1), int), np.full((1, 1), 3), "prediction must be in 0 to 2, received 3"),
+    ],
+)
+def test_wrong_labels_are_refused(labels, predicted, message):
+    with pytest.raises(ValueError, match=message):
+        scores(labels, predicted, 3)
+
+
+# ---------------------------------------------------------------------------- pictures
+
+
+@on_one_backend
+@pytest.mark.parametrize("classes", [1, 11, 150, 255])
+def test_colours_differ(classes):
+    colours = palette(classes)
+    assert len(np.unique(colours[:classes], axis=0)) == classes
+    assert not colours[classes:].any()
+
+
+@on_one_backend
+def test_label_maps_keep_the_labels(tmp_path):
+    labels = np.array([[0, 1, 2], [2, 1, 255]], "uint8")
+    label_map(labels, 3).save(tmp_path / "labels.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "labels.png"), labels)
+    with Image.open(tmp_path / "labels.png") as image:
+        assert image.convert("RGB").getpixel((1, 0)) == tuple(palette(3)[1])
+
+
+@on_one_backend
+def test_overlays_leave_what_is_ignored():
+    image = photograph(2, 3)
+    labels = np.array([[0, 1, 255], [255, 255, 255]])
+    found = overlay(image, labels, 2, opacity=1.0)
+    np.testing.assert_array_equal(found[0, :2], palette(2)[:2])
+    np.testing.assert_array_equal(found[1], image[1])
+    with pytest.raises(ValueError, match="`labels` must be"):
+        overlay(image, labels[:1], 2)
+
+
+@on_one_backend
+def test_a_legend_names_what_is_there():
+    names = [f"class {n}" for n in range(11)]
+    whole, part = legend(names), legend(names, {3: 0.25, 1: 0.75})
+    assert whole.height > part.height > 20 and whole.mode == "RGB"
+    assert part.getpixel((10, 14)) == tuple(palette(11)[1])  # the largest stands first
+
+
+# ---------------------------------------------------------------------------- masks
+
+
+@on_one_backend
+def test_values_become_classes():
+    labels = LabelMap(3, first=1, ignored=7)
+    found = labels(np.array([[0, 1, 2, 3, 7, 255]]))
+    np.testing.assert_array_equal(found, [[255, 0, 1, 2, 255, 255]])
+    with pytest.raises(ValueError, match=r"values \[4, 9\]; allowed are 1 to 3 of the 3 classes"):
+        labels(np.array([9, 4, 1]))
+    with pytest.raises(ValueError, match=r"values \[-1, 300\]"):
+        LabelMap(3)(np.array([-1, 300]))
+    with pytest.raises(ValueError, match="1 to 255 classes"):
+        LabelMap(256)
+
+
+@on_one_backend
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16", "1"])
+def test_masks_of_every_kind_are_read(mode, tmp_path):
+    values = np.array([[0, 1], [1, 0]], "uint8")
+    image = {
+        "L": lambda: Image.fromarray(values),
+        "P": lambda: label_map(values, 2),
+        "RGB": lambda: Image.fromarray(np.stack([values] * 3, -1)),
+        "I;16": lambda: Image.fromarray(values.astype("uint16")),
+        "1": lambda: Image.fromarray(values.astype(bool)),
+    }[mode]()
+    image.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), values)
+
+
+@on_one_backend
+def test_pictures_are_no_masks(tmp_path):
+    Image.fromarray(photograph(4, 4)).save(tmp_path / "photo.png")
+    with pytest.raises(ImageError, match="Save it as a grey or palette PNG"):
+        read_mask(tmp_path / "photo.png")
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ImageError, match="Cannot read a mask"):
+        read_mask(tmp_path / "text.png")
+
+
+# ---------------------------------------------------------------------------- augmentation
+
+LABELS = LabelMap(3)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    root = tiny_streets.write(tmp_path_factory.mktemp("pairs"), count=1)
+    return [(root / folder / "deeper" / "0.png").read_bytes() for folder in ("images", "masks")]
+
+
+def made(augmentation, pair, index=0):
+    import tensorflow as tf
+
+    return augmentation.image(tf.constant(pair), (0, 0, tf.constant(index, tf.int64))).numpy()
+
+
+@on_one_backend
+def test_image_and_mask_are_cut_alike(pair):
+    """Where nothing is distorted, the colour of a pixel tells its label."""
+    augmentation = CropAndDistort(32, LABELS, size=(96, 64), distort=False, scale=(0.7, 1.5))
+    for index in range(8):
+        result = made(augmentation, pair, index)
+        pixels, labels = result[..., :3].astype(int), result[..., 3]
+        valid = labels != 255
+        nearest = np.abs(pixels[..., None, :] - tiny_streets.COLOURS.astype(int)).sum(-1).argmin(-1)
+        assert (nearest == labels)[valid].mean() > 0.9
+        assert valid.any()
+
+
+@on_one_backend
+def test_the_augmentation_is_a_function_of_its_key(pair):
+    augmentation = CropAndDistort(32, LABELS)
+    np.testing.assert_array_equal(made(augmentation, pair, 3), made(augmentation, pair, 3))
+    assert (made(augmentation, pair, 3) != made(augmentation, pair, 4)).any()
+
+
+@on_one_backend
+def test_an_image_smaller_than_the_crop_is_filled_up(pair):
+    plain = {"distort": False, "flip": 0.0, "scale": (1.0, 1.0), "category_limit": 1.0}
+    result = made(CropAndDistort(80, LABELS, **plain), pair)
+    image, labels = tiny_streets.draw(0)
+    np.testing.assert_array_equal(result[:48, :64, :3], image)
+    np.testing.assert_array_equal(result[:48, :64, 3], labels)
+    assert (result[48:, :, 3] == 255).all() and (result[:, 64:, 3] == 255).all()
+    np.testing.assert_array_equal(result[60, 70, :3], [124, 116, 104])
+
+
+@on_one_backend
+def test_crops_of_a_single_class_are_drawn_again():
+    labels = np.zeros((64, 64), "uint8")
+    labels[:, 48:] = 1
+    whole = {limit: CropAndDistort(16, LabelMap(2), category_limit=limit) for limit in (0.75, 1.0)}
+    corners = np.random.default_rng(0).random((200, 10, 2))
+    shares = {}
+    for limit, augmentation in whole.items():
+        crops = [
+            augmentation._chosen_crop(Image.fromarray(labels), (64, 64), corner)[0]
+            for corner in corners
+        ]
+        shares[limit] = np.mean([len(np.unique(crop)) > 1 for crop in crops])
+    assert shares[1.0] < 0.4 and shares[0.75] > 0.8
+
+
+@on_one_backend
+def test_resampling_is_that_of_keras():
+    image = photograph(20, 30)
+    found = resampled(Image.fromarray(image), (45, 37), (5, 6, 20, 22), Image.Resampling.BILINEAR)
+    whole = keras.ops.image.resize(image.astype("float32"), (37, 45), interpolation="bilinear")
+    expected = numpy(whole)[6:28, 5:25]
+    assert np.abs(np.asarray(found).astype("float32") - expected).max() <= 1
+
+
+@on_one_backend
+def test_distortion_without_draws_changes_nothing():
+    image = Image.fromarray(photograph(8, 8))
+    assert distorted(image, np.full(9, 0.9)) == image
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    brighter = distorted(grey, [0.1, 0.9, *[0.9] * 7])
+    assert brighter.getpixel((0, 0)) == (125, 125, 125)  # 100 + 0.8 * 32
+    contrasted = distorted(grey, [0.9, 0, 0.1, 0.9, *[0.9] * 5])
+    assert contrasted.getpixel((0, 0)) == (140, 140, 140)
+    turned = distorted(Image.new("RGB", (4, 4), (200, 50, 50)), [0.9] * 7 + [0.1, 0.99])
+    assert turned.getpixel((0, 0))[1] > 100  # red becomes orange
+
+
+@on_one_backend
+def test_frames_for_validation(pair):
+    image, labels = tiny_streets.draw(0)
+    result = made(Fit(60, 70, LABELS), pair)
+    np.testing.assert_array_equal(result[:48, :64, :3], image)
+    np.testing.assert_array_equal(result[:48, :64, 3], labels)
+    smaller = made(Fit(24, 40, LABELS), pair)
+    assert (smaller[:, :32, 3] != 255).all() and (smaller[:, 32:, 3] == 255).all()
+
+
+@on_one_backend
+@pytest.mark.parametrize("fault", ["size", "value"])
+def test_wrong_masks_are_refused(fault, pair, tmp_path):
+    mask = np.zeros((48, 64), "uint8")
+    mask = mask[:40] if fault == "size" else mask + 9
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    message = {"size": "64 x 40 pixels, its image 64 x 48", "value": r"values \[9\]"}[fault]
+    with pytest.raises(Exception, match=message):
+        made(CropAndDistort(32, LABELS), [pair[0], (tmp_path / "mask.png").read_bytes()])
+
+
+# ---------------------------------------------------------------------------- rates
+
+
+def test_the_schedule_of_the_paper():
+    schedule = WarmupPolynomial(1e-4, 160_000, 1500)
+    steps = np.array([0, 750, 1500, 80_000, 160_000, 170_000])
+    found = [float(numpy(schedule(step))) for step in steps]
+    line = 1e-4 * np.clip(1 - steps / 160_000, 0, 1)
+    expected = line * np.array([1e-6, 0.5 + 0.5e-6, 1, 1, 1, 1])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-12)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert again.get_config() == schedule.get_config()
+    with pytest.raises(ValueError, match="`warmup_steps` is out of its range"):
+        WarmupPolynomial(1e-4, 100, 100)
+
+
+@on_one_backend
+def test_the_rates_of_the_paper():
+    from keras_convnext import Variant
+    from keras_convnext.segmentation import UperNet
+
+    model = UperNet(Variant("v", (1, 1, 2, 1), (8, 8, 8, 8)), channels=8, auxiliary_channels=8)
+    scales = stage_wise_scales(model, 0.9, 12)
+    expected = {"stem": 13, "downsample3": 13, "stage0_block0": 12, "stage2_block1": 10}
+    expected["stage3_block0"] = 9
+    for name, power in expected.items():
+        assert scales[name] == pytest.approx(0.9**power)
+    assert not {"norm0", "decode_head", "auxiliary_head"} & set(scales)  # those have 1
+    assert stage_wise_scales(model, 0.9, 6)["stage3_block0"] == pytest.approx(0.9**3)
+    for arguments in ((0, 6), (0.9, 2)):
+        with pytest.raises(ValueError, match="`decay` must be in"):
+            stage_wise_scales(model, *arguments)

@@ -1,0 +1,130 @@
+"""A configuration of segmentation becomes what `fit` needs: pipelines and a compiled model."""
+
+from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
+from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
+from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
+from training import replicas
+from training.building import JIT
+from training.data import pairs, stream
+from training.data.masked_tfds import masked_set
+
+FOLDERS = ("train_images", "train_masks", "validation_images", "validation_masks")
+
+
+def load(config):
+    """-> the Dataset that a configuration names."""
+    if config.dataset == "folder":
+        places = {name: getattr(config, name) for name in FOLDERS}
+        return pairs.folders(config.data_dir, config.names, **places)
+    return masked_set(
+        config.dataset,
+        config.names,
+        config.data_dir,
+        config.train_split,
+        config.validation_split,
+    )
+
+
+def test_split(config):
+    """-> the PairSplit of the third pair of folders, or `None`."""
+    if config.test_images is None:
+        return None
+    return pairs.pair_split("test", config.data_dir, config.test_images, config.test_masks)
+
+
+class Pipeline:
+    """The batches of a run; arguments as of `training.building.Pipeline`."""
+
+    def __init__(self, config, dataset, devices, steps_per_epoch):
+        self.config, self.dataset, self.devices = config, dataset, devices
+        self.steps_per_epoch = steps_per_epoch
+        self.augment = CropAndDistort(
+            config.crop,
+            config.labels,
+            size=config.size,
+            scale=config.scale,
+            category_limit=config.category_limit,
+            flip=config.flip,
+            distort=config.distort,
+            mean=config.variant.mean,
+        )
+        self.bad_images = pairs.BadPairs(dataset.train, self._read)
+
+    def _read(self, image, mask):
+        return read_pair(image, mask, self.config.labels)
+
+    def training(self, epoch, start_step=0):
+        """-> (images, labels) of the rest of an epoch, a pure function of seed, epoch and step."""
+        return self.devices.dataset(
+            stream.batches(
+                self.dataset.train,
+                self.augment,
+                self.augment.batch,
+                self.config.micro_batch,
+                seed=self.config.seed,
+                epoch=epoch,
+                start_step=start_step,
+                steps=self.steps_per_epoch,
+                part=self.devices.part,
+                on_bad=self.bad_images,
+            )
+        )
+
+    def validation(self):
+        """-> (images, labels): each image once, in one frame, in batches of equal size."""
+        height, width = map(int, self.config.validation_size)
+        frame = Fit(height, width, self.config.labels, self.config.variant.mean)
+        return self.devices.dataset(
+            stream.batches(
+                self.dataset.validation,
+                frame,
+                frame.batch,
+                self.config.micro_batch,
+                seed=None,
+                epoch=0,
+                part=self.devices.part,
+                drop_remainder=False,
+                on_bad=pairs.refuse_pair(self._read),
+            )
+        )
+
+
+def network(config, classes):
+    """-> the UperNet of a configuration."""
+    return UperNet(
+        config.variant,
+        backbone_weights=config.weights,
+        classes=classes,
+        drop_path_rate=config.drop_path_rate,
+        dropout=config.dropout,
+        channels=config.channels,
+        auxiliary_channels=config.auxiliary_channels,
+    )
+
+
+def build(plan, devices):
+    """-> the compiled model of a plan, on the devices of a `Distribution`."""
+    config = plan.config
+    with devices.scope():
+        model = replicas.segmentation_model(network(config, plan.classes), devices)
+        model.compile(
+            optimizer(plan, model, devices),
+            PixelCrossEntropy(config.loss_average),
+            metrics=for_fit(plan.classes),
+            jit_compile=JIT[config.jit],
+        )
+    return model
+
+
+def optimizer(plan, model, devices):
+    """-> the paper's AdamW (Appendix A.3), with what the configuration asks for."""
+    config = plan.config
+    schedule = WarmupPolynomial(
+        config.learning_rate,
+        plan.total_updates,
+        plan.warmup_updates,
+        minimum=config.minimum_learning_rate,
+    )
+    decay, depth = config.stage_decay, config.decay_depth
+    scales = stage_wise_scales(model, decay, depth) if decay < 1 else None
+    return replicas.adamw(config, schedule, scales, devices)

@@ -1,0 +1,53 @@
+"""CamVid from scratch: streets from a car, 11 classes, 367 frames of 480 x 360 for training.
+
+Command: `python -m training.segment --config camvid --data_dir CAMVID`, where CAMVID has the
+folders `train`, `trainannot`, `val`, `valannot`, `test` and `testannot` of the SegNet tutorial.
+Score and time: not yet measured.
+
+A small ConvNeXt without layer scale, which has no time to grow from 1e-6, and narrow heads. The
+loss is averaged over the pixels that count.
+"""
+
+import dataclasses
+
+from keras_convnext import Variant
+from training.segmentation.config import SegmentConfig
+from training.segmentation.configs import ade20k
+
+CAMVID = Variant("convnext_camvid", depths=(2, 2, 4, 2), dims=(32, 64, 128, 192), layer_scale=None)
+NAMES = "sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist"
+SMOKE = {
+    **ade20k.SMOKE,
+    "variant": dataclasses.replace(CAMVID, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8)),
+}
+
+
+def config(variant=CAMVID):
+    return SegmentConfig(
+        name="camvid",
+        dataset="folder",
+        train_images="train",
+        train_masks="trainannot",
+        validation_images="val",
+        validation_masks="valannot",
+        test_images="test",
+        test_masks="testannot",
+        published_images=367,
+        class_names=NAMES,
+        ignored_label=11,
+        variant=variant,
+        drop_path_rate=0.05,
+        channels=64,
+        auxiliary_channels=32,
+        epochs=120,
+        batch_size=8,
+        learning_rate=1e-3,
+        warmup_updates=100,
+        stage_decay=1.0,
+        loss_average="valid",
+        ema_momentum=0.99,
+        crop=256,
+        size=(480, 360),
+        scale=(0.6, 1.6),
+        validation_size=(360, 480),
+    )
