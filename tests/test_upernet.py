@@ -20,7 +20,7 @@ from keras_convnext.segmentation import (
     checkpoints,
     for_fit,
 )
-from keras_convnext.segmentation.heads import ConvNormReLU
+from keras_convnext.segmentation.heads import ChannelDropout, ConvNormReLU
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
 from tests.backends import BACKEND, compiles_long, numpy
 from tests.shape_only import shapes_only
@@ -332,6 +332,15 @@ def test_batch_normalization_is_as_published():
     bn = trained()[0].get_layer("decode_head").bottleneck.bn
     assert (bn.epsilon, bn.momentum, bn.synchronized) == (1e-5, 0.9, BACKEND == "tensorflow")
     assert np.abs(numpy(bn.moving_mean)).max() > 0
+
+
+def test_whole_channels_are_dropped():
+    x = np.ones((64, 3, 2, 50), "float32")
+    dropped = numpy(ChannelDropout(0.25, seed=0)(x, training=True))
+    np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:, :1, :1], x.shape))
+    assert set(np.unique(dropped).round(5)) == {0, np.float32(4 / 3).round(5)}
+    assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.03)
+    np.testing.assert_array_equal(numpy(ChannelDropout(0.25)(x)), x)
 
 
 def test_batch_normalization_survives_large_means():

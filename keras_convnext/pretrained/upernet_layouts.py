@@ -54,7 +54,7 @@ UPERNET_LAYOUTS = (
         "keras_convnext",
         r"decode_head/fpn_bottleneck/conv/0",
         _ours,
-        (r".*/seed_generator_state", r".*/dropout/\d+"),
+        (r".*/seed_generator_state",),
         keras=True,
         classifiers=CLASSIFIERS,
     ),

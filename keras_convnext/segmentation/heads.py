@@ -7,6 +7,7 @@ Sources: T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", E
 import keras
 from keras import ops
 
+from keras_convnext.layers import StochasticDepth
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling, resize_to
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
@@ -84,6 +85,23 @@ class ConvNormReLU(keras.layers.Layer):
         return {**super().get_config(), **fields}
 
 
+@serializable
+class ChannelDropout(StochasticDepth):
+    """Drops whole channels of whole samples while training, and scales up the others.
+
+    As `keras.layers.SpatialDropout2D`, but its state has a stable name, is saved with the model,
+    and replicas drop different channels. Arguments, input and output as of `StochasticDepth`.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        batch, *sides, channels = ops.shape(inputs)
+        shape = (batch, *(1 for _ in sides), channels)
+        kept = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
+        return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
+
+
 class _Head(keras.layers.Layer):
     """What ends in whole channels dropped and a classifier of single pixels, in float32."""
 
@@ -95,9 +113,7 @@ class _Head(keras.layers.Layer):
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1), received {dropout!r}.")
         self.classes, self.channels, self.dropout_rate = classes, channels, dropout
-        self.dropout = keras.layers.SpatialDropout2D(
-            dropout, data_format="channels_last", name="dropout", dtype=self.dtype_policy
-        )
+        self.dropout = ChannelDropout(dropout, name="dropout", dtype=self.dtype_policy)
         self.classifier = keras.layers.Conv2D(
             classes,
             1,
