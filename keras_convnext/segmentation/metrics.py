@@ -15,15 +15,38 @@ from keras_convnext.segmentation.losses import IGNORED
 
 
 def for_fit(classes, ignore=IGNORED):
-    """-> `[PixelAccuracy, keras.metrics.MeanIoU]`, for `compile(metrics=...)`.
+    """-> `[PixelAccuracy, MeanIoU]`, for `compile(metrics=...)`.
 
     Both take labels `(batch, height, width)` and logits `(batch, height, width, classes)`; pixels
     with the label `ignore` do not count, nor do classes that are neither there nor predicted.
     """
-    mean_iou = keras.metrics.MeanIoU(
-        classes, ignore_class=ignore, sparse_y_pred=False, name="mean_iou"
-    )
+    mean_iou = MeanIoU(classes, ignore_class=ignore, sparse_y_pred=False, name="mean_iou")
     return [PixelAccuracy(ignore), mean_iou]
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class MeanIoU(keras.metrics.MeanIoU):
+    """Keras' metric of that name, counted at once: on PyTorch Keras' own counts pixel by pixel.
+
+    Takes integer labels and, with `sparse_y_pred=False`, scores of the classes on the last axis.
+    Labels that are no class do not count.
+    """
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        classes = self.num_classes
+        labels = ops.cast(y_true, "int32")
+        predicted = y_pred if self.sparse_y_pred else ops.argmax(y_pred, axis=self.axis)
+        counted = (labels >= 0) & (labels < classes)
+        if self.ignore_class is not None:
+            counted = counted & (labels != self.ignore_class)
+        cell = ops.where(counted, labels * classes + ops.cast(predicted, "int32"), classes**2)
+        weight = ops.ones_like(cell, dtype=self.dtype)
+        if sample_weight is not None:
+            given = ops.cast(sample_weight, self.dtype)
+            unknown = (1,) * (len(labels.shape) - len(given.shape))
+            weight = weight * ops.reshape(given, (*ops.shape(given), *unknown))
+        counts = ops.segment_sum(ops.ravel(weight), ops.ravel(cell), classes**2 + 1)
+        self.total_cm.assign(self.total_cm + ops.reshape(counts[:-1], (classes, classes)))
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
