@@ -104,7 +104,16 @@ def prepared(tmp_path_factory):
 
 @compiles_long
 @pytest.mark.parametrize(
-    "name", ["cifar10", "cifar10_quick", "imagenet1k", "finetune", "imagenet22k", "folder"]
+    "name",
+    (
+        "cifar10",
+        "cifar10_quick",
+        "cifar10_roadmap",
+        "imagenet1k",
+        "finetune",
+        "imagenet22k",
+        "folder",
+    ),
 )
 def test_every_experiment_trains_two_steps(name, request, tmp_path):
     """The digits' run is `test_a_run_leaves_its_record`."""

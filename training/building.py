@@ -7,6 +7,7 @@ from keras_convnext import ConvNeXt, freeze_layers
 from keras_convnext.augmentation import Exact, KerasCV, Plain
 from keras_convnext.optimization import WarmupCosine, learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
+from keras_convnext.roadmap import roadmap
 from training import replicas
 from training.data import stream
 
@@ -120,15 +121,21 @@ def class_weights(split, classes):
 
 def network(config, channels, classes, activation=None):
     """-> the model of a configuration; it returns logits, or with "softmax" probabilities."""
+    arguments = {
+        "input_shape": (config.image_size, config.image_size, channels),
+        "classes": classes,
+        "classifier_activation": activation,
+        "drop_path_rate": config.drop_path_rate,
+    }
+    if config.step is not None:
+        stride = config.stem_stride or config.variant.stem_stride
+        return roadmap(config.step, config.road or "resnet50", stem_stride=stride, **arguments)
     return ConvNeXt(
         config.variant,
         weights=config.weights,
-        input_shape=(config.image_size, config.image_size, channels),
-        classes=classes,
-        classifier_activation=activation,
-        drop_path_rate=config.drop_path_rate,
         head_init_scale=config.head_init_scale,
         stem_stride=config.stem_stride,
+        **arguments,
     )
 
 

@@ -9,6 +9,7 @@ import types
 import typing
 
 from keras_convnext import VARIANTS, Variant
+from keras_convnext.roadmap import STEPS, Regime
 from keras_convnext.variants import STEM_STRIDES
 from training import configs
 
@@ -21,6 +22,7 @@ CHOICES = {
     "jit": ("auto", "on", "off"),
     "distribute": DISTRIBUTE,
     "stem_stride": (None, *STEM_STRIDES),
+    "step": (None, *STEPS),
 }
 # (lowest, highest) of the numbers; `None` is no limit, the highest of a half-open range is left out
 RANGES = {
@@ -62,7 +64,6 @@ class Run:
 
     Model:
         variant: the architecture; on the command line the name of one.
-        stem_stride: 1, 2 or 4, in pixels, for small images; `None` is the variant's own.
         weights: to start from, as `ConvNeXt(weights=...)` takes them; `None` is from scratch.
         drop_path_rate: stochastic depth of the last block, in [0, 1).
 
@@ -98,7 +99,6 @@ class Run:
     published_images: int | None = None
 
     variant: Variant = VARIANTS["convnext_tiny"]
-    stem_stride: int | None = None
     weights: str | None = None
     drop_path_rate: float = 0.0
 
@@ -167,6 +167,10 @@ class Config(Run):
         class_weights: whether rare classes weigh more: n / (classes * n of the class).
 
     Model:
+        stem_stride: 1, 2 or 4, in pixels, for small images; `None` is the variant's own.
+        step: a step of the road to `variant`, by its name in `roadmap.STEPS`, to train in place of
+            `variant` itself; `None`: the variant.
+        road: the `roadmap.Regime` that `step` belongs to; `None`: the paper's, to ConvNeXt-T.
         head_init_scale: factor on the initial weights of the classifier.
         freeze_stages: how many stages, the stem with the first, are not trained.
 
@@ -197,6 +201,9 @@ class Config(Run):
     image_size: int = 224
     class_weights: bool = False
 
+    stem_stride: int | None = None
+    step: str | None = None
+    road: Regime | None = None
     head_init_scale: float = 1.0
     freeze_stages: int = 0
 
@@ -317,6 +324,8 @@ def _parser(kind, package, program):
     parser.add_argument("--resume", default="none", help="none, auto, or the folder of a run")
     fields = parser.add_argument_group("fields of the configuration")
     for field in dataclasses.fields(kind):
+        if field.name == "road":
+            continue  # a description that no flag can hold
         fields.add_argument(f"--{field.name}", type=_reader(field), metavar=_kind(field))
     return parser
 

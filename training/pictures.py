@@ -54,6 +54,36 @@ def curves(history, path, average=False, score="accuracy"):
     _save(figure, path)
 
 
+def roadmap(rows, path, title):
+    """Draws accuracy and multiply-adds of the steps from ResNet to ConvNeXt, from top to bottom.
+
+    Args:
+        rows: list of dicts with `step`, `accuracy` in [0, 1], `spread` (its standard deviation, or
+            `None`) and `macs`.
+        path: of the PNG.
+        title: what was trained.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    figure = _figure(9, 0.9 + 0.36 * len(rows))
+    axis, cost = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    steps = [row["step"] for row in rows]
+    accuracies = [100 * row["accuracy"] for row in rows]
+    spreads = [100 * (row["spread"] or 0) for row in rows]
+    axis.barh(steps, accuracies, xerr=spreads, color="tab:blue", alpha=0.7, capsize=2)
+    lowest, highest = min(accuracies) - max(spreads), max(accuracies) + max(spreads)
+    axis.set(xlabel="accuracy in percent", xlim=(max(0, lowest - 5), highest + 2))
+    for place, accuracy in enumerate(accuracies):
+        axis.text(axis.get_xlim()[0], place, f" {accuracy:.1f}", va="center", fontsize=8)
+    cost.plot([row["macs"] / 1e6 for row in rows], steps, "o-", color="tab:orange")
+    cost.set(xlabel="million multiply-adds")
+    cost.grid(alpha=0.3)
+    axis.invert_yaxis()
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
 def _curve(axis, history, key, label, color):
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) <= 30 else None  # a single epoch has no line

@@ -48,7 +48,7 @@ class Plan:
         """-> `[(name, value)]` in words, for a reader."""
         config = self.config
         rows = [
-            ("experiment", f"{config.name}: {config.variant.name} on {config.dataset}"),
+            ("experiment", f"{config.name}: {self._network()} on {config.dataset}"),
             ("images", f"{self.images:,} for training in {self.classes} classes, {self._size()}"),
             ("devices", f"{self.device}, {keras.backend.backend()}, {config.dtype}"),
             ("batch", self._batch()),
@@ -63,6 +63,10 @@ class Plan:
             rows.append(("parameters", f"{model.count_params():,}"))
             rows.append(("memory", self._memory(model)))
         return rows
+
+    def _network(self):
+        step = getattr(self.config, "step", None)
+        return self.config.variant.name if step is None else f"{step} of the roadmap"
 
     def _size(self):
         return f"{self.config.image_size} x {self.config.image_size} pixels"

@@ -1,0 +1,42 @@
+"""The roadmap's steps, trained with one budget each and compared."""
+
+import csv
+
+import pytest
+from PIL import Image
+
+from tests import cifar_set
+from tests.backends import BACKEND
+from training import ablation, building, config
+
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="runs of training.train, tested there")
+
+
+def test_steps_are_trained_and_compared(tmp_path, capfd):
+    cifar_set.prepare_noise(tmp_path / "data", train=8, test=5)
+    output = tmp_path / "records"
+    steps = ("resnet", "separate_downsampling")
+    flags = [f"--data_dir={tmp_path / 'data'}", f"--output={output}", "--smoke", "--seeds", "3"]
+    ablation.main([*flags, "--steps", *steps])
+    rows = list(csv.DictReader((output / "roadmap.csv").open()))
+    assert [row["step"] for row in rows] == list(steps)
+    assert all(0 <= float(row["accuracy"]) <= 1 and row["seeds"] == "1" for row in rows)
+    assert Image.open(output / "roadmap.png").size[0] > 500
+    runs = sorted(output.glob("*/result.json"))
+    ablation.main([*flags, "--steps", *steps])  # all are there: nothing is trained again
+    assert sorted(output.glob("*/result.json")) == runs and len(runs) == 2
+    assert "resnet" in capfd.readouterr().out
+
+
+def test_each_step_is_a_network_of_the_road():
+    first, last = (
+        building.network(config.load("cifar10_roadmap", step=step), 3, 10)
+        for step in ("resnet", "separate_downsampling")
+    )
+    assert first.name == "cifar_resnet" and last.name == "convnext_cifar_road"
+    assert first.output_shape == last.output_shape == (None, 10)
+
+
+def test_a_step_that_is_none():
+    with pytest.raises(ValueError, match="`step` must be one of"):
+        config.load("cifar10_roadmap", step="swin")

@@ -1,0 +1,50 @@
+"""The steps from ResNet to ConvNeXt on CIFAR-10, each with one equal short budget.
+
+Command: `KERAS_BACKEND=torch python -m training.ablation --data_dir DIR` for all steps, or
+`python -m training.train --config cifar10_roadmap --step depthwise --data_dir DIR` for one, with
+DIR as for `cifar10`.
+Score and time: not yet measured.
+
+A small road of the paper's shape: a ResNet of bottleneck blocks whose widths begin at two thirds of
+the ConvNeXt's, as 64 stands to 96. A fifth of the training images, four times: what it shows is how
+soon a network learns, not how far it gets.
+"""
+
+import dataclasses
+
+from keras_convnext.roadmap import Regime
+from training.configs import cifar10
+
+END = dataclasses.replace(
+    cifar10.CIFAR, name="convnext_cifar_road", depths=(1, 1, 3, 1), dims=(24, 48, 96, 192)
+)
+ROAD = Regime("cifar", depths=(1, 2, 2, 1), width=16, end=END)
+SMOKE = {
+    "train_split": "train",
+    "road": dataclasses.replace(ROAD, depths=(1, 1, 1, 1), width=4),
+    "batch_size": 4,
+    "epochs": 1,
+    "warmup_epochs": 0.0,
+}
+
+
+def config(step="separate_downsampling"):
+    return dataclasses.replace(
+        cifar10.config(variant=END),
+        name="cifar10_roadmap",
+        train_split="train[:10000]",
+        published_images=10_000,
+        road=ROAD,
+        step=step,
+        drop_path_rate=0.0,
+        epochs=4,
+        batch_size=64,
+        learning_rate=2e-3,
+        minimum_learning_rate=0.0,
+        warmup_epochs=1.0,
+        ema_momentum=None,
+        rand_augment=None,
+        erase=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+    )
