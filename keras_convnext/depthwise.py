@@ -9,7 +9,7 @@ import os
 import keras
 from keras import ops
 
-from keras_convnext.runtime import portable
+from keras_convnext.runtime import pinned, portable
 
 PIN = "KERAS_CONVNEXT_DEPTHWISE"
 FORMS = ("native", "shifted")
@@ -27,7 +27,7 @@ def depthwise_conv(x, kernel, dilation=1, bias=None):
     Returns:
         a tensor of the shape and dtype of `x`.
     """
-    if keras.backend.backend() == "torch" and kernel.shape[0] % 2 and not portable(x):
+    if keras.backend.backend() == "torch" and kernel.shape[0] % 2 and not _keras_own():
         return _torch_conv(x, kernel, dilation, bias)
     if form(x) == "shifted":
         from keras_convnext.shifted_sums import shifted_sums
@@ -38,6 +38,14 @@ def depthwise_conv(x, kernel, dilation=1, bias=None):
             x, kernel, padding="same", data_format="channels_last", dilation_rate=dilation
         )
     return outputs if bias is None else outputs + bias
+
+
+def _keras_own():
+    """-> whether PyTorch is to take Keras' operation: `torch.compile` cannot order the strides of
+    ours where sizes are symbolic, and `torch.vmap` cannot map Keras'."""
+    import torch
+
+    return pinned() or torch.compiler.is_compiling()
 
 
 def _torch_conv(x, kernel, dilation, bias):
