@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt
 from keras_convnext.pretrained.saving import save_keras, save_weights
-from tests.backends import BACKEND, randomise
+from tests.backends import BACKEND, compiles_long, randomise
 from training import data, evaluate, record
 from training.configs import digits
 
@@ -75,6 +75,7 @@ def test_a_run_is_measured_on_a_folder(tmp_path, capsys):
     assert "top-1 75.00 %, loss" in capsys.readouterr().out
 
 
+@compiles_long
 def test_a_run_is_measured_on_its_own_validation_images(tmp_path):
     """On grey images that have the model's size, and so are not resized."""
     model = randomise(ConvNeXt(digits.DIGITS, input_shape=(8, 8, 1), classes=10))

@@ -73,7 +73,6 @@ def test_maps_of_a_convnext(model, layer):
         assert maps.shape == (2, *side) and maps.dtype == "float32"
         assert maps.min() >= 0 and maps.max() <= 1
     assert eigen.max((1, 2)).tolist() == [1, 1]
-    assert np.abs(grad - interpret.grad_cam(model, images(), layer, 1)).max() >= 0
     np.testing.assert_array_equal(numpy(model(images())), before)
 
 

@@ -22,6 +22,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 CLASSIFY, FINE_TUNE, FILES, ROADMAP, SEE, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 def test_the_table_of_variants_is_the_generated_one():
     assert replaced(TEXT) == TEXT, "run `make readme`"
 
@@ -49,6 +50,7 @@ def with_weights(tmp_path, monkeypatch):
     return place
 
 
+@compiles_long
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
 def test_its_lines_run(with_weights, capsys):
     exec(CLASSIFY, {})
@@ -115,6 +117,7 @@ def noise(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), "uint8")
 
 
+@compiles_long
 def test_its_segmentation_runs(tmp_path, monkeypatch):
     """On a smaller model, with random weights in place of the published ones."""
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny_streets
-from tests.backends import BACKEND
+from tests.backends import BACKEND, compiles_long
 from training import config as configuration
 from training import data, segment
 from training.data import pairs
@@ -68,6 +68,7 @@ def test_a_run_leaves_its_record(streets, tmp_path):
     assert np.asarray(model.predict_on_batch(np.zeros((1, 40, 50, 3)))).shape == (1, 40, 50, 11)
 
 
+@compiles_long
 @pytest.mark.parametrize("name", ["ade20k", "folder"])
 def test_every_experiment_trains_two_steps(name, streets, tmp_path):
     """CamVid's run is the one above."""

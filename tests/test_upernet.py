@@ -245,6 +245,7 @@ def test_the_released_list_of_names_fits_the_released_size():
     assert found == {name for name in generic if "num_batches" not in name}
 
 
+@compiles_long
 def test_a_model_comes_back_from_its_own_files(tmp_path):
     model, images, *_ = trained()
     logits = np.asarray(model.predict_on_batch(images))

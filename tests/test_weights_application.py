@@ -27,7 +27,7 @@ from keras_convnext.pretrained import find
 from keras_convnext.pretrained.download import sha256_of
 from keras_convnext.pretrained.saving import save_weights
 from tests import hub_server
-from tests.backends import randomise
+from tests.backends import compiles_long, randomise
 from weights import convert, datasets, evaluate, table, verify
 from weights.datasets import DataError, parts
 
@@ -219,6 +219,7 @@ def test_real_labels(tfds, data_dir, tmp_path):
     assert figures(part, batch_size=2) == (4, 1, 2)  # the one without label is left out
 
 
+@compiles_long
 def test_imagenet_c_and_its_mean_error(tfds, data_dir, tmp_path):
     """Wrong are, of 4 images: one per severity above 1 in gaussian noise, and all in fog."""
     labels = (3, 250, 640, 999)

@@ -11,9 +11,9 @@ def resize_to(x, height, width):
 
     `(batch, h, w, channels)` -> `(batch, height, width, channels)`, of the same dtype.
     """
-    if (height, width) == tuple(x.shape[1:3]):
-        return x
     size = (height, width)
+    if all(isinstance(side, int) for side in size) and size == tuple(x.shape[1:3]):
+        return x
     return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
 
 
