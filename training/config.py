@@ -225,10 +225,10 @@ class Config(Run):
     def __post_init__(self):
         super().__post_init__()
         _check_crop_scale(self.crop_scale)
-        if not 0 <= self.warmup_epochs <= self.epochs:
+        if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
-                f"`warmup_epochs` must be between 0 and the {self.epochs} epochs, "
-                f"received {self.warmup_epochs}."
+                f"`warmup_epochs` must be from 0 to below the {self.epochs} epochs, received "
+                f"{self.warmup_epochs}: with few epochs give --warmup_epochs, too."
             )
 
     @property

@@ -12,9 +12,19 @@ def resize_to(x, height, width):
     `(batch, h, w, channels)` -> `(batch, height, width, channels)`, of the same dtype.
     """
     size = (height, width)
-    if all(isinstance(side, int) for side in size) and size == tuple(x.shape[1:3]):
+    if not all(isinstance(side, int) for side in size):
+        return _resize_in_graph(x, size)
+    if size == tuple(x.shape[1:3]):
         return x
     return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
+
+
+def _resize_in_graph(x, size):
+    """Keras (3.15) wants to know that the size is positive, which a graph of TensorFlow cannot say
+    before it runs."""
+    import tensorflow as tf
+
+    return tf.cast(tf.image.resize(x, tf.stack(size), "bilinear"), x.dtype)
 
 
 @serializable
