@@ -81,6 +81,7 @@ def test_every_experiment_trains_two_steps(name, streets, tmp_path):
     assert "validation" in result and "test" not in result
 
 
+@once
 @pytest.mark.slow
 def test_coloured_rectangles_are_learned(tmp_path):
     """Colours are classes: with 60 steps the smallest model finds them."""
