@@ -84,11 +84,12 @@ def test_every_experiment_trains_two_steps(name, streets, tmp_path):
 @once
 @pytest.mark.slow
 def test_coloured_rectangles_are_learned(tmp_path):
-    """Colours are classes: with 60 steps the smallest model finds them."""
+    """Colours are classes: with 160 steps the smallest model finds them."""
     root = tmp_path / "data"
     tiny_streets.write(root / "folder", count=20)
-    fields = {"class_names": tiny_streets.NAMES, "epochs": 15, "batch_size": 4}
+    fields = {"class_names": tiny_streets.NAMES, "epochs": 40, "batch_size": 4}
     fields |= {"learning_rate": 0.01, "distort": False, "stage_decay": 1.0, "size": None}
+    fields |= {"warmup_updates": 10}
     config = load("folder", root, tmp_path, **fields)
     _, result = segment.train(configuration.Request(config))
     assert result["validation"]["mean_iou"] > 0.6
