@@ -38,6 +38,7 @@ def load(name, streets, tmp_path, **fields):
     return configuration.load(name, True, configs, tensorboard=False, **fields)
 
 
+@compiles_long
 def test_a_run_leaves_its_record(streets, tmp_path):
     config = load("camvid", streets, tmp_path, epochs=2, batch_size=2)
     folder, result = segment.train(configuration.Request(config))
