@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests import cifar_set
 from tests.backends import BACKEND
-from training import ablation, building, config
+from training import ablation, building, config, record
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="runs of training.train, tested there")
 
@@ -25,6 +25,8 @@ def test_steps_are_trained_and_compared(tmp_path, capfd):
     runs = sorted(output.glob("*/result.json"))
     ablation.main([*flags, "--steps", *steps])  # all are there: nothing is trained again
     assert sorted(output.glob("*/result.json")) == runs and len(runs) == 2
+    real = config.load("cifar10_roadmap", step=steps[0], seed=3, output=str(output))
+    assert record.newest(real, finished=True) is None  # what was tried out is no result of it
     assert "resnet" in capfd.readouterr().out
 
 
@@ -37,6 +39,13 @@ def test_each_step_is_a_network_of_the_road():
     assert first.output_shape == last.output_shape == (None, 10)
 
 
-def test_a_step_that_is_none():
-    with pytest.raises(ValueError, match="`step` must be one of"):
-        config.load("cifar10_roadmap", step="swin")
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"step": "swin"}, "`step` must be one of"),
+        ({"step": "gelu", "weights": "imagenet"}, "is trained from scratch, received `weights`"),
+    ],
+)
+def test_a_step_that_cannot_be(fields, message):
+    with pytest.raises(ValueError, match=message):
+        config.load("cifar10_roadmap", **fields)

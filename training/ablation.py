@@ -7,8 +7,6 @@ on where it was. `roadmap.csv` and `roadmap.png` are written to the output once 
 """
 
 import argparse
-import csv
-import io
 import json
 import statistics
 import subprocess
@@ -19,6 +17,7 @@ from keras_convnext import count_macs
 from keras_convnext.atomic import write_text
 from keras_convnext.roadmap import STEPS
 from training import building, config, pictures, record
+from training.logs import csv_text
 
 EXPERIMENT = "cifar10_roadmap"
 KEPT = [name for name, step in STEPS.items() if step.kept]
@@ -27,13 +26,18 @@ KEPT = [name for name, step in STEPS.items() if step.kept]
 def main(arguments=None):
     given = _parser().parse_args(arguments)
     output = Path(given.output)
-    for seed in given.seeds:
-        for step in given.steps:
-            if not _finished(output, step, seed):
-                _train(given, step, seed)
-    rows = [_row(output, step, given.seeds) for step in given.steps]
-    _write_table(rows, output / "roadmap.csv")
-    pictures.roadmap(rows, output / "roadmap.png", _budget(output, given.steps[0], given.seeds))
+    fields = {"data_dir": given.data_dir, "output": given.output, "tensorboard": False}
+    runs = {
+        (step, seed): config.load(EXPERIMENT, given.smoke, step=step, seed=seed, **fields)
+        for seed in given.seeds
+        for step in given.steps
+    }
+    for run in runs.values():
+        if record.newest(run, finished=True) is None:
+            _train(run, given.smoke)
+    rows = [_row([runs[step, seed] for seed in given.seeds]) for step in given.steps]
+    write_text(output / "roadmap.csv", csv_text(rows))
+    pictures.roadmap(rows, output / "roadmap.png", _budget(*runs.values()))
     for row in rows:
         print(f"{row['step']:22} {row['macs'] / 1e6:7.2f} M  {_percent(row)}")
 
@@ -52,64 +56,42 @@ def _parser():
     return parser
 
 
-def _train(given, step, seed):
+def _train(run, smoke):
     """In a process of its own: memory and compiled programs of one network end with it."""
-    fields = {"step": step, "seed": seed, "data_dir": given.data_dir, "output": given.output}
-    flags = [f"--{name}={value}" for name, value in fields.items()] + ["--tensorboard=false"]
+    fields = ("step", "seed", "data_dir", "output", "tensorboard")
+    flags = [f"--{field}={getattr(run, field)}" for field in fields] + ["--smoke"] * smoke
     command = [sys.executable, "-m", "training.train", "--config", EXPERIMENT, "--resume=auto"]
-    status = subprocess.run([*command, *flags, *["--smoke"] * given.smoke]).returncode
+    status = subprocess.run([*command, *flags]).returncode
     if status:
         raise SystemExit(status)
 
 
-def _finished(output, step, seed):
-    """-> the folder of the finished run of a step and seed, or `None`."""
-    for path in sorted(Path(output).glob(f"*_{EXPERIMENT}*/{record.RESULT}")):
-        fields = _fields(path.parent)
-        if (fields["step"], fields["seed"]) == (step, seed):
-            return path.parent
-    return None
-
-
-def _fields(run):
-    return json.loads((run / record.CONFIG).read_text())["config"]
-
-
-def _row(output, step, seeds):
-    """-> what the table says of one step; accuracies are in [0, 1]."""
-    runs = [_finished(output, step, seed) for seed in seeds]
-    accuracies = [json.loads((run / record.RESULT).read_text())["accuracy"] for run in runs]
-    network = building.network(config.load(EXPERIMENT, step=step), 3, 10)
-    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+def _row(runs):
+    """-> what the table says of one step, of its runs; accuracies are in [0, 1]."""
+    results = [record.newest(run, finished=True) / record.RESULT for run in runs]
+    accuracies = [json.loads(result.read_text())["accuracy"] for result in results]
+    network = building.network(runs[0], 3, runs[0].published_classes)
     return {
-        "step": step,
+        "step": runs[0].step,
         "macs": count_macs(network),
         "parameters": network.count_params(),
         "accuracy": statistics.mean(accuracies),
-        "spread": spread,
+        "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "seeds": len(accuracies),
     }
 
 
-def _budget(output, step, seeds):
-    fields = _fields(_finished(output, step, seeds[0]))
+def _budget(run, *others):
+    seeds = {run.seed, *(other.seed for other in others)}
     return (
-        f"CIFAR-10, {fields['train_split']}, {fields['epochs']} epochs, {len(seeds)} seed"
-        f"{'s' * (len(seeds) > 1)}: how soon a network learns, not how far it gets"
+        f"CIFAR-10, {run.train_split}, {run.epochs} epoch{'s' * (run.epochs > 1)}, {len(seeds)} "
+        f"seed{'s' * (len(seeds) > 1)}: how soon a network learns, not how far it gets"
     )
 
 
 def _percent(row):
     spread = "" if row["spread"] is None else f" +- {100 * row['spread']:.1f}"
     return f"{100 * row['accuracy']:.1f}{spread} %"
-
-
-def _write_table(rows, path):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 if __name__ == "__main__":

@@ -25,27 +25,29 @@ AUGMENTATION = (
 JIT = {"auto": "auto", "on": True, "off": False}
 
 
-class Pipeline:
-    """The batches of a run.
+class Batches:
+    """The training batches of a run, whatever it learns.
 
     Args:
-        config: a `Config`.
+        config: a `training.config.Run`.
         dataset: a `training.data.Dataset`.
         devices: a `Distribution`.
         steps_per_epoch: micro-batches per epoch.
+        augment: has `image` and `batch`, as `augmentation.Exact`.
+        bad_images: counts the images that it cannot take, for the whole run.
+        weights: of the classes, or `None`.
     """
 
-    def __init__(self, config, dataset, devices, steps_per_epoch):
+    def __init__(
+        self, config, dataset, devices, steps_per_epoch, augment, bad_images, weights=None
+    ):
         self.config, self.dataset, self.devices = config, dataset, devices
         self.steps_per_epoch = steps_per_epoch
-        self.classes = len(dataset.class_names)
-        self.augment = augmentation(config, dataset)
-        self.bad_images = stream.BadImages(dataset.train)  # one count for the whole run
-        self.weights = class_weights(dataset.train, self.classes) if config.class_weights else None
+        self.augment, self.bad_images, self.weights = augment, bad_images, weights
 
     def training(self, epoch, start_step=0):
-        """-> (inputs, targets, weights) of the rest of an epoch, a pure function of the seed, the
-        epoch and the step."""
+        """-> what `augment.batch` returns, for the rest of an epoch: a pure function of the seed,
+        the epoch and the step."""
         batches = stream.batches(
             self.dataset.train,
             self.augment,
@@ -60,6 +62,22 @@ class Pipeline:
             on_bad=self.bad_images,
         )
         return self.devices.dataset(batches)
+
+
+class Pipeline(Batches):
+    """The batches of a classifier's run; arguments as of `Batches`."""
+
+    def __init__(self, config, dataset, devices, steps_per_epoch):
+        self.classes = len(dataset.class_names)
+        super().__init__(
+            config,
+            dataset,
+            devices,
+            steps_per_epoch,
+            augmentation(config, dataset),
+            stream.BadImages(dataset.train),
+            class_weights(dataset.train, self.classes) if config.class_weights else None,
+        )
 
     def validation(self):
         """-> (images, one-hot labels, weights): each image once, in batches of equal size."""

@@ -168,8 +168,8 @@ class Config(Run):
 
     Model:
         stem_stride: 1, 2 or 4, in pixels, for small images; `None` is the variant's own.
-        step: a step of the road to `variant`, by its name in `roadmap.STEPS`, to train in place of
-            `variant` itself; `None`: the variant.
+        step: a step of the roadmap, by its name in `roadmap.STEPS`, to train in place of `variant`;
+            from scratch. `None`: the variant.
         road: the `roadmap.Regime` that `step` belongs to; `None`: the paper's, to ConvNeXt-T.
         head_init_scale: factor on the initial weights of the classifier.
         freeze_stages: how many stages, the stem with the first, are not trained.
@@ -225,6 +225,11 @@ class Config(Run):
     def __post_init__(self):
         super().__post_init__()
         _check_crop_scale(self.crop_scale)
+        if self.step is not None and self.weights is not None:
+            raise ValueError(
+                f"`step` {self.step!r} of the roadmap is trained from scratch, received `weights` "
+                f"{self.weights!r}: give --weights=none, or no step."
+            )
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"`warmup_epochs` must be from 0 to below the {self.epochs} epochs, received "

@@ -77,19 +77,20 @@ class _Files:
         self.folder = folder
 
     def write(self, history):
-        write_text(self.folder / "log.csv", _csv(history))
+        write_text(self.folder / "log.csv", csv_text(history))
         write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
     def close(self, failed):
         pass
 
 
-def _csv(history):
+def csv_text(rows):
+    """-> a table, with a column for each key that any of the rows (dicts) has."""
     text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in history for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(history)
+    writer.writerows(rows)
     return text.getvalue()
 
 

@@ -65,7 +65,7 @@ class Plan:
         return rows
 
     def _network(self):
-        step = getattr(self.config, "step", None)
+        step = self.config.step
         return self.config.variant.name if step is None else f"{step} of the roadmap"
 
     def _size(self):
@@ -144,13 +144,15 @@ class Plan:
 
     def _values_kept(self):
         """Numbers per image that the backward pass needs."""
-        return self._values_of_blocks(self.config.image_size)
+        config = self.config
+        return self._values_of_blocks(
+            config.image_size // (config.stem_stride or config.variant.stem_stride)
+        )
 
-    def _values_of_blocks(self, size):
+    def _values_of_blocks(self, side):
         """In each block its input, what the depthwise convolution and the norm return, and the
-        hidden layer of 4 widths before and after GELU."""
+        hidden layer of 4 widths before and after GELU; `side` is that of the first stage's maps."""
         variant, kept = self.config.variant, 0
-        side = size // (getattr(self.config, "stem_stride", None) or variant.stem_stride)
         for depth, dim in zip(variant.depths, variant.dims, strict=True):
             kept += depth * side * side * dim * (3 + 2 * 4)
             side //= 2

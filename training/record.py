@@ -46,11 +46,11 @@ def open_run(config, resume, devices):
     """
     folder = _folder(config, resume) if devices.is_chief else None
     devices.wait_for_all()
-    return folder or _unfinished(config)
+    return folder or newest(config)
 
 
 def _folder(config, resume):
-    if resume == "auto" and (found := _unfinished(config)):
+    if resume == "auto" and (found := newest(config)):
         return found
     if resume not in ("none", "auto"):
         return _checked(Path(resume), config)
@@ -59,11 +59,11 @@ def _folder(config, resume):
     return folder
 
 
-def _unfinished(config):
-    """-> the newest run of this configuration without a result, or `None`."""
+def newest(config, finished=False):
+    """-> the newest run of this configuration that is finished, or that is not; or `None`."""
     runs = [path.parent for path in Path(config.output).glob(f"*_{config.name}*/{CONFIG}")]
     for run in sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True):
-        if not (run / RESULT).exists() and not _differences(run, config):
+        if (run / RESULT).exists() == finished and not _differences(run, config):
             return run
     return None
 

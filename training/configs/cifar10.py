@@ -22,34 +22,37 @@ CIFAR = Variant(
     mean=(0.4914, 0.4822, 0.4465),  # of the training set
     std=(0.2470, 0.2435, 0.2616),
 )
+FEW_STEPS = {"batch_size": 4, "epochs": 1, "warmup_epochs": 0.0}
 SMOKE = {
+    **FEW_STEPS,
     "variant": dataclasses.replace(CIFAR, depths=(1, 1, 1, 1), dims=(16, 32, 64, 128)),
-    "batch_size": 4,
-    "epochs": 1,
-    "warmup_epochs": 0.0,
+}
+# What every training on these images has, however long.
+SHARED = {
+    "dataset": "cifar10",
+    "validation_split": "test",
+    "published_images": 50_000,
+    "published_classes": 10,
+    "image_size": 32,
+    "stem_stride": 2,
+    "augmentation": "exact",
+    "padding": 4,
+    "flip": 0.5,
 }
 
 
 def config(variant=CIFAR):
     return Config(
+        **SHARED,
         name="cifar10",
-        dataset="cifar10",
-        validation_split="test",
-        published_images=50_000,
-        published_classes=10,
-        image_size=32,
         variant=variant,
-        stem_stride=2,
         drop_path_rate=0.1,
         epochs=200,
         batch_size=512,
         learning_rate=2e-3,
         warmup_epochs=10,
         ema_momentum=0.999,
-        augmentation="exact",
         rand_augment="rand-m9-mstd0.5-inc1",
-        padding=4,
-        flip=0.5,
         erase=0.25,
         mixup=0.8,
         cutmix=1.0,

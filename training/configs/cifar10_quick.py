@@ -11,39 +11,29 @@ than zeros there. So few epochs ask for a high rate and for no more augmentation
 import dataclasses
 
 from training.config import Config
-from training.configs.cifar10 import CIFAR
+from training.configs import cifar10
 
 QUICK = dataclasses.replace(
-    CIFAR,
+    cifar10.CIFAR,
     name="convnext_cifar_quick",
     depths=(1, 3, 2),
     dims=(48, 96, 192),
     kernel_sizes=(5, 5, 3),
 )
 SMOKE = {
+    **cifar10.FEW_STEPS,
     "variant": dataclasses.replace(QUICK, depths=(1, 1, 1), dims=(16, 32, 64)),
-    "batch_size": 4,
-    "epochs": 1,
-    "warmup_epochs": 0.0,
 }
 
 
 def config(variant=QUICK):
     return Config(
+        **cifar10.SHARED,
         name="cifar10_quick",
-        dataset="cifar10",
-        validation_split="test",
-        published_images=50_000,
-        published_classes=10,
-        image_size=32,
         variant=variant,
-        stem_stride=2,
         epochs=20,
         batch_size=128,
         learning_rate=3e-3,
         minimum_learning_rate=0.0,
         warmup_epochs=1.0,
-        augmentation="exact",
-        padding=4,
-        flip=0.5,
     )

@@ -13,6 +13,7 @@ soon a network learns, not how far it gets.
 import dataclasses
 
 from keras_convnext.roadmap import Regime
+from training.config import Config
 from training.configs import cifar10
 
 END = dataclasses.replace(
@@ -20,31 +21,24 @@ END = dataclasses.replace(
 )
 ROAD = Regime("cifar", depths=(1, 2, 2, 1), width=16, end=END)
 SMOKE = {
+    **cifar10.FEW_STEPS,
     "train_split": "train",
     "road": dataclasses.replace(ROAD, depths=(1, 1, 1, 1), width=4),
-    "batch_size": 4,
-    "epochs": 1,
-    "warmup_epochs": 0.0,
 }
 
 
 def config(step="separate_downsampling"):
-    return dataclasses.replace(
-        cifar10.config(variant=END),
+    shared = cifar10.SHARED | {"published_images": 10_000}
+    return Config(
+        **shared,
         name="cifar10_roadmap",
         train_split="train[:10000]",
-        published_images=10_000,
+        variant=END,
         road=ROAD,
         step=step,
-        drop_path_rate=0.0,
         epochs=4,
         batch_size=64,
         learning_rate=2e-3,
         minimum_learning_rate=0.0,
         warmup_epochs=1.0,
-        ema_momentum=None,
-        rand_augment=None,
-        erase=0.0,
-        mixup=0.0,
-        cutmix=0.0,
     )

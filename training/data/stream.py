@@ -43,7 +43,8 @@ def batches(
         collate: `collate(images, labels, weights, key)` of a batch, with `key = (seed, epoch,
             step)` -> what the dataset gives. None: `(images, labels, weights)`.
         batch_size: of all workers together.
-        seed, epoch: whole numbers >= 0.
+        seed, epoch: whole numbers >= 0. A seed of None keeps the fixed order, for a `transform`
+            that draws nothing.
         start_step: number of steps that are left out at the front, for a resumed epoch.
         steps: at most so many, None for all that are left.
         part: None, or `(worker, workers)`: the batches then hold the worker's share only,

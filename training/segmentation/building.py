@@ -4,7 +4,7 @@ from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
 from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
 from training import replicas
-from training.building import JIT
+from training.building import JIT, Batches
 from training.data import pairs, stream
 from training.data.masked_tfds import masked_set
 
@@ -32,13 +32,11 @@ def test_split(config):
     return pairs.pair_split("test", config.data_dir, config.test_images, config.test_masks)
 
 
-class Pipeline:
-    """The batches of a run; arguments as of `training.building.Pipeline`."""
+class Pipeline(Batches):
+    """The batches of a run of segmentation; arguments as of `Batches`."""
 
     def __init__(self, config, dataset, devices, steps_per_epoch):
-        self.config, self.dataset, self.devices = config, dataset, devices
-        self.steps_per_epoch = steps_per_epoch
-        self.augment = CropAndDistort(
+        augment = CropAndDistort(
             config.crop,
             config.labels,
             size=config.size,
@@ -48,27 +46,11 @@ class Pipeline:
             distort=config.distort,
             mean=config.variant.mean,
         )
-        self.bad_images = pairs.BadPairs(dataset.train, self._read)
+        bad_images = pairs.BadPairs(dataset.train, self._read)
+        super().__init__(config, dataset, devices, steps_per_epoch, augment, bad_images)
 
     def _read(self, image, mask):
         return read_pair(image, mask, self.config.labels)
-
-    def training(self, epoch, start_step=0):
-        """-> (images, labels) of the rest of an epoch, a pure function of seed, epoch and step."""
-        return self.devices.dataset(
-            stream.batches(
-                self.dataset.train,
-                self.augment,
-                self.augment.batch,
-                self.config.micro_batch,
-                seed=self.config.seed,
-                epoch=epoch,
-                start_step=start_step,
-                steps=self.steps_per_epoch,
-                part=self.devices.part,
-                on_bad=self.bad_images,
-            )
-        )
 
     def validation(self):
         """-> (images, labels): each image once, in one frame, in batches of equal size."""

@@ -15,6 +15,9 @@ class SegmentPlan(Plan):
     def warmup_updates(self):
         return min(self.config.warmup_updates, self.total_updates - 1)
 
+    def _network(self):
+        return self.config.variant.name
+
     def _size(self):
         size = self.config.size
         resized = f", from images within {size[0]:g} x {size[1]:g}" if size else ""
@@ -45,8 +48,8 @@ class SegmentPlan(Plan):
 
     def _values_kept(self):
         config = self.config
-        backbone = self._values_of_blocks(config.crop)
         side = config.crop // config.variant.stem_stride
+        backbone = self._values_of_blocks(side)
         levels = len(config.variant.depths)
         # each level's lateral and output at the finest size, fused; logits twice at full size
         heads = side * side * config.channels * (3 * levels + 6)

@@ -1,8 +1,6 @@
 """The end of a run of segmentation: its models, its scores per class, its pictures."""
 
-import csv
 import dataclasses
-import io
 
 from keras_convnext.atomic import write_text
 from keras_convnext.preprocessing import load_image
@@ -11,6 +9,7 @@ from keras_convnext.segmentation.augmentation import fitting
 from keras_convnext.segmentation.masks import read_mask
 from training import pictures, record, report
 from training.data import stream
+from training.logs import csv_text
 from training.segmentation import building
 from training.segmentation.pictures import Example, comparison
 
@@ -69,7 +68,7 @@ def assess(run, name, split, segmenter, config):
             if number in shown:
                 examples.append(Example(image, labels, predicted, found.mean_iou))
     table = total.table(config.names)
-    write_text(run / f"{name}_classes.csv", _csv(table))
+    write_text(run / f"{name}_classes.csv", csv_text(table))
     comparison(examples, config.names, run / f"{name}_overlays.png")
     return {
         "images": split.size,
@@ -85,11 +84,3 @@ def _fitted(segmenter, size, config):
     if config.size is None or fitting(size, config.size) == 1:
         return segmenter
     return dataclasses.replace(segmenter, size=tuple(config.size))
-
-
-def _csv(table):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, table[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
