@@ -1,8 +1,7 @@
 """CIFAR-10 on a laptop: a small ConvNeXt, 28 epochs, padded crops and flips alone.
 
-Command: `KERAS_BACKEND=torch torchrun --nproc_per_node=2 -m training.train --config cifar10_quick
---data_dir DIR`, with DIR as for `cifar10`: one process per core is faster on PyTorch than one
-process for all. `python -m training.train ...` trains the same on any backend.
+Command: `KERAS_BACKEND=torch python -m training.train --config cifar10_quick --data_dir DIR`, with
+DIR as for `cifar10`.
 Score and time: not yet measured.
 
 Three stages of 16, 8 and 4 pixels with smaller kernels than the paper's: 7 x 7 sees little more
