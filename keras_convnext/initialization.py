@@ -2,9 +2,11 @@
 
 import contextlib
 import contextvars
+import math
 
 import keras
 
+STDDEV = 0.02
 _WILL_BE_LOADED = contextvars.ContextVar("kernels will be loaded", default=False)
 
 
@@ -35,4 +37,23 @@ class KernelInitializer(keras.initializers.RandomNormal):
 
 def kernel_initializer(scale=1.0):
     """-> the reference's initialiser; `scale` multiplies its standard deviation of 0.02."""
-    return KernelInitializer(stddev=0.02 * scale)
+    return KernelInitializer(stddev=STDDEV * scale)
+
+
+def scale_to_inputs(model, gain):
+    """Changes the kernels of a new model to a standard deviation of `gain / sqrt(inputs)`.
+
+    The reference's 0.02 is that of some thousand inputs per sum. In a network of tens of channels
+    it makes branches that begin near zero, and a short training spends its first epochs on that.
+
+    Args:
+        model: with the kernels it was made with, of `kernel_initializer`; others are left alone,
+            and a scale that a kernel was given then (`head_init_scale`) stays.
+        gain: > 0; 1 keeps the variance of a sum like that of its inputs.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        initializer = getattr(layer, f"{'depthwise' if depthwise else 'kernel'}_initializer", None)
+        if isinstance(initializer, KernelInitializer):
+            inputs = math.prod(layer.kernel.shape[: 2 if depthwise else -1])
+            layer.kernel.assign(layer.kernel * (gain / (STDDEV * math.sqrt(inputs))))

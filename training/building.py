@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_convnext import ConvNeXt, freeze_layers
 from keras_convnext.augmentation import Exact, KerasCV, Plain
+from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.optimization import WarmupCosine, learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.roadmap import roadmap
@@ -147,14 +148,18 @@ def network(config, channels, classes, activation=None):
     }
     if config.step is not None:
         stride = config.stem_stride or config.variant.stem_stride
-        return roadmap(config.step, config.road or "resnet50", stem_stride=stride, **arguments)
-    return ConvNeXt(
-        config.variant,
-        weights=config.weights,
-        head_init_scale=config.head_init_scale,
-        stem_stride=config.stem_stride,
-        **arguments,
-    )
+        model = roadmap(config.step, config.road or "resnet50", stem_stride=stride, **arguments)
+    else:
+        model = ConvNeXt(
+            config.variant,
+            weights=config.weights,
+            head_init_scale=config.head_init_scale,
+            stem_stride=config.stem_stride,
+            **arguments,
+        )
+    if config.kernel_gain is not None:
+        scale_to_inputs(model, config.kernel_gain)
+    return model
 
 
 def build(plan, dataset, devices):

@@ -38,6 +38,7 @@ RANGES = {
     "clip_norm": (1e-12, None),
     "ema_momentum": (0, 1),
     "drop_path_rate": (0, 1),
+    "kernel_gain": (1e-12, None),
     "label_smoothing": (0, 1),
     "flip": (0, 1),
     "erase": (0, 1),
@@ -66,6 +67,8 @@ class Run:
         variant: the architecture; on the command line the name of one.
         weights: to start from, as `ConvNeXt(weights=...)` takes them; `None` is from scratch.
         drop_path_rate: stochastic depth of the last block, in [0, 1).
+        kernel_gain: initial kernels get a standard deviation of this / sqrt(inputs), which small
+            networks learn sooner with (`initialization.scale_to_inputs`); `None`: the paper's 0.02.
 
     Optimization:
         epochs: passes over the training images.
@@ -101,6 +104,7 @@ class Run:
     variant: Variant = VARIANTS["convnext_tiny"]
     weights: str | None = None
     drop_path_rate: float = 0.0
+    kernel_gain: float | None = None
 
     epochs: int = 300
     batch_size: int = 4096
@@ -131,6 +135,11 @@ class Run:
                 f"`minimum_learning_rate` {self.minimum_learning_rate:g} is above the peak of "
                 f"{self.peak_learning_rate:g} that `learning_rate` amounts to with a `batch_size` "
                 f"of {self.batch_size}: lower the one or raise another."
+            )
+        if self.kernel_gain is not None and self.weights is not None:
+            raise ValueError(
+                f"`kernel_gain` {self.kernel_gain:g} is for new kernels, received `weights` "
+                f"{self.weights!r}: give one of them as none."
             )
         if self.batch_size % self.gradient_accumulation:
             raise ValueError(

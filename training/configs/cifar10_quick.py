@@ -1,11 +1,17 @@
-"""CIFAR-10 on a laptop: a small ConvNeXt, 28 epochs, padded crops and flips alone.
+"""CIFAR-10 on a laptop: a small ConvNeXt, 22 epochs, padded crops and flips alone.
 
 Command: `KERAS_BACKEND=torch python -m training.train --config cifar10_quick --data_dir DIR`, with
 DIR as for `cifar10`.
 Score and time: not yet measured.
 
 Three stages of 16, 8 and 4 pixels with smaller kernels than the paper's: 7 x 7 sees little more
-than zeros there. So few epochs ask for a high rate and for no more augmentation than this.
+than zeros there. So few epochs ask for a high rate, for kernels that begin wider than 0.02, and for
+no more augmentation than this.
+
+Tried with 300 steps each, on 45,000 of the images, accuracy on the other 5,000 (one seed): rate
+2e-3 45.3 %, 6e-3 44.1 %; an overlapping stem at 2e-3 44.4 %; 600 steps of 64 images at 2e-3 46.8 %;
+`kernel_gain` 1 at 2e-3 46.1 %, 0.7 at 4e-3 50.1 %, 0.7 at 6e-3 51.9 %, 0.7 with 600 steps of 64
+images at 4e-3 54.0 %.
 """
 
 import dataclasses
@@ -31,9 +37,10 @@ def config(variant=QUICK):
         **cifar10.SHARED,
         name="cifar10_quick",
         variant=variant,
-        epochs=28,
+        kernel_gain=0.7,
+        epochs=22,
         batch_size=128,
-        learning_rate=3e-3,
+        learning_rate=6e-3,
         minimum_learning_rate=0.0,
         warmup_epochs=1.0,
     )

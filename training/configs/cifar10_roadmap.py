@@ -38,7 +38,8 @@ def config(step="separate_downsampling"):
         step=step,
         epochs=4,
         batch_size=64,
-        learning_rate=2e-3,
+        kernel_gain=0.7,
+        learning_rate=4e-3,
         minimum_learning_rate=0.0,
         warmup_epochs=1.0,
     )

@@ -1,5 +1,6 @@
 """A configuration of segmentation becomes what `fit` needs: pipelines and a compiled model."""
 
+from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
 from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
@@ -73,7 +74,7 @@ class Pipeline(Batches):
 
 def network(config, classes):
     """-> the UperNet of a configuration."""
-    return UperNet(
+    model = UperNet(
         config.variant,
         backbone_weights=config.weights,
         classes=classes,
@@ -82,6 +83,9 @@ def network(config, classes):
         channels=config.channels,
         auxiliary_channels=config.auxiliary_channels,
     )
+    if config.kernel_gain is not None:
+        scale_to_inputs(model, config.kernel_gain)
+    return model
 
 
 def build(plan, devices):

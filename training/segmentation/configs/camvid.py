@@ -37,6 +37,7 @@ def config(variant=CAMVID):
         ignored_label=11,
         variant=variant,
         drop_path_rate=0.05,
+        kernel_gain=0.7,
         channels=32,
         auxiliary_channels=32,
         epochs=30,

@@ -1,0 +1,44 @@
+"""How kernels begin."""
+
+import numpy as np
+import pytest
+
+from keras_convnext import ConvNeXt, Variant
+from keras_convnext.initialization import scale_to_inputs
+from keras_convnext.segmentation import UperNet
+from tests.backends import numpy
+
+NARROW = Variant("narrow", depths=(1, 1), dims=(24, 48), kernel_sizes=5)
+ENCODER = Variant("encoder", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+
+
+def _deviations(model):
+    """-> {name of the kernel: its standard deviation}"""
+    kernels = [weight for weight in model.weights if "kernel" in weight.path.split("/")[-1]]
+    return {weight.path: float(np.std(numpy(weight.value))) for weight in kernels}
+
+
+@pytest.mark.parametrize("gain", (0.5, 1.0))
+def test_kernels_are_scaled_to_what_they_sum(gain):
+    model = ConvNeXt(NARROW, weights=None, classes=50, head_init_scale=0.1)
+    paper = _deviations(model)
+    scale_to_inputs(model, gain)
+    scaled = _deviations(model)
+    # stem, 2 blocks of 3, the convolution between them, the classifier
+    assert len(paper) == 9
+    for path, before in paper.items():
+        kind = path.split("/")[-2]
+        of_head = 0.1 if before < 0.01 else 1.0
+        shape = next(weight.shape for weight in model.weights if weight.path == path)
+        inputs = 25 if kind == "dwconv" else np.prod(shape[:-1])
+        assert before == pytest.approx(0.02 * of_head, rel=0.15), path
+        assert scaled[path] == pytest.approx(before * gain / 0.02 / inputs**0.5, rel=1e-4), path
+
+
+def test_heads_that_begin_otherwise_are_left_alone():
+    model = UperNet(ENCODER, classes=3, channels=8, auxiliary_channels=8)
+    before = _deviations(model)
+    scale_to_inputs(model, 1.0)
+    after = _deviations(model)
+    same = {path for path in before if before[path] == after[path]}
+    assert same and not any("stage" in path for path in same)
