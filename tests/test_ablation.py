@@ -1,6 +1,8 @@
 """The roadmap's steps, trained with one budget each and compared."""
 
 import csv
+import dataclasses
+import json
 
 import pytest
 from PIL import Image
@@ -25,9 +27,15 @@ def test_steps_are_trained_and_compared(tmp_path, capfd):
     runs = sorted(output.glob("*/result.json"))
     ablation.main([*flags, "--steps", *steps])  # all are there: nothing is trained again
     assert sorted(output.glob("*/result.json")) == runs and len(runs) == 2
+    assert f"resnet, seed 3: taken from {output}" in capfd.readouterr().out
+    last = [json.loads(run.read_text())["last_accuracy"] for run in runs]
+    assert [float(row["accuracy"]) for row in rows] == last
+    same = config.load("cifar10_roadmap", smoke=True, step=steps[0], seed=3, output=str(output))
+    same = dataclasses.replace(same, tensorboard=False)
+    assert record.newest(same, finished=True) is not None
+    assert record.newest(same, finished=True, here=True) is None  # these were other data
     real = config.load("cifar10_roadmap", step=steps[0], seed=3, output=str(output))
     assert record.newest(real, finished=True) is None  # what was tried out is no result of it
-    assert "resnet" in capfd.readouterr().out
 
 
 def test_each_step_is_a_network_of_the_road():
@@ -43,7 +51,12 @@ def test_each_step_is_a_network_of_the_road():
     "fields, message",
     [
         ({"step": "swin"}, "`step` must be one of"),
-        ({"step": "gelu", "weights": "imagenet"}, "is trained from scratch, received `weights`"),
+        (
+            {"step": "gelu", "weights": "imagenet", "kernel_gain": None},
+            "is trained from scratch, received `weights`",
+        ),
+        ({"weights": "imagenet"}, "`kernel_gain` 0.7 is for new kernels, received `weights`"),
+        ({"step": "gelu", "head_init_scale": 0.1}, "received `head_init_scale` 0.1: leave it at 1"),
     ],
 )
 def test_a_step_that_cannot_be(fields, message):

@@ -1,13 +1,16 @@
-"""Trains every step of the roadmap with one equal budget and compares them, as in Figure 2.
+"""Trains the steps of the roadmap with one equal budget and compares them, as in Figure 2.
 
     KERAS_BACKEND=torch python -m training.ablation --data_dir DIR [--seeds 0 1 2] [--output DIR]
 
-Each step and seed is a run of `training.train` with its own record; a command that was stopped goes
-on where it was. `roadmap.csv` and `roadmap.png` are written to the output once all have ended.
+The steps are those that the paper keeps; `--steps` takes others, such as `kernel_size_11`. Each
+step and seed is a run of `training.train` with its own record; a command that was stopped goes on
+where it was. `roadmap.csv` and `roadmap.png` are written to the output once all have ended.
+Accuracies are of the last epoch: the best one would be chosen on the test images.
 """
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -33,7 +36,10 @@ def main(arguments=None):
         for step in given.steps
     }
     for run in runs.values():
-        if record.newest(run, finished=True) is None:
+        if found := _finished(run):
+            then = json.loads((found / record.CONFIG).read_text())
+            print(f"{run.step}, seed {run.seed}: taken from {found}, commit {then['commit']}")
+        else:
             _train(run, given.smoke)
     rows = [_row([runs[step, seed] for seed in given.seeds]) for step in given.steps]
     write_text(output / "roadmap.csv", csv_text(rows))
@@ -45,13 +51,20 @@ def main(arguments=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m training.ablation",
-        description="Trains every step of the roadmap with one equal budget and compares them.",
+        description="Trains the steps of the roadmap with one equal budget and compares them.",
         allow_abbrev=False,
     )
     parser.add_argument("--data_dir", required=True, help="where TensorFlow Datasets has cifar10")
     parser.add_argument("--output", default="records/roadmap", help="folder of records and result")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", nargs="+", default=KEPT, choices=tuple(STEPS), metavar="STEP")
+    parser.add_argument(
+        "--steps",
+        nargs="+",
+        default=KEPT,
+        choices=tuple(STEPS),
+        metavar="STEP",
+        help=f"of {', '.join(STEPS)}; those that the paper keeps by default",
+    )
     parser.add_argument("--smoke", action="store_true", help="a few steps, tiny")
     return parser
 
@@ -66,15 +79,20 @@ def _train(run, smoke):
         raise SystemExit(status)
 
 
+def _finished(run):
+    """-> the folder of a finished run like this one, on this backend and these data; or `None`."""
+    return record.newest(run, finished=True, here=True)
+
+
 def _row(runs):
     """-> what the table says of one step, of its runs; accuracies are in [0, 1]."""
-    results = [record.newest(run, finished=True) / record.RESULT for run in runs]
-    accuracies = [json.loads(result.read_text())["accuracy"] for result in results]
+    results = [_finished(run) / record.RESULT for run in runs]
+    accuracies = [json.loads(result.read_text())["last_accuracy"] for result in results]
     network = building.network(runs[0], 3, runs[0].published_classes)
     return {
         "step": runs[0].step,
         "macs": count_macs(network),
-        "parameters": network.count_params(),
+        "parameters": sum(math.prod(weight.shape) for weight in network.trainable_weights),
         "accuracy": statistics.mean(accuracies),
         "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "seeds": len(accuracies),

@@ -239,6 +239,11 @@ class Config(Run):
                 f"`step` {self.step!r} of the roadmap is trained from scratch, received `weights` "
                 f"{self.weights!r}: give --weights=none, or no step."
             )
+        if self.step is not None and self.head_init_scale != 1:
+            raise ValueError(
+                f"`step` {self.step!r} of the roadmap has the paper's classifier, received "
+                f"`head_init_scale` {self.head_init_scale:g}: leave it at 1, or give no step."
+            )
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"`warmup_epochs` must be from 0 to below the {self.epochs} epochs, received "

@@ -59,13 +59,23 @@ def _folder(config, resume):
     return folder
 
 
-def newest(config, finished=False):
-    """-> the newest run of this configuration that is finished, or that is not; or `None`."""
+def newest(config, finished=False, here=False):
+    """-> the newest run of this configuration that is finished, or that is not; or `None`.
+
+    With `here` on this backend and with data from this directory only.
+    """
     runs = [path.parent for path in Path(config.output).glob(f"*_{config.name}*/{CONFIG}")]
     for run in sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True):
         if (run / RESULT).exists() == finished and not _differences(run, config):
-            return run
+            if not here or _was_here(run, config):
+                return run
     return None
+
+
+def _was_here(run, config):
+    then = json.loads((run / CONFIG).read_text())
+    same_data = then["config"]["data_dir"] == config.data_dir
+    return same_data and then["backend"] == keras.backend.backend()
 
 
 def _checked(run, config):

@@ -2,7 +2,8 @@
 
 Command: `python -m training.train --config cifar10 --data_dir DIR`, where DIR has `cifar10` as
 TensorFlow Datasets prepares it (it downloads it when asked for the first time).
-Score and time: not yet measured.
+Score and time: not yet measured; a score is that of the last epoch, the best one would be chosen on
+the test images.
 
 The stem has a stride of 2 in place of 4, so that the last stage still sees 2 x 2 pixels, with any
 `--variant`, and images are padded and cropped in place of the random resized crop.

@@ -1,6 +1,6 @@
 """The steps from ResNet to ConvNeXt on CIFAR-10, each with one equal short budget.
 
-Command: `KERAS_BACKEND=torch python -m training.ablation --data_dir DIR` for all steps, or
+Command: `KERAS_BACKEND=torch python -m training.ablation --data_dir DIR` for those of Figure 2, or
 `python -m training.train --config cifar10_roadmap --step depthwise --data_dir DIR` for one, with
 DIR as for `cifar10`.
 Score and time: not yet measured.
