@@ -4,8 +4,9 @@ Command: `python -m training.segment --config camvid --data_dir CAMVID`, where C
 folders `train`, `trainannot`, `val`, `valannot`, `test` and `testannot` of the SegNet tutorial.
 Score and time: not yet measured.
 
-A small ConvNeXt without layer scale, which has no time to grow from 1e-6, and narrow heads. The
-loss is averaged over the pixels that count.
+A small ConvNeXt without layer scale, which has no time to grow from 1e-6, narrow heads, and crops and
+flips alone: with distorted colours a rate of 6e-3 was at 17 % validation mean IoU after 8 epochs of
+45 steps. The loss is averaged over the pixels that count.
 """
 
 import dataclasses
@@ -36,19 +37,20 @@ def config(variant=CAMVID):
         class_names=NAMES,
         ignored_label=11,
         variant=variant,
-        drop_path_rate=0.05,
         kernel_gain=0.7,
         channels=32,
         auxiliary_channels=32,
-        epochs=30,
+        dropout=0.0,
+        epochs=60,
         batch_size=8,
-        learning_rate=6e-3,
-        warmup_updates=100,
+        learning_rate=3e-3,
+        warmup_updates=50,
         stage_decay=1.0,
         loss_average="valid",
         ema_momentum=0.99,
         crop=192,
         size=(480, 360),
         scale=(0.6, 1.6),
+        distort=False,
         validation_size=(360, 480),
     )
