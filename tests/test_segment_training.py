@@ -168,7 +168,9 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(data.DataError, match="give it with --data_dir"):
         pairs.folders(None, ("a",))
     root = tiny_streets.write(tmp_path, count=2)
-    with pytest.raises(data.DataError, match="There is no folder 'frames'"):
+    with pytest.raises(
+        data.DataError, match="There is no folder 'frames' in .* with --train_images"
+    ):
         pairs.folders(root, ("a",), "frames", "masks")
     Path(root / "masks" / "deeper" / "1.png").unlink()
     with pytest.raises(data.DataError, match="1 of 2 images in 'images' have no mask in 'masks'"):
@@ -176,10 +178,40 @@ def test_what_is_missing_is_said(tmp_path):
 
 
 @once
+@pytest.mark.parametrize("split, number", [("val", 1), ("test", 0)])
+def test_a_wrong_mask_ends_the_run_before_it_begins(split, number, streets, tmp_path, capsys):
+    """A forgotten --ignored_label, say."""
+    root = tmp_path / "spoiled"
+    shutil.copytree(streets, root)
+    odd = next((root / f"{split}annot").rglob(f"{number}.png"))
+    Image.fromarray(np.full((48, 64), 77, "uint8")).save(odd)
+    config = load("camvid", root, tmp_path)
+    with pytest.raises(data.DataError, match=rf"{number}.png cannot be used .*the values \[77\]"):
+        segment.train(configuration.Request(config))
+    assert not (tmp_path / "records").exists()
+
+
+@once
+def test_names_of_a_file_are_kept(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("road\n house \n\ntree")
+    config = configuration.load("folder", package=configs, class_names=str(path))
+    path.unlink()
+    again = configuration.load("folder", package=configs, class_names=config.class_names)
+    assert config.names == again.names == ("road", "house", "tree") and config == again
+
+
+@once
 @pytest.mark.parametrize(
     "flags, message",
     [
         (["--crop=16"], "`crop` must be at least 32"),
+        (["--stride=193"], "`stride` must be from 1 to the `crop` of 192 pixels, received 193"),
+        (["--channels=0"], "`channels` must be at least 1"),
+        (["--dropout=1"], "`dropout` must be between 0 and 1"),
+        (["--scale=2,1"], "`scale` must be two numbers"),
+        (["--class_names=nams.txt"], "`class_names` 'nams.txt' is no file"),
+        (["--first_label=-1"], "received `classes`=11 and `first`=-1"),
         (["--loss_average=mean"], "`loss_average` must be one of"),
         (["--scale=2"], "not two numbers"),
         (["--size=8,8"], "`size` must be two numbers of pixels >= 32"),

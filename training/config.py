@@ -49,6 +49,14 @@ RANGES = {
     "validation_fraction": (0, 1),
     "checkpoint_steps": (1, None),
     "head_init_scale": (0, None),
+    # of segmentation
+    "warmup_updates": (0, None),
+    "decay_depth": (3, None),
+    "channels": (1, None),
+    "auxiliary_channels": (1, None),
+    "dropout": (0, 1),
+    "crop": (32, None),
+    "category_limit": (0, 1),
 }
 
 
@@ -395,7 +403,7 @@ def _variant(name):
 def _check_range(field, value, low, high):
     if value is None:
         return
-    half_open = field in ("drop_path_rate", "label_smoothing", "ema_momentum")
+    half_open = field in ("drop_path_rate", "dropout", "label_smoothing", "ema_momentum")
     if value < low or (high is not None and (value >= high if half_open else value > high)):
         allowed = f"at least {low}" if high is None else f"between {low} and {high}"
         raise ValueError(f"`{field}` must be {allowed}, received {value}.")

@@ -34,9 +34,11 @@ def follow(request, schedule, model, pipeline, devices, finish):
         distributed run that do not write.
     """
     record.print_plan(schedule, model)
+    dataset, validation = pipeline.dataset, pipeline.validation()
+    splits = dataset.train, dataset.validation
+    with stream.sentences(*splits):
+        building.prepare(model, validation, devices)
     run = record.open_run(schedule.config, request.resume, devices)
-    validation = pipeline.validation()
-    building.prepare(model, validation, devices)
     progress = loop.Progress()
     saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
     if found := checkpoint.newest(saver.folder):
@@ -44,8 +46,6 @@ def follow(request, schedule, model, pipeline, devices, finish):
         replicas.count_once(model, devices)
         progress = loop.Progress.of(checkpoint.read_progress(found))
         print(f"Going on from {found}")
-    dataset = pipeline.dataset
-    splits = dataset.train, dataset.validation
     with open_logs(run, schedule.config, devices.is_chief) as log, stream.sentences(*splits):
         loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
     result = finish(run, model, schedule, dataset, progress, devices)

@@ -136,7 +136,7 @@ class Saver:
         kept = f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
         return (
             f"Training diverged in epoch {progress.epoch + 1}, step {progress.step}: {what}. "
-            f"{kept} Lower --learning_rate, lengthen --warmup_epochs, set --clip_norm=1, or leave "
+            f"{kept} Lower --learning_rate, lengthen the warm-up, set --clip_norm=1, or leave "
             "mixed_float16."
         )
 

@@ -5,8 +5,10 @@ data -> model -> compile -> fit -> record, with the parts of `training.train`.
 
 import dataclasses
 
+from keras_convnext.segmentation.augmentation import read_pair
 from training import config as configuration
 from training import course, data, pictures, plan, record
+from training.data import pairs
 from training.segmentation import building, configs, report
 from training.segmentation.config import SegmentConfig
 from training.segmentation.plan import SegmentPlan
@@ -26,7 +28,8 @@ def train(request):
         return None, None
     pictures.check()
     dataset = building.load(config)
-    building.test_split(config)  # what is wrong with it shows now and not in the end
+    if test := building.test_split(config):  # what is wrong with it shows now, not in the end
+        pairs.verify(test, lambda *pair: read_pair(*pair, config.labels))
     schedule = plan.make(config, dataset.train.size, len(config.names), devices, SegmentPlan)
     model = building.build(schedule, devices)
     pipeline = building.Pipeline(config, dataset, devices, schedule.steps_per_epoch)

@@ -33,9 +33,12 @@ class BadImages:
 
     Attributes:
         names: {name: reason} of the bad images so far.
+        hint: what else is said when there are too many.
 
     An object that serves all epochs counts an image once, and not once per epoch.
     """
+
+    hint = HINT
 
     def __init__(self, split, cap=None, report=None):
         self.split = split
@@ -51,7 +54,7 @@ class BadImages:
             raise DataError(
                 f"{len(self.names)} images of the split {self.split.name!r} cannot be used, more "
                 f"than the {self.cap} that are put up with; the last is {name} "
-                f"({self.names[name]}). {HINT}"
+                f"({self.names[name]}). {self.hint}"
             )
         self.report(f"Left out: the image {name} cannot be used ({self.names[name]}).")
 

@@ -48,24 +48,25 @@ def folders(
     Raises:
         DataError: if a folder, an image or a mask is missing.
     """
-    root = Path(data_dir or "").expanduser()
-    if data_dir is None or not root.is_dir():
-        raise DataError(f"The directory {data_dir!r} does not exist: give it with --data_dir.")
-    train = pair_split("train", root, train_images, train_masks)
+    train = pair_split("train", data_dir, train_images, train_masks)
     if validation_images is None:
         train, validation = _divided(train)
     else:
-        validation = pair_split("validation", root, validation_images, validation_masks)
-    return Dataset(str(root), tuple(class_names), train, validation)
+        validation = pair_split("validation", data_dir, validation_images, validation_masks)
+    return Dataset(str(data_dir), tuple(class_names), train, validation)
 
 
-def pair_split(name, root, images, masks):
-    """-> the PairSplit of two folders in `root`.
+def pair_split(name, data_dir, images, masks):
+    """-> the PairSplit of two folders in `data_dir`.
 
     Raises:
         DataError: if one of them is missing or has no files, or an image has no mask.
     """
-    files, theirs = (_files(Path(root), *kind) for kind in ((images, IMAGES), (masks, MASKS)))
+    root = Path(data_dir or "").expanduser()
+    if data_dir is None or not root.is_dir():
+        raise DataError(f"The directory {data_dir!r} does not exist: give it with --data_dir.")
+    kinds = {f"--{name}_images": (images, IMAGES), f"--{name}_masks": (masks, MASKS)}
+    files, theirs = (_files(root, flag, *kind) for flag, kind in kinds.items())
     lost = sorted(files.keys() - theirs.keys())
     if lost:
         raise DataError(
@@ -76,13 +77,27 @@ def pair_split(name, root, images, masks):
     return _split(name, [files[n] for n in names], [theirs[n] for n in names])
 
 
-def _files(root, folder, suffixes):
+def verify(split, read):
+    """Reads every pair of a PairSplit.
+
+    Raises:
+        DataError: about the first that `read` (of two contents of files) refuses.
+    """
+    for image, mask in zip(split.paths, split.mask_paths, strict=True):
+        try:
+            read(Path(image).read_bytes(), Path(mask).read_bytes())
+        except ValueError as error:
+            raise _unusable(image, error) from error
+
+
+def _unusable(name, reason):
+    return DataError(f"The image {name} cannot be used ({reason}): replace or remove it.")
+
+
+def _files(root, flag, folder, suffixes):
     """-> {path without suffix: path} of the files below a folder"""
     if folder is None or not (root / folder).is_dir():
-        raise DataError(
-            f"There is no folder {folder!r} in {str(root)!r}: name it with --train_images, "
-            "--train_masks, --validation_images or --validation_masks."
-        )
+        raise DataError(f"There is no folder {folder!r} in {str(root)!r}: name it with {flag}.")
     found = {}
     for path in sorted((root / folder).rglob("*")):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
@@ -118,6 +133,8 @@ class BadPairs(BadImages):
         read: of two contents of files; raises a ValueError that says what is wrong with them.
     """
 
+    hint = "The reasons above say what to change: the files, --first_label or --ignored_label."
+
     def __init__(self, split, read, **options):
         super().__init__(split, **options)
         self.read = read
@@ -134,7 +151,6 @@ def refuse_pair(read):
     """-> for evaluation, where every image counts: what raises a DataError about the first."""
 
     def refuse(name, pair):
-        reason = BadPairs(None, read, cap=0).reason(pair)
-        raise DataError(f"The image {name} cannot be used ({reason}): replace or remove it.")
+        raise _unusable(name, BadPairs(None, read, cap=0).reason(pair))
 
     return refuse

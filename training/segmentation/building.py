@@ -27,7 +27,11 @@ def load(config):
 
 
 def test_split(config):
-    """-> the PairSplit of the third pair of folders, or `None`."""
+    """-> the PairSplit of the third pair of folders, or `None`.
+
+    Raises:
+        DataError: if there is something wrong with a folder.
+    """
     if config.test_images is None:
         return None
     return pairs.pair_split("test", config.data_dir, config.test_images, config.test_masks)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
+from keras_convnext.augmentation import checks
 from keras_convnext.segmentation import checkpoints
 from keras_convnext.segmentation.losses import AVERAGES
 from keras_convnext.segmentation.masks import LabelMap
@@ -26,6 +28,7 @@ class SegmentConfig(Run):
             end; `None`: there is none.
         train_split, validation_split: as TensorFlow Datasets writes them.
         class_names: names with commas between them, or a file with one per line, or `"ade20k"`.
+            A file is read once: the configuration, and so the record, has the names.
         first_label: the value of the first class in the masks; lower ones do not count.
         ignored_label: another value that does not count; 255 never does.
 
@@ -98,30 +101,43 @@ class SegmentConfig(Run):
             raise ValueError(
                 f"`loss_average` must be one of {AVERAGES}, received {self.loss_average!r}."
             )
-        for name, least in (("warmup_updates", 0), ("crop", 32), ("decay_depth", 3)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"`{name}` must be at least {least}, received {getattr(self, name)}."
-                )
         for name in ("size", "validation_size"):
             pair = getattr(self, name)
             if pair is not None and (len(pair) != 2 or min(pair) < 32):
                 raise ValueError(f"`{name}` must be two numbers of pixels >= 32, received {pair}.")
+        checks.interval("scale", self.scale, float("inf"))
+        if self.stride is not None and not 1 <= self.stride <= self.crop:
+            raise ValueError(
+                f"`stride` must be from 1 to the `crop` of {self.crop} pixels, received "
+                f"{self.stride}: windows further apart leave pixels out."
+            )
+        object.__setattr__(self, "class_names", _read(self.class_names))
         if not self.names:
             raise ValueError("`class_names` has no names.")
+        _ = self.labels  # raises where the values of the classes are impossible
 
     @property
     def names(self):
         """The names of the classes, a tuple."""
         if self.class_names in checkpoints.LABEL_SETS:
             return checkpoints.class_names(self.class_names)
-        lines = self.class_names.split(",")
-        if os.path.isfile(self.class_names):
-            with open(self.class_names, encoding="utf-8") as file:
-                lines = file.read().splitlines()
+        lines = self.class_names.split("\n" if "\n" in self.class_names else ",")
         return tuple(name.strip() for name in lines if name.strip())
 
     @property
     def labels(self):
         """What the values of the masks mean, a `LabelMap`."""
         return LabelMap(len(self.names), self.first_label, self.ignored_label)
+
+
+def _read(class_names):
+    """-> what a file of names has, if this is one; else what is given."""
+    path = Path(class_names).expanduser()
+    if os.path.isfile(path):
+        return path.read_text(encoding="utf-8")
+    if "," not in class_names and (len(path.parts) > 1 or path.suffix in (".txt", ".names")):
+        raise ValueError(
+            f"`class_names` {class_names!r} is no file: give an existing one with a name per line, "
+            "or the names with commas between them."
+        )
+    return class_names
