@@ -249,8 +249,24 @@ def test_values_become_classes():
         labels(np.array([9, 4, 1]))
     with pytest.raises(ValueError, match=r"values \[-1, 300\]"):
         LabelMap(3)(np.array([-1, 300]))
-    with pytest.raises(ValueError, match="1 to 255 classes"):
-        LabelMap(256)
+    np.testing.assert_array_equal(LabelMap(255)(np.array([0, 254, 255])), [0, 254, 255])
+    assert LabelMap(3, first=1, ignored=0)(0) == LabelMap(3, ignored=254)(254) == 255
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"classes": 256}, "1 to 255 classes"),
+        ({"classes": 255, "first": 1}, r"values in \[0, 254\], received `classes`=255 and"),
+        ({"classes": 3, "ignored": 2}, "received 2; the classes are 0 to 2"),
+        ({"classes": 3, "ignored": 300}, r"a value in \[0, 255\] that is no class, received 300"),
+        ({"classes": 3, "ignored": -1}, "received -1"),
+    ],
+)
+def test_wrong_maps_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LabelMap(**arguments)
 
 
 @on_one_backend
