@@ -9,8 +9,11 @@ from keras_convnext.preprocessing import ImageError
 from keras_convnext.segmentation import (
     SCALES,
     MeanIoU,
+    PixelAccuracy,
     Scores,
     Segmenter,
+    UperNet,
+    inference,
     label_map,
     legend,
     overlay,
@@ -183,21 +186,26 @@ def test_wrong_labels_are_refused(labels, predicted, message):
 
 
 @pytest.mark.parametrize("weight", [None, "image", "pixel"])
-def test_the_metric_of_fit_is_keras_own(weight):
+def test_the_metrics_of_fit_are_keras_own(weight):
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, (3, 5, 7)).astype("uint8")
     labels[0, :2] = 255
     logits = draw.standard_normal((3, 5, 7, 4)).astype("float32")
     arguments = {"num_classes": 4, "ignore_class": 255, "sparse_y_pred": False, "dtype": "float32"}
     ours, theirs = MeanIoU(**arguments), keras.metrics.MeanIoU(**arguments)
+    accuracy, mean = PixelAccuracy(), keras.metrics.Mean()
     for _ in range(2):
         per_image = draw.random(3).astype("float32")
         given = np.broadcast_to(per_image[:, None, None], labels.shape)
         theirs.update_state(labels, logits, None if weight is None else given)
+        counted = (labels != 255) * (1 if weight is None else given)
+        mean.update_state(labels == logits.argmax(-1), counted)
         given = {None: None, "image": per_image, "pixel": given}[weight]
         ours.update_state(labels, logits, given)
+        accuracy.update_state(labels, logits, given)
     np.testing.assert_allclose(numpy(ours.total_cm), numpy(theirs.total_cm), rtol=1e-5)
     assert float(ours.result()) == pytest.approx(float(theirs.result()))
+    assert float(accuracy.result()) == pytest.approx(float(mean.result()))
     assert MeanIoU.from_config(ours.get_config()).num_classes == 4
 
 
