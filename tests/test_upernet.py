@@ -91,6 +91,19 @@ def test_called_without_training_it_returns_logits_alone():
     }
 
 
+@compiles_long
+def test_a_model_around_it_has_the_logits():
+    """Built symbolically, and trained: the first of two outputs would be the auxiliary ones."""
+    variant = Variant("small", (1, 1, 1, 1), (8, 8, 8, 8))
+    model = UperNet(variant, classes=3, channels=8, auxiliary_channels=8, dropout=0.0)
+    around = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Identity(), model])
+    assert around.output_shape == (None, 32, 32, 3)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(numpy(around(images)), numpy(model(images)))
+    logits = model(images, training=True)["logits"]
+    np.testing.assert_array_equal(numpy(around(images, training=True)), numpy(logits))
+
+
 @on_one_backend
 @pytest.mark.parametrize("sides", [(1, 1), (4, 4), (5, 7), (6, 6), (13, 9)])
 def test_pooling_is_that_of_pytorch(sides):
@@ -319,14 +332,19 @@ def test_it_learns_with_fit():
     assert 0 <= metrics["mean_iou"] <= 1
 
 
-def test_the_auxiliary_loss_is_added():
+def test_the_auxiliary_loss_is_added(monkeypatch):
+    """What regularizes the weights counts once."""
     model, images, masks, _ = trained()
+    kernel = model.get_layer("decode_head").classifier.kernel
+    monkeypatch.setattr(kernel, "regularizer", keras.regularizers.L2(10.0))
+    penalty = 10 * (numpy(kernel) ** 2).sum()
+    assert penalty > 0.01
     outputs = {key: keras.ops.zeros((4, 32, 32, 4)) for key in ("logits", "auxiliary")}
     one, both = (
         float(numpy(model.compute_loss(images, masks, y))) for y in (outputs["logits"], outputs)
     )
-    assert one == pytest.approx(math.log(4), rel=1e-5)
-    assert both == pytest.approx(1.4 * one, rel=1e-5)
+    assert one == pytest.approx(math.log(4) + penalty, rel=1e-5)
+    assert both == pytest.approx(1.4 * math.log(4) + penalty, rel=1e-5)
 
 
 def test_batch_normalization_is_as_published():
