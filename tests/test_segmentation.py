@@ -394,8 +394,18 @@ def test_frames_for_validation(pair):
     result = made(Fit(60, 70, LABELS), pair)
     np.testing.assert_array_equal(result[:48, :64, :3], image)
     np.testing.assert_array_equal(result[:48, :64, 3], labels)
-    smaller = made(Fit(24, 40, LABELS), pair)
-    assert (smaller[:, :32, 3] != 255).all() and (smaller[:, 32:, 3] == 255).all()
+    smaller = made(Fit(24, 70, LABELS), pair)
+    np.testing.assert_array_equal(smaller[:, :64, :3], image[12:36])
+    np.testing.assert_array_equal(smaller[:, :64, 3], labels[12:36])
+    assert (smaller[:, 64:, 3] == 255).all()
+
+
+@on_one_backend
+def test_validation_has_the_scale_of_the_training(pair):
+    plain = {"distort": False, "flip": 0.0, "scale": (1.0, 1.0), "category_limit": 1.0}
+    for size in (None, (96, 72), (24, 32)):
+        trained = made(CropAndDistort(96, LABELS, size=size, **plain), pair)
+        np.testing.assert_array_equal(made(Fit(96, 96, LABELS, size=size), pair), trained)
 
 
 @on_one_backend
