@@ -226,10 +226,10 @@ def _add_segment(commands):
     _add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
     add("--output", default="segmented", metavar="DIR", help="default: %(default)s")
     add("--labels", metavar="FILE", help="names of the classes, or ade20k for that list")
-    add("--mode", choices=("slide", "whole"), default="slide", help="default: %(default)s")
+    add("--mode", choices=("slide", "whole"), help="default: slide, or whole with --multi-scale")
     add("--window", type=_positive, help="side of the windows in pixels (default for files: 512)")
     add("--size", type=_positive, help="short side of the resized image (default for files: none)")
-    add("--multi-scale", action="store_true", help="whole, at six scales and mirrored: slow")
+    add("--multi-scale", action="store_true", help="at six scales and mirrored: slow")
     add("--batch-size", type=_positive, default=4, help="windows at once (default: %(default)s)")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_convnext import Variant, cli
 from keras_convnext.pretrained import saving
-from keras_convnext.segmentation import UperNet, checkpoints, overlay
+from keras_convnext.segmentation import SCALES, Segmenter, UperNet, checkpoints, overlay
 from keras_convnext.segmentation.masks import read_mask
 from tests import tiny_streets
 from tests.backends import BACKEND, randomise
@@ -59,13 +59,27 @@ def test_pictures_are_written(given, tmp_path, capsys):
     assert {row["name"] for row in classes} <= set(tiny_streets.NAMES.split(","))
 
 
-def test_windows_and_scales_can_be_chosen(given, tmp_path, capsys):
+ALL_SCALES = {"scales": SCALES, "flip": True}
+CHOICES = {
+    "--window=32": {"window": 32},
+    "--window=32 --mode=whole": {"mode": "whole"},
+    "--size=40": {"size": (160, 40)},
+    "--multi-scale --window=40": {"mode": "whole", **ALL_SCALES},
+    "--multi-scale --window=40 --mode=slide": {"window": 40, **ALL_SCALES},
+}
+
+
+@pytest.mark.parametrize("flags", CHOICES)
+def test_windows_and_scales_can_be_chosen(flags, given, tmp_path, capsys):
     photo = given / "photos" / "a" / "deeper" / "0.png"
-    common = (photo, f"--model={given / 'model.keras'}", f"--output={tmp_path}")
-    assert run(*common, "--window=32") == 0
-    assert run(*common, "--mode=whole", "--size=40") == 0
-    assert run(*common, "--multi-scale", "--size=64") == 0
+    model = given / "model.keras"
+    assert run(photo, f"--model={model}", f"--output={tmp_path}", *flags.split()) == 0
     assert "class 0" in capsys.readouterr().out
+    found = read_mask(tmp_path / "0.labels.png")
+    model = keras.saving.load_model(model)
+    np.testing.assert_array_equal(found, Segmenter(model, **CHOICES[flags])(photo))
+    others = (options for options in CHOICES.values() if options != CHOICES[flags])
+    assert all((found != Segmenter(model, **options)(photo)).any() for options in others)
 
 
 def test_a_file_of_weights_is_identified(monkeypatch, capsys):
@@ -93,6 +107,11 @@ def test_a_file_of_weights_is_identified(monkeypatch, capsys):
             "has 150 names, the model 3 classes",
         ),
         (["{given}/names.txt", "--model={given}/model.keras"], 1, "1 of 1 images could not be"),
+        (
+            ["{given}/photos", "--model={given}/model.keras", "--window=16"],
+            1,
+            "`window` must be an integer >= 32, received 16",
+        ),
     ],
 )
 def test_what_cannot_be_ends_in_one_sentence(arguments, code, message, given, tmp_path, capsys):

@@ -141,7 +141,8 @@ class _Alone:
 
 @once
 def test_validation_has_each_image_once(streets, tmp_path):
-    config = load("camvid", streets, tmp_path, batch_size=4, validation_size=(48, 64))
+    fields = {"batch_size": 4, "size": (64, 48), "validation_size": (48, 64)}
+    config = load("camvid", streets, tmp_path, **fields)
     dataset = building.load(config)
     ((images, labels),) = building.Pipeline(config, dataset, _Alone(), 1).validation()
     expected = [tiny_streets.draw(number) for number in range(2)]

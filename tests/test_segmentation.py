@@ -1,16 +1,22 @@
 """Inference, scores, pictures, masks, augmentation and rates of segmentation."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_convnext import Variant
 from keras_convnext.preprocessing import ImageError
 from keras_convnext.segmentation import (
     SCALES,
     MeanIoU,
+    PixelAccuracy,
     Scores,
     Segmenter,
+    UperNet,
+    inference,
     label_map,
     legend,
     overlay,
@@ -18,9 +24,10 @@ from keras_convnext.segmentation import (
     scores,
 )
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, distorted, resampled
-from keras_convnext.segmentation.inference import starts
+from keras_convnext.segmentation.inference import in_bands, starts
 from keras_convnext.segmentation.masks import LabelMap, read_mask
 from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
+from keras_convnext.segmentation.resampling import resize_to
 from tests import tiny_streets
 from tests.backends import BACKEND, numpy
 
@@ -85,12 +92,12 @@ def test_the_model_sees_batches_of_one_size():
 
 
 def test_an_image_in_one_window_is_seen_whole():
-    image = photograph(31, 47)
+    image = photograph(37, 47)
     model = Pointwise()
     labels = Segmenter(model, window=64)(image)
-    assert model.seen == [(1, 31, 47, 3)]
+    assert model.seen == [(1, 37, 47, 3)]
     np.testing.assert_array_equal(labels, Segmenter(Pointwise(), mode="whole")(image))
-    assert labels.shape == (31, 47) and labels.dtype == "uint8"
+    assert labels.shape == (37, 47) and labels.dtype == "uint8"
 
 
 def test_windows_average_logits_and_scales_average_probabilities():
@@ -98,33 +105,82 @@ def test_windows_average_logits_and_scales_average_probabilities():
         """Logits that depend on the place in the window."""
 
         def predict_on_batch(self, images):
-            ramp = np.arange(images.shape[2], dtype="float32")[None, None, :, None]
+            ramp = np.arange(images.shape[2], dtype="float32")[None, None, :, None] / 16
             return np.concatenate([ramp + 0 * images[..., :1], 0 * images[..., :1]], -1)
 
-    found = Segmenter(Places(), window=4, stride=2).probabilities(photograph(4, 6))
-    logits = np.array([0, 1, (2 + 0) / 2, (3 + 1) / 2, 2, 3])
+    found = Segmenter(Places(), window=32, stride=16).probabilities(photograph(32, 48))
+    ramp = np.arange(32) / 16
+    logits = np.concatenate([ramp[:16], (ramp[16:] + ramp[:16]) / 2, ramp[16:]])
     np.testing.assert_allclose(found[0, :, 0], 1 / (1 + np.exp(-logits)), rtol=1e-5)
-    flipped = Segmenter(Places(), mode="whole", flip=True).probabilities(photograph(4, 6))
-    ramp = 1 / (1 + np.exp(-np.arange(6.0)))
+    flipped = Segmenter(Places(), mode="whole", flip=True).probabilities(photograph(32, 48))
+    ramp = 1 / (1 + np.exp(-np.arange(48) / 16))
     np.testing.assert_allclose(flipped[0, :, 0], (ramp + ramp[::-1]) / 2, rtol=1e-5)
 
 
 def test_sizes_and_scales_come_back_to_the_image():
     model = Pointwise()
-    segment = Segmenter(model, mode="whole", size=(80, 40), scales=SCALES, flip=True)
+    segment = Segmenter(model, mode="whole", size=(80, 160), scales=SCALES, flip=True)
     found = segment.probabilities(photograph(100, 130))
     assert found.shape == (100, 130, 4)
     np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
     heights = [shape[1] for shape in model.seen[::2]]
-    assert heights == [20, 30, 40, 50, 60, 70] and len(model.seen) == 12
+    assert heights == [40, 60, 80, 100, 120, 140] and len(model.seen) == 12
+
+
+@pytest.mark.parametrize("size", [(40, 40), (130, 160)])
+def test_views_are_averaged_whichever_is_smaller_they_or_the_image(size):
+    image = photograph()
+    several = Segmenter(Pointwise(), mode="whole", size=size, scales=(0.8, 1.2), flip=True)
+    single = [Segmenter(Pointwise(), mode="whole", size=size, scales=(s,)) for s in several.scales]
+    expected = sum(segment.probabilities(image) for segment in single) / 2
+    np.testing.assert_allclose(several.probabilities(image), expected, atol=1e-5)
+    assert (several(image) == expected.argmax(-1)).mean() > 0.999
+
+
+@pytest.mark.parametrize("sides", [(61, 83), (37, 45), (37, 20), (5, 9), (80, 45)])
+def test_bands_are_resized_as_the_whole(sides, monkeypatch):
+    monkeypatch.setattr(inference, "BAND", 40)
+    whole = np.random.default_rng(0).standard_normal((37, 45, 5)).astype("float32")
+    bands = [*in_bands(iter(np.split(whole, [3, 4, 20])), len(whole), *sides)]
+    assert len(bands) > 1
+    expected = numpy(resize_to(keras.ops.convert_to_tensor(whole[None]), *sides))[0]
+    np.testing.assert_allclose(np.concatenate(bands), expected, atol=1e-5)
+
+
+@on_one_backend
+@pytest.mark.parametrize("options", [{"window": 64}, {"mode": "whole", "size": (256, 256)}])
+def test_memory_is_that_of_a_row_of_windows_or_of_what_the_model_saw(options):
+    class Many(Pointwise):
+        def predict_on_batch(self, images):
+            return (images[..., :1] - 128) * np.linspace(-1, 1, 150, dtype="float32")
+
+    image = photograph(1000, 1000)
+    tracemalloc.start()
+    labels = Segmenter(Many(), **options)(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert labels.shape == (1000, 1000) and {0, 149} <= set(np.unique(labels))
+    assert peak < 250e6  # all logits are 600 MB, a row of windows and what the model saw 40 MB
+
+
+@on_one_backend
+def test_images_may_be_smaller_than_the_model_takes():
+    model = UperNet(Variant("v", (1, 1, 1, 1), (8, 8, 8, 8)), channels=8, auxiliary_channels=8)
+    assert Segmenter(model, scales=(0.5, 1.0))(photograph(20, 30)).shape == (20, 30)
+    strip = Segmenter(model, mode="whole", size=(128, 32), scales=(0.5,))
+    assert strip(photograph(200, 10)).shape == (200, 10)
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"mode": "windows"}, "`mode` must be one of"),
-        ({"window": 0}, "`window` must be an int >= 1"),
-        ({"window": 8, "stride": 9}, "from 1 to the `window` of 8"),
+        ({"window": 31}, "`window` must be an integer >= 32, received 31"),
+        ({"batch_size": 0}, "`batch_size` must be an integer >= 1, received 0"),
+        ({"window": 40, "stride": 41}, "from 1 to the `window` of 40"),
+        ({"stride": 2.5}, "`stride` must be an integer >= 1, received 2.5"),
+        ({"size": 512}, "`size` must be `None` or .long, short.*, received 512"),
+        ({"size": (0, 0)}, "two numbers of pixels >= 32, received .0, 0."),
         ({"scales": ()}, "`scales` must be numbers > 0"),
     ],
 )
@@ -137,8 +193,8 @@ def test_a_model_of_one_size_says_so():
     model = Pointwise()
     model.input_shape = (None, 64, 64, 3)
     assert Segmenter(model, window=64)(photograph(100, 100)).shape == (100, 100)
-    with pytest.raises(ValueError, match=r"takes images of \(64, 64, 3\), received \(30, 70, 3\)"):
-        Segmenter(model, mode="whole")(photograph(30, 70))
+    with pytest.raises(ValueError, match=r"takes images of \(64, 64, 3\), received \(40, 70, 3\)"):
+        Segmenter(model, mode="whole")(photograph(40, 70))
 
 
 # ---------------------------------------------------------------------------- scores
@@ -183,21 +239,26 @@ def test_wrong_labels_are_refused(labels, predicted, message):
 
 
 @pytest.mark.parametrize("weight", [None, "image", "pixel"])
-def test_the_metric_of_fit_is_keras_own(weight):
+def test_the_metrics_of_fit_are_keras_own(weight):
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, (3, 5, 7)).astype("uint8")
     labels[0, :2] = 255
     logits = draw.standard_normal((3, 5, 7, 4)).astype("float32")
     arguments = {"num_classes": 4, "ignore_class": 255, "sparse_y_pred": False, "dtype": "float32"}
     ours, theirs = MeanIoU(**arguments), keras.metrics.MeanIoU(**arguments)
+    accuracy, mean = PixelAccuracy(), keras.metrics.Mean()
     for _ in range(2):
         per_image = draw.random(3).astype("float32")
         given = np.broadcast_to(per_image[:, None, None], labels.shape)
         theirs.update_state(labels, logits, None if weight is None else given)
+        counted = (labels != 255) * (1 if weight is None else given)
+        mean.update_state(labels == logits.argmax(-1), counted)
         given = {None: None, "image": per_image, "pixel": given}[weight]
         ours.update_state(labels, logits, given)
+        accuracy.update_state(labels, logits, given)
     np.testing.assert_allclose(numpy(ours.total_cm), numpy(theirs.total_cm), rtol=1e-5)
     assert float(ours.result()) == pytest.approx(float(theirs.result()))
+    assert float(accuracy.result()) == pytest.approx(float(mean.result()))
     assert MeanIoU.from_config(ours.get_config()).num_classes == 4
 
 
@@ -249,8 +310,24 @@ def test_values_become_classes():
         labels(np.array([9, 4, 1]))
     with pytest.raises(ValueError, match=r"values \[-1, 300\]"):
         LabelMap(3)(np.array([-1, 300]))
-    with pytest.raises(ValueError, match="1 to 255 classes"):
-        LabelMap(256)
+    np.testing.assert_array_equal(LabelMap(255)(np.array([0, 254, 255])), [0, 254, 255])
+    assert LabelMap(3, first=1, ignored=0)(0) == LabelMap(3, ignored=254)(254) == 255
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"classes": 256}, "1 to 255 classes"),
+        ({"classes": 255, "first": 1}, r"values in \[0, 254\], received `classes`=255 and"),
+        ({"classes": 3, "ignored": 2}, "received 2; the classes are 0 to 2"),
+        ({"classes": 3, "ignored": 300}, r"a value in \[0, 255\] that is no class, received 300"),
+        ({"classes": 3, "ignored": -1}, "received -1"),
+    ],
+)
+def test_wrong_maps_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LabelMap(**arguments)
 
 
 @on_one_backend
@@ -370,8 +447,18 @@ def test_frames_for_validation(pair):
     result = made(Fit(60, 70, LABELS), pair)
     np.testing.assert_array_equal(result[:48, :64, :3], image)
     np.testing.assert_array_equal(result[:48, :64, 3], labels)
-    smaller = made(Fit(24, 40, LABELS), pair)
-    assert (smaller[:, :32, 3] != 255).all() and (smaller[:, 32:, 3] == 255).all()
+    smaller = made(Fit(24, 70, LABELS), pair)
+    np.testing.assert_array_equal(smaller[:, :64, :3], image[12:36])
+    np.testing.assert_array_equal(smaller[:, :64, 3], labels[12:36])
+    assert (smaller[:, 64:, 3] == 255).all()
+
+
+@on_one_backend
+def test_validation_has_the_scale_of_the_training(pair):
+    plain = {"distort": False, "flip": 0.0, "scale": (1.0, 1.0), "category_limit": 1.0}
+    for size in (None, (96, 72), (24, 32)):
+        trained = made(CropAndDistort(96, LABELS, size=size, **plain), pair)
+        np.testing.assert_array_equal(made(Fit(96, 96, LABELS, size=size), pair), trained)
 
 
 @on_one_backend
@@ -403,9 +490,6 @@ def test_the_schedule_of_the_paper():
 
 @on_one_backend
 def test_the_rates_of_the_paper():
-    from keras_convnext import Variant
-    from keras_convnext.segmentation import UperNet
-
     model = UperNet(Variant("v", (1, 1, 2, 1), (8, 8, 8, 8)), channels=8, auxiliary_channels=8)
     scales = stage_wise_scales(model, 0.9, 12)
     expected = {"stem": 13, "downsample3": 13, "stage0_block0": 12, "stage2_block1": 10}

@@ -91,6 +91,19 @@ def test_called_without_training_it_returns_logits_alone():
     }
 
 
+@compiles_long
+def test_a_model_around_it_has_the_logits():
+    """Built symbolically, and trained: the first of two outputs would be the auxiliary ones."""
+    variant = Variant("small", (1, 1, 1, 1), (8, 8, 8, 8))
+    model = UperNet(variant, classes=3, channels=8, auxiliary_channels=8, dropout=0.0)
+    around = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Identity(), model])
+    assert around.output_shape == (None, 32, 32, 3)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(numpy(around(images)), numpy(model(images)))
+    logits = model(images, training=True)["logits"]
+    np.testing.assert_array_equal(numpy(around(images, training=True)), numpy(logits))
+
+
 @on_one_backend
 @pytest.mark.parametrize("sides", [(1, 1), (4, 4), (5, 7), (6, 6), (13, 9)])
 def test_pooling_is_that_of_pytorch(sides):
@@ -226,23 +239,71 @@ def test_what_does_not_fit_is_refused(change, message, tmp_path):
         build(tmp_path / "m.safetensors")
 
 
-@on_one_backend
-def test_the_released_list_of_names_fits_the_released_size():
-    """Names and shapes of a Tiny with 150 classes, as noted from the published code."""
-    from keras_convnext.pretrained.upernet_layouts import UPERNET_LAYOUTS
-    from keras_convnext.variants import VARIANTS
+def published_tiny(classes=150, width=512, auxiliary=256):
+    """Names and shapes in Meta's file of a Tiny, from its architecture in PyTorch."""
+    depths, dims = (3, 3, 9, 3), (96, 192, 384, 768)
+    shapes = {}
 
-    layout = next(layout for layout in UPERNET_LAYOUTS if layout.name == "official UperNet")
-    with shapes_only():
-        model = UperNetConvNeXtTiny()
-        paths = [weight.path for weight in model.weights]
-    variant = VARIANTS["convnext_tiny"]
-    names = [layout.names(variant, path, "backbone.")[0] for path in paths]
-    blocks = {name.replace("stages.2.0", "stages.2.8") for name in names if "stages.2.0" in name}
-    generic = {re.sub(r"stages\.\d\.\d+", "stages.0.0", name) for name in META}
-    assert blocks < set(names) and len(set(names)) == len(names)
-    found = {re.sub(r"stages\.\d\.\d+", "stages.0.0", name) for name in names}
-    assert found == {name for name in generic if "num_batches" not in name}
+    def with_bias(name, *shape):
+        shapes.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
+
+    def conv_bn(name, *shape):
+        shapes[f"{name}.conv.weight"] = shape
+        with_bias(f"{name}.bn", shape[0])
+        shapes.update({f"{name}.bn.running_{part}": shape[:1] for part in ("mean", "var")})
+        shapes[f"{name}.bn.num_batches_tracked"] = ()
+
+    with_bias("backbone.downsample_layers.0.0", dims[0], 3, 4, 4)
+    with_bias("backbone.downsample_layers.0.1", dims[0])
+    for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+        if stage > 0:
+            with_bias(f"backbone.downsample_layers.{stage}.0", dims[stage - 1])
+            with_bias(f"backbone.downsample_layers.{stage}.1", dim, dims[stage - 1], 2, 2)
+        for number in range(depth):
+            block = f"backbone.stages.{stage}.{number}"
+            shapes[f"{block}.gamma"] = (dim,)
+            with_bias(f"{block}.dwconv", dim, 1, 7, 7)
+            with_bias(f"{block}.norm", dim)
+            with_bias(f"{block}.pwconv1", 4 * dim, dim)
+            with_bias(f"{block}.pwconv2", dim, 4 * dim)
+        with_bias(f"backbone.norm{stage}", dim)
+    for number in range(4):
+        conv_bn(f"decode_head.psp_modules.{number}.1", width, dims[3], 1, 1)
+    conv_bn("decode_head.bottleneck", width, dims[3] + 4 * width, 3, 3)
+    for number in range(3):
+        conv_bn(f"decode_head.lateral_convs.{number}", width, dims[number], 1, 1)
+        conv_bn(f"decode_head.fpn_convs.{number}", width, width, 3, 3)
+    conv_bn("decode_head.fpn_bottleneck", width, 4 * width, 3, 3)
+    with_bias("decode_head.conv_seg", classes, width, 1, 1)
+    conv_bn("auxiliary_head.convs.0", auxiliary, dims[2], 3, 3)
+    with_bias("auxiliary_head.conv_seg", classes, auxiliary, 1, 1)
+    return shapes
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({}, None),
+        ({"backbone.norm3.bias": None}, r"missing: backbone\.norm3\.bias"),
+        ({"decode_head.fpn_convs.3.conv.weight": (512, 512, 3, 3)}, "unused: decode_head.fpn"),
+        ({"auxiliary_head.convs.0.conv.weight": (256, 384, 1, 1)}, r"shape: auxiliary_head\.convs"),
+    ],
+)
+def test_the_released_names_and_shapes_load(change, message, tmp_path):
+    """In a Tiny with 150 classes; in the file its tensors of zeros share their numbers."""
+    import torch
+
+    shapes = {name: s for name, s in {**published_tiny(), **change}.items() if s is not None}
+    zeros = torch.zeros(max(map(math.prod, shapes.values())))
+    tensors = {name: zeros[: math.prod(shape)].view(shape) for name, shape in shapes.items()}
+    torch.save({"state_dict": tensors}, tmp_path / "tiny.pth")
+    if message:
+        with pytest.raises(WeightsError, match=message):
+            UperNetConvNeXtTiny(tmp_path / "tiny.pth")
+        return
+    model = UperNetConvNeXtTiny(tmp_path / "tiny.pth")
+    assert not any(numpy(weight).any() for weight in model.weights if "seed" not in weight.path)
 
 
 @compiles_long
@@ -319,14 +380,19 @@ def test_it_learns_with_fit():
     assert 0 <= metrics["mean_iou"] <= 1
 
 
-def test_the_auxiliary_loss_is_added():
+def test_the_auxiliary_loss_is_added(monkeypatch):
+    """What regularizes the weights counts once."""
     model, images, masks, _ = trained()
+    kernel = model.get_layer("decode_head").classifier.kernel
+    monkeypatch.setattr(kernel, "regularizer", keras.regularizers.L2(10.0))
+    penalty = 10 * (numpy(kernel) ** 2).sum()
+    assert penalty > 0.01
     outputs = {key: keras.ops.zeros((4, 32, 32, 4)) for key in ("logits", "auxiliary")}
     one, both = (
         float(numpy(model.compute_loss(images, masks, y))) for y in (outputs["logits"], outputs)
     )
-    assert one == pytest.approx(math.log(4), rel=1e-5)
-    assert both == pytest.approx(1.4 * one, rel=1e-5)
+    assert one == pytest.approx(math.log(4) + penalty, rel=1e-5)
+    assert both == pytest.approx(1.4 * math.log(4) + penalty, rel=1e-5)
 
 
 def test_batch_normalization_is_as_published():

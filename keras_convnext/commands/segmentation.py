@@ -65,7 +65,7 @@ def _segmenter(arguments):
     short = arguments.size or (row.crop if row else None)
     segmenter = Segmenter(
         model,
-        mode="whole" if arguments.multi_scale else arguments.mode,
+        mode=arguments.mode or ("whole" if arguments.multi_scale else "slide"),
         window=window,
         batch_size=arguments.batch_size,
         size=None if short is None else (4 * short, short),

@@ -18,6 +18,7 @@ from keras_convnext.augmentation.resampling import in_numpy
 from keras_convnext.preprocessing import ImageError, load_image
 from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import LabelMap, read_mask
+from keras_convnext.segmentation.resampling import fitting, scaled
 
 ATTEMPTS = 10
 DRAWS = 1 + 2 * ATTEMPTS + 10
@@ -84,10 +85,10 @@ class CropAndDistort:
         image, labels = read_pair(*pair, self.labels)
         low, high = self.scale
         factor = fitting(image.size, self.size) * (low + (high - low) * draws[0])
-        width, height = (max(1, int(side * factor + 0.5)) for side in image.size)
+        size = scaled(image.size, factor)
         corners = draws[1 : 1 + 2 * ATTEMPTS].reshape(ATTEMPTS, 2)
-        labels, box = self._chosen_crop(labels, (width, height), corners)
-        image = resampled(image, (width, height), box, Image.Resampling.BILINEAR)
+        labels, box = self._chosen_crop(labels, size, corners)
+        image = resampled(image, size, box, Image.Resampling.BILINEAR)
         draws = draws[1 + 2 * ATTEMPTS :]
         if draws[0] < self.flip:
             image, labels = (p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in (image, labels))
@@ -115,18 +116,21 @@ def _is_varied(labels, limit):
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Whole images in one frame, for a quick validation: nothing is drawn.
+    """Images in one frame, at the size of the training, for a quick validation: nothing is drawn.
 
     Args:
-        height, width: of the frame in pixels. A larger image is reduced, keeping its ratio; what it
-            leaves of the frame has the mean colour and is ignored.
+        height, width: of the frame in pixels. Of a larger image it has the centre; what an image
+            leaves of it has the mean colour and is ignored.
         labels: a `LabelMap`.
+        size: as of `CropAndDistort`.
         mean: that colour, in [0, 1].
     """
 
     height: int
     width: int
     labels: LabelMap
+    _: dataclasses.KW_ONLY
+    size: tuple | None = None
     mean: tuple = (0.485, 0.456, 0.406)
 
     def image(self, pair, key=None):
@@ -139,11 +143,14 @@ class Fit:
 
     def _made(self, pair):
         image, labels = read_pair(*pair, self.labels)
-        factor = min(1, self.width / image.width, self.height / image.height)
-        size = tuple(max(1, int(side * factor + 0.5)) for side in image.size)
-        image = resampled(image, size, (0, 0, *size), Image.Resampling.BILINEAR)
-        labels = resampled(labels, size, (0, 0, *size), Image.Resampling.NEAREST)
-        return joined(image, labels, (self.width, self.height), self.mean)
+        size = scaled(image.size, fitting(image.size, self.size))
+        frame = (self.width, self.height)
+        side = [min(pair) for pair in zip(size, frame, strict=True)]
+        corner = [(length - part) // 2 for length, part in zip(size, side, strict=True)]
+        box = (*corner, *side)
+        image = resampled(image, size, box, Image.Resampling.BILINEAR)
+        labels = resampled(labels, size, box, Image.Resampling.NEAREST)
+        return joined(image, labels, frame, self.mean)
 
 
 # ---------------------------------------------------------------------------- the steps
@@ -167,13 +174,6 @@ def read_pair(image, mask, labels):
             f"{image.height}: they must be equal."
         )
     return image, values
-
-
-def fitting(size, limits):
-    """-> the factor with which neither side exceeds `(long, short)`; 1 for `None`"""
-    if limits is None:
-        return 1.0
-    return min(max(limits) / max(size), min(limits) / min(size))
 
 
 def resampled(image, size, box, filter):

@@ -1,22 +1,28 @@
 """A class for every pixel of an image of any size: whole, in windows, or at several scales.
 
-What the model sees at once is bounded by `window` and `batch_size`, whatever the image's size; the
-sums over the windows are kept in main memory, `height * width * classes` floats.
+What the model sees at once is bounded by `window` and `batch_size`, whatever the image's size. Of
+its logits a row of windows is kept, or all where it sees the image whole; what is as large as the
+image is computed a band of rows at a time.
 
 Source of the defaults: arXiv 2201.03545, Appendix A.3, and the configurations published with it.
 """
 
 import dataclasses
+import math
+import numbers
 
 import numpy as np
 from keras import ops
 
+from keras_convnext.augmentation import checks
 from keras_convnext.layers import one_of
 from keras_convnext.preprocessing import load_image
-from keras_convnext.segmentation.resampling import resize_to
+from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
 
 MODES = ("slide", "whole")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the published evaluation at several scales
+LEAST = 32  # pixels of a side, of which the coarsest map has one
+BAND = 2**14  # pixels whose probabilities are computed at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +37,16 @@ class Segmenter:
             `SegmentationModel`.
         mode: `"slide"`: windows that overlap, whose logits are averaged; `"whole"`: the image at
             once. An image no larger than the window is the same in both.
-        window: side of the windows in pixels; the paper's are those of its training crops, 512 or
-            640.
+        window: side of the windows in pixels, >= 32; the paper's are those of its training crops,
+            512 or 640.
         stride: from one window to the next; `None`: two thirds of the window.
         batch_size: windows that the model sees at once.
-        size: `(long, short)`: the image is first resized, keeping its ratio, so that neither side
-            is longer than that; the paper: `(4 * window, window)`. `None`: it is taken as it is.
+        size: `(long, short)`, in any order, >= 32: the image is first resized, keeping its ratio,
+            so that neither side is longer than that; the paper: `(4 * window, window)`. `None`: it
+            is taken as it is.
         scales: factors on that size; the probabilities of all are averaged. The paper's evaluation
-            at several scales: `SCALES` and `flip`, with `mode="whole"`.
+            at several scales: `SCALES` and `flip`, with `mode="whole"`. A side that would be
+            shorter than 32 pixels becomes 32.
         flip: whether mirror images are averaged in, too.
 
     Raises:
@@ -56,13 +64,19 @@ class Segmenter:
 
     def __post_init__(self):
         one_of("mode", self.mode, MODES)
-        for name in ("window", "batch_size"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be an int >= 1, received {getattr(self, name)!r}.")
-        if self.stride is not None and not 1 <= self.stride <= self.window:
+        checks.integer("window", self.window, LEAST)
+        checks.integer("batch_size", self.batch_size, 1)
+        if self.stride is not None:
+            checks.integer("stride", self.stride, 1)
+            if self.stride > self.window:
+                raise ValueError(
+                    f"`stride` must be from 1 to the `window` of {self.window}, or pixels between "
+                    f"the windows would have no class; received {self.stride!r}."
+                )
+        if self.size is not None and not _is_pair(self.size):
             raise ValueError(
-                f"`stride` must be from 1 to the `window` of {self.window}, or pixels between the "
-                f"windows would have no class; received {self.stride!r}."
+                f"`size` must be `None` or (long, short), two numbers of pixels >= {LEAST}, "
+                f"received {self.size!r}."
             )
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"`scales` must be numbers > 0, received {self.scales!r}.")
@@ -80,52 +94,77 @@ class Segmenter:
             ImageError: if it cannot be read.
             ValueError: if the model does not take images of that size.
         """
-        probabilities = self.probabilities(image)
-        return probabilities.argmax(-1).astype(
-            "uint8" if probabilities.shape[-1] < 257 else "int32"
-        )
+        return np.concatenate([_labels(band) for band in self._bands(image)])
 
     def probabilities(self, image):
         """-> float32 array (height, width, classes); arguments and errors as above."""
+        return np.concatenate([*self._bands(image)])
+
+    def _bands(self, image):
+        """-> the probabilities from top to bottom, (rows, width, classes) each"""
         pixels = np.asarray(load_image(image), "float32")
         height, width = pixels.shape[:2]
-        total, count = 0, 0
-        for scale in self.scales:
-            scaled = _resized(pixels, *self._scaled(height, width, scale))
-            for mirrored in (False, True) if self.flip else (False,):
-                logits = self._logits(scaled[:, ::-1] if mirrored else scaled)
-                logits = logits[:, ::-1] if mirrored else logits
-                total, count = total + _softmax(_resized(logits, height, width)), count + 1
-        return total / count
+        steps = (1, -1) if self.flip else (1,)
+        views = [self._view(pixels, scale, step) for scale in self.scales for step in steps]
+        if self._kept(height, width) <= height * width:
+            sums = (sum(map(_softmax, logits)) for logits in zip(*views, strict=True))
+        else:  # one after the other: the sum is smaller than what all of them keep
+            sums = [*map(_softmax, views[0])]
+            for view in views[1:]:
+                for total, logits in zip(sums, view, strict=True):
+                    total += _softmax(logits)
+        return (total / len(views) for total in sums)
+
+    def _kept(self, height, width):
+        """-> how many pixels' logits all views keep at once"""
+        limit = self.window if self.mode == "slide" else math.inf
+        sizes = (self._scaled(height, width, scale) for scale in self.scales)
+        return (1 + self.flip) * sum(min(h, limit) * w for h, w in sizes)
+
+    def _view(self, pixels, scale, step):
+        """-> the logits at one scale, mirrored or not, resized to the image: bands as above"""
+        height, width = pixels.shape[:2]
+        pixels = _resized(pixels, *self._scaled(height, width, scale))
+        pieces = (piece[:, ::step] for piece in self._logits(pixels[:, ::step]))
+        yield from in_bands(pieces, len(pixels), height, width)
 
     def _scaled(self, height, width, scale):
-        if self.size is not None:
-            long, short = self.size
-            scale *= min(long / max(height, width), short / min(height, width))
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        sides = (height, width)
+        return scaled(sides, scale * fitting(sides, self.size), LEAST)
 
     def _logits(self, pixels):
-        """float32 (h, w, 3) -> float32 (h, w, classes)"""
+        """float32 (h, w, 3) -> its logits from top to bottom, float32 (rows, w, classes) each"""
         height, width = pixels.shape[:2]
         if self.mode == "whole" or max(height, width) <= self.window:
-            return self._predict(pixels[None])[0]
-        stride = self.stride or max(1, 2 * self.window // 3)
+            yield self._predict(pixels[None])[0]
+            return
+        stride = self.stride or 2 * self.window // 3
         tops, lefts = (starts(length, self.window, stride) for length in (height, width))
-        places = [(top, left) for top in tops for left in lefts]
         h, w = min(height, self.window), min(width, self.window)
+        rows, columns = _cover(tops, h, height), _cover(lefts, w, width)
+        windows = self._windows(pixels, [(top, left) for top in tops for left in lefts], h, w)
         total = None
+        for top, below in zip(tops, [*tops[1:], height], strict=True):
+            for left, logits in zip(lefts, windows, strict=False):
+                if total is None:
+                    total = np.zeros((h, width, logits.shape[-1]), "float32")
+                total[:, left : left + w] += logits
+            # no other window reaches the rows above the next
+            for first, last in _steps(top, below, width):
+                count = rows[first:last, None] * columns
+                yield total[first - top : last - top] / count[..., None]
+            shared = h - (below - top)
+            total[:shared] = total[h - shared :]
+            total[shared:] = 0
+
+    def _windows(self, pixels, places, height, width):
+        """-> the logits of the windows that begin at `places`, one by one"""
         for first in range(0, len(places), self.batch_size):
             batch = places[first : first + self.batch_size]
             # the last batch is filled up: another size would be compiled anew
             full = (batch * self.batch_size)[: max(len(batch), min(self.batch_size, len(places)))]
-            logits = self._predict(np.stack([pixels[t : t + h, le : le + w] for t, le in full]))
-            if total is None:
-                total = np.zeros((height, width, logits.shape[-1]), "float32")
-            for (top, left), values in zip(batch, logits, strict=False):
-                total[top : top + h, left : left + w] += values
-        rows, columns = _cover(tops, h, height), _cover(lefts, w, width)
-        total /= (rows[:, None] * columns)[..., None]
-        return total
+            crops = [pixels[top : top + height, left : left + width] for top, left in full]
+            yield from self._predict(np.stack(crops))[: len(batch)]
 
     def _predict(self, pixels):
         expected = self.model.input_shape
@@ -136,6 +175,14 @@ class Segmenter:
                 "with `input_shape=(None, None, 3)`, or choose a `window` and a `size` that fit."
             )
         return np.asarray(self.model.predict_on_batch(pixels), "float32")
+
+
+def _is_pair(size):
+    return (
+        isinstance(size, (tuple, list))
+        and len(size) == 2
+        and all(isinstance(side, numbers.Real) and side >= LEAST for side in size)
+    )
 
 
 def starts(length, window, stride):
@@ -152,6 +199,37 @@ def _cover(starts, window, length):
     return count
 
 
+def in_bands(pieces, length, height, width):
+    """Resizes a map that comes in pieces, as `resize_to` would the whole.
+
+    Args:
+        pieces: iterator over the map from top to bottom, float32 (rows, w, channels) each.
+        length: rows of all pieces.
+        height, width: of the result.
+
+    Returns:
+        iterator over the result from top to bottom, float32 (rows, width, channels) each.
+    """
+    held, start = next(pieces), 0
+    for top, bottom in _steps(0, height, width):
+        places = (np.arange(top, bottom) + 0.5) * length / height - 0.5
+        places = np.clip(places, 0, length - 1)
+        first, last = math.floor(places[0]), math.ceil(places[-1]) + 1
+        while start + len(held) < last:
+            held = np.concatenate([held, next(pieces)])
+        held, start = held[first - start :], first
+        shares = np.maximum(1 - np.abs(places[:, None] - np.arange(first, last)), 0)
+        rows = np.tensordot(shares.astype("float32"), held[: last - first], 1)
+        yield _resized(rows, bottom - top, width)
+
+
+def _steps(top, bottom, width):
+    """-> `(first, last)` of the bands of the rows from `top` to below `bottom`"""
+    rows = max(1, BAND // width)
+    for first in range(top, bottom, rows):
+        yield first, min(first + rows, bottom)
+
+
 def _resized(array, height, width):
     if array.shape[:2] == (height, width):
         return array
@@ -165,3 +243,7 @@ def _softmax(logits):
     np.exp(powers, out=powers)
     powers /= powers.sum(-1, keepdims=True)
     return powers
+
+
+def _labels(probabilities):
+    return probabilities.argmax(-1).astype("uint8" if probabilities.shape[-1] < 257 else "int32")

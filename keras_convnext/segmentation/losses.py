@@ -40,9 +40,7 @@ class PixelCrossEntropy(keras.losses.Loss):
         # labels must not become floats on the way, as Keras would have it
         losses = self.call(y_true, y_pred)
         if sample_weight is not None:
-            weight = ops.cast(sample_weight, losses.dtype)
-            is_per_image = len(weight.shape) == 1
-            losses = losses * (ops.reshape(weight, (-1, 1, 1)) if is_per_image else weight)
+            losses = losses * per_pixel(sample_weight, losses)
         return _replica_share(ops.mean(losses))
 
     def call(self, y_true, y_pred):
@@ -61,6 +59,12 @@ class PixelCrossEntropy(keras.losses.Loss):
 
     def get_config(self):
         return {"average": self.average, "ignore": self.ignore, "name": self.name}
+
+
+def per_pixel(weight, pixels):
+    """-> weights per image or per pixel, with the dtype and the number of axes of `pixels`"""
+    weight = ops.cast(weight, pixels.dtype)
+    return ops.expand_dims(weight, tuple(range(len(weight.shape), len(pixels.shape))))
 
 
 def _chosen(logits, labels):

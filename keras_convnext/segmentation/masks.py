@@ -62,18 +62,30 @@ class LabelMap:
     ignored: int | None = None
 
     def __post_init__(self):
-        if not 1 <= self.classes <= 255 or self.first < 0 or self.first + self.classes > 256:
+        if self.classes < 1 or self.first < 0 or self.first + self.classes > IGNORED:
             raise ValueError(
-                "There must be 1 to 255 classes with values in [0, 255], received "
+                "There must be 1 to 255 classes with values in [0, 254], received "
                 f"`classes`={self.classes} and `first`={self.first}."
             )
+        if self.ignored is not None and self.ignored not in {*range(256)} - {*self._values}:
+            raise ValueError(
+                "`ignored` must be `None` or a value in [0, 255] that is no class, received "
+                f"{self.ignored}; the classes are {self._values_in_words()}."
+            )
+
+    @property
+    def _values(self):
+        return range(self.first, self.first + self.classes)
+
+    def _values_in_words(self):
+        return f"{self._values[0]} to {self._values[-1]}"
 
     @functools.cached_property
     def _table(self):
         """Per value its class; -1 where there is none."""
         table = np.full(256, -1, "int16")
         table[: self.first] = IGNORED
-        table[self.first : self.first + self.classes] = np.arange(self.classes)
+        table[self._values] = np.arange(self.classes)
         table[[IGNORED] if self.ignored is None else [IGNORED, self.ignored]] = IGNORED
         return table
 
@@ -84,9 +96,9 @@ class LabelMap:
         if (labels < 0).any():
             odd = np.unique(values[labels < 0])[:5].tolist()
             raise ValueError(
-                f"The mask has the values {odd}; allowed are {self.first} to "
-                f"{self.first + self.classes - 1} of the {self.classes} classes, and "
-                f"{self._ignored_in_words()} for pixels that do not count."
+                f"The mask has the values {odd}; allowed are {self._values_in_words()} of the "
+                f"{self.classes} classes, and {self._ignored_in_words()} for pixels that do not "
+                "count."
             )
         return labels.astype("uint8")
 

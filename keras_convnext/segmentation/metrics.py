@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_convnext.segmentation.losses import IGNORED
+from keras_convnext.segmentation.losses import IGNORED, per_pixel
 
 
 def for_fit(classes, ignore=IGNORED):
@@ -42,9 +42,7 @@ class MeanIoU(keras.metrics.MeanIoU):
         cell = ops.where(counted, labels * classes + ops.cast(predicted, "int32"), classes**2)
         weight = ops.ones_like(cell, dtype=self.dtype)
         if sample_weight is not None:
-            given = ops.cast(sample_weight, self.dtype)
-            unknown = (1,) * (len(labels.shape) - len(given.shape))
-            weight = weight * ops.reshape(given, (*ops.shape(given), *unknown))
+            weight = weight * per_pixel(sample_weight, weight)
         counts = ops.segment_sum(ops.ravel(weight), ops.ravel(cell), classes**2 + 1)
         self.total_cm.assign(self.total_cm + ops.reshape(counts[:-1], (classes, classes)))
 
@@ -61,8 +59,7 @@ class PixelAccuracy(keras.metrics.Mean):
         labels = ops.cast(y_true, "int32")
         valid = ops.cast(labels != self.ignore, self.dtype)
         if sample_weight is not None:
-            weight = ops.cast(sample_weight, self.dtype)
-            valid = valid * ops.reshape(weight, (-1, 1, 1) if len(weight.shape) == 1 else (-1,))
+            valid = valid * per_pixel(sample_weight, valid)
         hits = ops.cast(labels == ops.cast(ops.argmax(y_pred, axis=-1), "int32"), self.dtype)
         return super().update_state(hits, valid)
 

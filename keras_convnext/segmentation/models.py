@@ -4,6 +4,8 @@ Names inside every model: those of `ConvNeXt(...)`, `norm0` to `norm3` behind th
 `decode_head`, `auxiliary_head`, and `logits` and `auxiliary`, which resize to the input.
 """
 
+from collections import OrderedDict
+
 import keras
 
 from keras_convnext.features import PyramidModel, feature_model
@@ -23,27 +25,36 @@ class SegmentationModel(PyramidModel):
     """A functional model with the outputs `"logits"` and `"auxiliary"`, of which the second is for
     training alone.
 
-    Called with `training=True` it returns both, else the logits alone. In `fit` the loss that it is
+    Called with `training=True` it returns both, else the logits alone; a model around it has the
+    logits. In `fit` the loss that it is
     compiled with is that of the logits plus `loss_weight` (of the layer `auxiliary_head`, 0.4)
     times that of the auxiliary ones; metrics see the logits.
     """
 
     def call(self, inputs, training=None, mask=None):
-        outputs = super().call(inputs, training=training, mask=mask)
-        return outputs if training else outputs["logits"]
+        return _wanted(super().call(inputs, training=training, mask=mask), training)
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        outputs = super().compute_output_spec(inputs, training=training, mask=mask)
+        return _wanted(outputs, training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        loss, auxiliary = (
-            super(SegmentationModel, self).compute_loss(x, y, y_pred[key], sample_weight, training)
-            for key in ("logits", "auxiliary")
-        )
+        loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+        # without what regularizes the weights, which is in the other
+        auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
         return loss + self.get_layer("auxiliary_head").loss_weight * auxiliary
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
         return super().compute_metrics(x, y, logits, sample_weight)
+
+
+def _wanted(outputs, training):
+    # Keras gives a model around this one, built with the logits, the first of the outputs
+    names = ("logits", "auxiliary")
+    return OrderedDict((name, outputs[name]) for name in names) if training else outputs["logits"]
 
 
 def UperNet(

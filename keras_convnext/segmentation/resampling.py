@@ -19,6 +19,18 @@ def resize_to(x, height, width):
     return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
 
 
+def fitting(sides, limits):
+    """-> the factor with which neither side exceeds `(long, short)`; 1 for `None`"""
+    if limits is None:
+        return 1.0
+    return min(max(limits) / max(sides), min(limits) / min(sides))
+
+
+def scaled(sides, factor, least=1):
+    """-> the sides times `factor`, in whole pixels, none shorter than `least`"""
+    return tuple(max(least, int(side * factor + 0.5)) for side in sides)
+
+
 def _resize_in_graph(x, size):
     """Keras (3.15) wants to know that the size is positive, which a graph of TensorFlow cannot say
     before it runs."""

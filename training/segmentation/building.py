@@ -59,14 +59,15 @@ class Pipeline(Batches):
 
     def validation(self):
         """-> (images, labels): each image once, in one frame, in batches of equal size."""
-        height, width = map(int, self.config.validation_size)
-        frame = Fit(height, width, self.config.labels, self.config.variant.mean)
+        config = self.config
+        sides = map(int, config.validation_size)
+        frame = Fit(*sides, config.labels, size=config.size, mean=config.variant.mean)
         return self.devices.dataset(
             stream.batches(
                 self.dataset.validation,
                 frame,
                 frame.batch,
-                self.config.micro_batch,
+                config.micro_batch,
                 seed=None,
                 epoch=0,
                 part=self.devices.part,

@@ -5,8 +5,8 @@ import dataclasses
 from keras_convnext.atomic import write_text
 from keras_convnext.preprocessing import load_image
 from keras_convnext.segmentation import Segmenter, scores
-from keras_convnext.segmentation.augmentation import fitting
 from keras_convnext.segmentation.masks import read_mask
+from keras_convnext.segmentation.resampling import fitting
 from training import pictures, record, report
 from training.data import stream
 from training.logs import csv_text
