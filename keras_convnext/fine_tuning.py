@@ -81,7 +81,8 @@ def freeze_layers(model, freeze):
     Raises:
         ValueError: if `freeze` is none of these, or the model has no ConvNeXt blocks.
     """
-    layers = [layer for layer in _layers(model) if LAYER.fullmatch(layer.name)]
+    # a step of the roadmap has sums and activations of these names
+    layers = [x for x in _layers(model) if LAYER.fullmatch(x.name) and x.weights]
     stages = len(stage_depths([layer.name for layer in layers]))
     is_number = isinstance(freeze, int) and not isinstance(freeze, bool)
     if not (freeze in (None, "stem") or is_number and 1 <= freeze <= stages):

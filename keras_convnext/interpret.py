@@ -44,8 +44,8 @@ def grad_cam(model, images, layer=None, classes=None):
     Args:
         model: a functional classifier, with one input and one output `(batch, classes)`.
         images: as the model takes them: `(n, height, width, channels)`, uint8 or float.
-        layer: name of a layer with an output `(batch, height', width', channels)`; `None`: the
-            last block.
+        layer: name of a layer with an output `(batch, height', width', channels)` that no shortcut
+            bypasses, such as a block; `None`: the last block.
         classes: whose evidence: an int for all images, or one per image; `None`: for each image
             the class with the highest logit.
 
@@ -54,14 +54,14 @@ def grad_cam(model, images, layer=None, classes=None):
         nothing speaks for the class.
 
     Raises:
-        ValueError: if there is no such layer, its output is no feature map, or there is no such
-            class.
+        ValueError: if there is no such layer, its output is no feature map or is bypassed, or there
+            is no such class.
     """
     images = _batch(images)
     inner = layer_of(model, layer)
     last, logits_of = _before_activation(model)
+    rest = _rest(model, inner, last)
     features = ops.convert_to_numpy(_wide(keras.Model(model.input, inner.output)(images)))
-    rest = keras.Model(inner.output, last)
     chosen = _classes(ops.convert_to_numpy(logits_of(rest(features))), classes)
     one_hot = np.eye(model.output_shape[-1], dtype="float32")[chosen]
     gradient = _gradient(lambda x: ops.sum(ops.multiply(logits_of(rest(x)), one_hot)), features)
@@ -78,13 +78,14 @@ def eigen_cam(model, images, layer=None):
 
     Args:
         model: a functional model with one input.
-        images, layer: as in `grad_cam`.
+        images: as in `grad_cam`.
+        layer: as in `grad_cam`, or a layer within a block.
 
     Returns:
         float32 `(n, height', width')` in [0, 1], as `grad_cam`.
 
     Raises:
-        ValueError: as `grad_cam`.
+        ValueError: if there is no such layer, or its output is no feature map.
     """
     inner = layer_of(model, layer)
     features = keras.Model(model.input, inner.output)(_batch(images))
@@ -137,14 +138,14 @@ def effective_receptive_field(model, images, layer=None):
     Args:
         model: a functional model with one input.
         images: as in `grad_cam`; some tens, as the field of one image is noisy.
-        layer: as in `grad_cam`.
+        layer: as in `eigen_cam`.
 
     Returns:
         float32 `(height, width)`, of the size of the images, in [0, 1]: divided by its largest
         value.
 
     Raises:
-        ValueError: as `grad_cam`.
+        ValueError: as `eigen_cam`.
     """
     images = _batch(images).astype("float32")
     front = keras.Model(model.input, layer_of(model, layer).output)
@@ -164,7 +165,7 @@ def depthwise_kernels(model, layer=None):
 
     Args:
         model: with the block.
-        layer: name of a block or of a depthwise convolution; `None`: the last block.
+        layer: name of a block or of a depthwise convolution; `None`: the last of them.
 
     Returns:
         float32 `(channels, side, side)`.
@@ -172,14 +173,15 @@ def depthwise_kernels(model, layer=None):
     Raises:
         ValueError: if there is no such layer, or it has no depthwise convolution.
     """
-    inner = layer_of(model, layer)
-    conv = getattr(inner, "dwconv", inner)
-    if not isinstance(conv, keras.layers.DepthwiseConv2D):
+    found = {one.name: getattr(one, "dwconv", one) for one in model.layers}
+    found = {k: v for k, v in found.items() if isinstance(v, keras.layers.DepthwiseConv2D)}
+    name = next(reversed(found), None) if layer is None else layer
+    if name not in found:
         raise ValueError(
-            f"{inner.name} is a {type(inner).__name__} without a depthwise convolution: name a "
-            "block such as 'stage0_block0'."
+            f"{model.name} has no depthwise convolution, or block with one, of the name {name!r}. "
+            f"It has {', '.join(found) or 'none such'}."
         )
-    kernel = ops.convert_to_numpy(_wide(conv.kernel))
+    kernel = ops.convert_to_numpy(_wide(found[name].kernel))
     return kernel.reshape(*kernel.shape[:2], -1).transpose(2, 0, 1)
 
 
@@ -332,6 +334,38 @@ def layer_of(model, name):
 def _is_map(layer):
     is_input = isinstance(layer, keras.layers.InputLayer)
     return not is_input and len(getattr(layer.output, "shape", ())) == 4
+
+
+def _rest(model, inner, last):
+    """-> the model from a layer's output to the tensor `last`.
+
+    Raises:
+        ValueError: if not all of `last` comes from there.
+    """
+    found = _between(inner, last)
+    if found is None:
+        raise ValueError(
+            f"{inner.name} is bypassed by a shortcut: take the output of its block, "
+            f"{_meeting(model, inner, last)}."
+        )
+    return found
+
+
+def _meeting(model, inner, last):
+    """-> in words, the layer in which what goes through `inner` meets what bypasses it."""
+    later = [one for one in model.layers[model.layers.index(inner) + 1 :] if _is_map(one)]
+    block = BLOCK.match(inner.name)
+    later = [one for one in later if block and one.name == block[0]] or later
+    found = next((one for one in later if _between(one, last)), None)
+    return "or of a layer before the branches" if found is None else repr(found.name)
+
+
+def _between(layer, last):
+    """-> the model from a layer's output to the tensor `last`, or `None` if more is needed."""
+    try:
+        return keras.Model(layer.output, last)
+    except ValueError:
+        return None
 
 
 def _before_activation(model):

@@ -31,7 +31,7 @@ from keras_convnext.models import (
     pad,
     preprocessing,
 )
-from keras_convnext.variants import VARIANTS, Variant
+from keras_convnext.variants import STEM_STRIDES, VARIANTS, Variant
 
 keras.saving.register_keras_serializable(package="keras_convnext")(DepthwiseConv2D)
 
@@ -141,11 +141,12 @@ class Regime:
         width: of the ResNet: channels inside the blocks of the first stage; they double from stage
             to stage, and the blocks return four times as many.
         end: the `Variant` that is reached: its `depths` from "stage_ratio" on, its `dims` from
-            "width" on, its mean and std everywhere, all of it in the last step.
+            "width" on, its mean, std and stride of the stem everywhere, all of it in the last step.
         ratio_width: as `width`, from "stage_ratio" until "width"; `None`: `width`.
 
     Raises:
-        ValueError: if the ends differ in the number of stages.
+        ValueError: if the ends differ in the number of stages, or the stem of `end` has a stride
+            that no ResNet has.
     """
 
     name: str
@@ -159,6 +160,11 @@ class Regime:
             raise ValueError(
                 f"Regime {self.name!r} goes from {self.depths} blocks per stage to "
                 f"{self.end.depths}: both must have as many stages."
+            )
+        if self.end.patch_size not in STEM_STRIDES:
+            raise ValueError(
+                f"`patch_size` of the end of regime {self.name!r} must be one of {STEM_STRIDES}, "
+                f"received {self.end.patch_size}."
             )
 
 
@@ -192,7 +198,7 @@ def roadmap(
     classifier_activation="softmax",
     include_preprocessing=True,
     drop_path_rate=0.0,
-    stem_stride=4,
+    stem_stride=None,
 ):
     """Builds the network of one step of the paper as a functional `keras.Model`.
 
@@ -216,7 +222,7 @@ def roadmap(
             linearly from 0.
         stem_stride: 4, or 2 or 1 for small images: the ResNet stem then goes without its max
             pooling, with 1 also with a 3x3 convolution of stride 1; the patches of the other have
-            that many pixels per side.
+            that many pixels per side. `None`: that of the regime's end, 4 in the paper's.
 
     Returns:
         A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
@@ -226,7 +232,9 @@ def roadmap(
         ValueError: if an argument has a value that is not allowed.
     """
     net = network(step)
-    variant = _variant(step, net, _regime(regime)).with_stem_stride(stem_stride)
+    variant = _variant(step, net, _regime(regime))
+    if stem_stride is not None:
+        variant = variant.with_stem_stride(stem_stride)
     if net.downsampling == "separate":
         return ConvNeXt(
             variant,
@@ -259,13 +267,18 @@ def _variant(step, net, regime):
     depths = {"resnet": regime.depths, "convnext": end.depths}[net.depths]
     first = {"resnet": regime.width, "ratio": regime.ratio_width or regime.width}.get(net.width)
     dims = end.dims if first is None else [first * 2**stage for stage in range(len(depths))]
-    return Variant(f"{regime.name}_{step}", depths, dims, mean=end.mean, std=end.std)
+    given = {"patch_size": end.patch_size, "mean": end.mean, "std": end.std}
+    return Variant(f"{regime.name}_{step}", depths, dims, **given)
 
 
 def table(regime="resnet50"):
     """Prints the steps of a road, at 1000 classes and 224 x 224 pixels: trained parameters and
     multiply-adds as counted here, multiply-adds and ImageNet-1K accuracy of the paper (Tables 10
-    and 11), and what each step changes.
+    and 11), and what each step changes: blocks per stage, channels of the first stage (see `width`
+    in `Regime`), fields of `Network`.
+
+    The first row of "resnet50" is the ResNet-50 of 76.13 % with the recipe of Table 5, with which
+    the paper trained all steps.
 
     Args:
         regime: `"resnet50"`, `"resnet200"` or a `Regime` of your own, on which the paper has no
@@ -279,9 +292,21 @@ def table(regime="resnet50"):
         parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
         figures = (count_macs(model) / 1e9, *(of.get(regime.name) for of in (step.macs, step.top1)))
         cells = " ".join("      " if figure is None else f"{figure:6.2f}" for figure in figures)
-        changes = ", ".join(f"{field}: {value}" for field, value in step.changes.items())
+        changes = ", ".join(_changes(step, regime))
         remark = "" if step.kept else " (not kept)"
         print(f"{step.name:22} {parameters:11,} {cells}  {changes}{remark}".rstrip())
+
+
+def _changes(step, regime):
+    """-> what a step changes, in words."""
+    variant, changes = _variant(step.name, network(step.name), regime), dict(step.changes)
+    if changes.get("width") == "ratio" and regime.ratio_width in (None, regime.width):
+        del changes["width"]  # the smaller road keeps its own
+    numbers = {
+        "depths": f"blocks {'-'.join(map(str, variant.depths))}",
+        "width": f"width {variant.dims[0]}",
+    }
+    return [numbers.get(field, f"{field}: {value}") for field, value in changes.items()]
 
 
 # ---------------------------------------------------------------- the parts of a network

@@ -11,8 +11,10 @@ from keras_convnext import (
     fine_tune,
     freeze_layers,
     learning_rate_scales,
+    roadmap,
 )
 from tests.backends import BACKEND, numpy, randomise
+from tests.test_roadmap import SMALL
 
 on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 PREFIXES = ("stem", "stage0", "downsample1", "stage1", "head_norm", "head/")  # in order
@@ -138,3 +140,14 @@ def test_a_model_without_blocks_cannot_be_fine_tuned():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="need a model made by `ConvNeXt"):
         fine_tune(model, 10)
+
+
+@on_one_backend
+@pytest.mark.parametrize("step", ["gelu", "fewer_norms"])
+def test_a_step_of_the_roadmap_cannot_be_frozen(step):
+    """Its blocks end in activations or sums that have a block's name and no weights."""
+    model = roadmap.roadmap(step, SMALL, input_shape=(16, 16, 3), classes=2)
+    before = len(model.trainable_variables)
+    with pytest.raises(ValueError, match="need a model made by `ConvNeXt"):
+        freeze_layers(model, 1)
+    assert len(model.trainable_variables) == before

@@ -7,7 +7,7 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant, interpret, roadmap
 from tests.backends import BACKEND, numpy, randomise
-from tests.test_roadmap import SMALL
+from tests.test_roadmap import SMALL, positive_variances
 
 on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 VARIANT = Variant("small", (1, 1), (6, 12), layer_scale=None)
@@ -154,10 +154,39 @@ def test_under_mixed_precision():
 
 @on_one_backend
 def test_on_a_step_of_the_roadmap():
-    model = randomise(roadmap.roadmap("depthwise", SMALL, input_shape=(16, 16, 3), classes=3))
+    model = roadmap.roadmap("depthwise", SMALL, input_shape=(16, 16, 3), classes=3)
+    positive_variances(randomise(model))
     assert interpret.layer_of(model, None).name == "stage1_block0"
     assert interpret.grad_cam(model, images(1, 16, 16)).shape == (1, 2, 2)
+    assert interpret.eigen_cam(model, images(1, 16, 16), "stage0_block0_conv2").shape == (1, 4, 4)
     assert interpret.depthwise_kernels(model, "stage0_block0_conv2").shape == (5, 3, 3)
+    assert interpret.depthwise_kernels(model).shape == (10, 3, 3)
+
+
+@on_one_backend
+def test_a_layer_that_is_bypassed_names_its_block():
+    model = roadmap.roadmap("depthwise", SMALL, input_shape=(16, 16, 3), classes=3)
+    for inner, block in (("stage1_block0_conv2", "stage1_block0"), ("beside", "sum")):
+        with pytest.raises(ValueError, match=f"{inner} is bypassed by .* its block, '{block}'"):
+            interpret.grad_cam(model, images(1, 16, 16), inner)
+        x = layers.Conv2D(3, 1, name="beside")(image := keras.Input((16, 16, 3)))
+        x = layers.GlobalAveragePooling2D()(layers.Add(name="sum")([x, image]))
+        model = keras.Model(image, layers.Dense(CLASSES)(x))
+
+
+@on_one_backend
+@pytest.mark.parametrize("step", ["depthwise", "gelu", "resnet"])
+def test_what_has_no_kernels_says_what_has(step):
+    """A block of the roadmap is a sum or an activation, whose convolution has a name of its own."""
+    model = roadmap.roadmap(step, SMALL, input_shape=(16, 16, 3), classes=3)
+    with pytest.raises(ValueError, match=r"'stage0_block0'\. It has (.+)\.") as caught:
+        interpret.depthwise_kernels(model, "stage0_block0")
+    names = str(caught.value).split("It has ")[1].rstrip(".").split(", ")
+    if step == "resnet":
+        assert names == ["none such"]
+        return
+    kernels = [interpret.depthwise_kernels(model, name) for name in names]
+    np.testing.assert_array_equal(interpret.depthwise_kernels(model), kernels[-1])
 
 
 # ---------------------------------------------------------------- pictures
@@ -211,7 +240,7 @@ def test_pictures_are_saved(tmp_path):
         (lambda m: interpret.grad_cam(m, images(), None, 4), "from 0 to 3"),
         (lambda m: interpret.grad_cam(m, images(), None, [1]), "one int per image"),
         (lambda m: interpret.grad_cam(m, images(), None, 1.5), "one int per image"),
-        (lambda m: interpret.depthwise_kernels(m, "stem"), "without a depthwise convolution"),
+        (lambda m: interpret.depthwise_kernels(m, "stem"), "'stem'. It has .*stage1_block0"),
     ],
 )
 def test_what_is_wrong_is_said(model, call, message):

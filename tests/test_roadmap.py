@@ -1,5 +1,6 @@
 """The road from ResNet to ConvNeXt: its figures, its first step, its last step."""
 
+import dataclasses
 import math
 
 import keras
@@ -14,6 +15,7 @@ on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on ever
 each_step = pytest.mark.parametrize("step", roadmap.STEPS)
 # two stages are enough for everything that a step changes
 SMALL = roadmap.Regime("small", (2, 1), 4, Variant("small_end", (1, 1), (6, 12)), ratio_width=5)
+NARROW = dataclasses.replace(SMALL, ratio_width=None)
 SHAPE = {"regime": SMALL, "input_shape": (16, 16, 3), "classes": 3}
 LAST = "separate_downsampling"
 TOLERANCE = 1e-4  # of the largest magnitude: float32, other orders of summation
@@ -75,12 +77,23 @@ def test_each_step_changes_one_thing():
 @on_one_backend
 def test_the_table(capsys, monkeypatch):
     monkeypatch.setattr(roadmap, "STEPS", {k: roadmap.STEPS[k] for k in ("resnet", "depthwise")})
-    monkeypatch.setitem(roadmap.REGIMES, "resnet50", SMALL)
+    monkeypatch.setitem(roadmap.REGIMES, "resnet50", dataclasses.replace(SMALL, name="resnet50"))
     roadmap.table()
     first, resnet, depthwise = capsys.readouterr().out.splitlines()
     assert first.split() == ["step", "parameters", "GMACs", "paper", "top-1", "changes"]
-    assert resnet.split()[0] == "resnet" and len(resnet.split()) == 3
-    assert depthwise.endswith("depthwise: True")
+    assert resnet.split()[0] == "resnet" and resnet.split()[3:] == ["4.09", "78.82"]
+    assert depthwise.endswith("2.35  78.28  depthwise: True")
+
+
+@on_one_backend
+def test_the_table_of_a_road_of_ones_own(capsys, monkeypatch):
+    """The paper has no figures for it; depths and widths are its own."""
+    rows = ("resnet", "stage_ratio", "width")
+    monkeypatch.setattr(roadmap, "STEPS", {k: roadmap.STEPS[k] for k in rows})
+    for regime, second in ((SMALL, "blocks 1-1, width 5"), (NARROW, "blocks 1-1")):
+        roadmap.table(regime)
+        resnet, ratio, width = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+        assert len(resnet) == 3 and ratio[3:] == second.split() and width[3:] == ["width", "6"]
 
 
 # ---------------------------------------------------------------- every step
@@ -119,6 +132,17 @@ def test_small_stems(step, stem_stride, side):
 
 
 @on_one_backend
+@each_step
+def test_the_stem_strides_as_that_of_the_end_unless_told(step):
+    end = dataclasses.replace(SMALL.end, patch_size=2)
+    regime = dataclasses.replace(SMALL, end=end)
+    for stem_stride, side in ((None, 8), (4, 4)):
+        model = build(step, regime=regime, stem_stride=stem_stride)
+        assert model.get_layer("stage0_block0").output.shape[1:3] == (side, side)
+    assert build(step).get_layer("stage0_block0").output.shape[1:3] == (4, 4)
+
+
+@on_one_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,6 +164,8 @@ def test_wrong_arguments_say_what_is_allowed(arguments, message):
 def test_a_regime_keeps_its_stages():
     with pytest.raises(ValueError, match="as many stages"):
         roadmap.Regime("odd", (1, 1, 1), 8, SMALL.end)
+    with pytest.raises(ValueError, match=r"one of \(1, 2, 4\), received 16"):
+        roadmap.Regime("odd", (18,), 8, VARIANTS["convnext_isotropic_small"])
 
 
 # ---------------------------------------------------------------- the first step

@@ -26,9 +26,8 @@ class SegmentationModel(PyramidModel):
     training alone.
 
     Called with `training=True` it returns both, else the logits alone; a model around it has the
-    logits. In `fit` the loss that it is
-    compiled with is that of the logits plus `loss_weight` (of the layer `auxiliary_head`, 0.4)
-    times that of the auxiliary ones; metrics see the logits.
+    logits. In `fit` the loss that it is compiled with is that of the logits plus `loss_weight` (of
+    the layer `auxiliary_head`, 0.4) times that of the auxiliary ones; metrics see the logits.
     """
 
     def call(self, inputs, training=None, mask=None):

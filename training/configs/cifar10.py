@@ -1,7 +1,7 @@
 """CIFAR-10 from scratch: 32 x 32 pixels, 10 classes, 50,000 training images.
 
-Command: `python -m training.train --config cifar10 --data_dir DIR`, where DIR has `cifar10` as
-TensorFlow Datasets prepares it (it downloads it when asked for the first time).
+Command: `python -m training.train --config cifar10 --data_dir DIR`, where DIR is prepared once by
+`tfds build cifar10 --data_dir DIR`, which downloads the images.
 Score and time: not yet measured; a score is that of the last epoch, the best one would be chosen on
 the test images.
 
