@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.backends import BACKEND
+from tests.backends import on_one_backend
 from training import pictures
 from training.assessment import Assessment, Example, assess
 from training.configs import digits
@@ -19,7 +19,6 @@ from training.data.arrays import array_split
 from training.logs import open_logs
 from training.loop import Progress
 
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 ROWS = [
     {"epoch": 1, "loss": 2.0, "accuracy": 0.25, "val_loss": 1.5, "val_accuracy": 0.5, "seconds": 3},
     {

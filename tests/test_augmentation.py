@@ -30,14 +30,13 @@ from keras_convnext.augmentation import (
 from keras_convnext.augmentation import operations as op
 from keras_convnext.augmentation.rand_augment import OPERATIONS, RandAugment
 from keras_convnext.augmentation.resampling import changed, from_pillow, resize, to_pillow
-from tests.backends import BACKEND, numpy
+from tests.backends import BACKEND, numpy, on_one_backend
 
 GOLDEN = Path(
     os.environ.get("KERAS_CONVNEXT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")
 )
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason=f"{GOLDEN} is absent")
 # tf.data runs the same graph whatever the backend is
-only_once = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
 RNG = np.random.default_rng(0)
 FILL = (124, 116, 104)
 SMALL = Variant("small", (1, 1), (8, 16))
@@ -81,7 +80,7 @@ def applied(name, image, level, sign):
     return from_pillow(OPERATIONS[name](to_pillow(image), level / 10, sign, fill))
 
 
-@only_once
+@on_one_backend
 @needs_golden
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_gives_the_peers_pixels(golden, name):
@@ -131,7 +130,7 @@ def pillow(name, image, level, sign):
     return plain[name](image)
 
 
-@only_once
+@on_one_backend
 @pytest.mark.parametrize("channels", (1, 3))
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_is_pillows_at_any_level_and_shape(name, channels):
@@ -146,14 +145,14 @@ def test_an_operation_is_pillows_at_any_level_and_shape(name, channels):
             assert (gap > 0).mean() < 5e-3
 
 
-@only_once
+@on_one_backend
 def test_posterizing_keeps_one_bit_at_least():
     image = picture(16, 16)
     for bits in (1, 0, -1):
         np.testing.assert_array_equal(op.posterize(to_pillow(image), bits), image & 128)
 
 
-@only_once
+@on_one_backend
 def test_two_of_fifteen_operations_are_drawn_with_equal_chances(monkeypatch):
     """What is changed is a tally of what was applied."""
     names = list(OPERATIONS)
@@ -171,7 +170,7 @@ def test_two_of_fifteen_operations_are_drawn_with_equal_chances(monkeypatch):
     np.testing.assert_allclose(np.bincount(drawn.sum(1)) / counts, (0.25, 0.5, 0.25), atol=0.03)
 
 
-@only_once
+@on_one_backend
 def test_levels_are_normal_around_the_magnitude_and_cut_off(monkeypatch):
     note = {"Note": lambda image, strength, sign, fill: (10 * strength, sign)}
     monkeypatch.setattr(rand_augment, "OPERATIONS", note)
@@ -203,7 +202,7 @@ def test_the_notation_of_a_policy_is_read():
 # ---------------------------------------------------------------- crops
 
 
-@only_once
+@on_one_backend
 @pytest.mark.parametrize("channels", (1, 2, 3))
 @pytest.mark.parametrize("shape", [(375, 500), (300, 90), (50, 40), (64, 64), (1, 7)])
 def test_resizing_is_pillows(shape, channels):
@@ -214,7 +213,7 @@ def test_resizing_is_pillows(shape, channels):
     np.testing.assert_array_equal(ours, np.stack(theirs, -1))
 
 
-@only_once
+@on_one_backend
 def test_crops_have_the_areas_and_ratios_of_the_recipe():
     def boxes(height, width):
         uniform = RNG.random((4000, crop.DRAWS))
@@ -235,7 +234,7 @@ def test_crops_have_the_areas_and_ratios_of_the_recipe():
     assert height.max() == 10 and width.max() <= 14 and 193 in left
 
 
-@only_once
+@on_one_backend
 def test_padding_takes_every_place_of_the_framed_image(tf):
     image = np.arange(1, 17, dtype="uint8").reshape(4, 4, 1)
     framed = np.pad(image, [(1, 1), (1, 1), (0, 0)])
@@ -261,7 +260,7 @@ def many(tf, augment, images, seed=7, epoch=0, first=0, threads=1):
     return list(images.as_numpy_iterator())
 
 
-@only_once
+@on_one_backend
 def test_half_of_the_images_are_mirrored(tf):
     image = np.zeros((8, 8, 1), "uint8")
     image[:, 0] = 255
@@ -276,7 +275,7 @@ def test_half_of_the_images_are_mirrored(tf):
 # ---------------------------------------------------------------- statelessness
 
 
-@only_once
+@on_one_backend
 def test_images_are_a_function_of_seed_epoch_and_index(tf):
     augment = Exact(32, 10)
     files = [encoded(picture(60, 80), "JPEG") for _ in range(24)]
@@ -289,7 +288,7 @@ def test_images_are_a_function_of_seed_epoch_and_index(tf):
         assert not any(np.array_equal(a, b) for a, b in zip(images, others, strict=True))
 
 
-@only_once
+@on_one_backend
 def test_batches_are_a_function_of_seed_epoch_and_step(tf):
     augment = Exact(32, 10)
     draw = lambda *key: drawn(tf, augment, 16, key)  # noqa: E731
@@ -310,7 +309,7 @@ def drawn(tf, augment, size, key):
 # ---------------------------------------------------------------- erasing and mixing
 
 
-@only_once
+@on_one_backend
 def test_a_quarter_of_the_images_is_erased(tf):
     boxes = drawn(tf, Exact(224, 2, channels=1), 8000, (0, 0, 0))["erase"]
     top, left, bottom, right = boxes[boxes[:, 2] > 0].T
@@ -325,7 +324,7 @@ def test_a_quarter_of_the_images_is_erased(tf):
     assert not none.any()
 
 
-@only_once
+@on_one_backend
 def test_one_lambda_of_mixup_or_cutmix_for_each_batch(tf):
     augment = Exact(32, 2)
     mix = mixing.Mixing(0.8, 1.0, 1.0, 0.5)
@@ -346,7 +345,7 @@ def test_one_lambda_of_mixup_or_cutmix_for_each_batch(tf):
         assert (inputs[name] == inputs[name][0]).all()
 
 
-@only_once
+@on_one_backend
 def test_what_is_switched_off_does_not_happen(tf):
     def kinds(**options):
         draws = [drawn(tf, Exact(16, 2, **options), 1, (0, 0, step)) for step in range(12)]
@@ -472,7 +471,7 @@ SOURCES = {
 }
 
 
-@only_once
+@on_one_backend
 @pytest.mark.parametrize("channels", (3, 1))
 @pytest.mark.parametrize("kind", SOURCES)
 def test_any_kind_of_file(tf, kind, channels):
@@ -488,14 +487,14 @@ def test_any_kind_of_file(tf, kind, channels):
     np.testing.assert_array_equal(plain, ours)
 
 
-@only_once
+@on_one_backend
 def test_float_images_are_rounded(tf):
     image = np.array([[0.4, 0.6], [255.0, -3.0]], "float32")[..., None]
     (found,) = many(tf, Plain(2, 2, channels=1), [image])
     np.testing.assert_array_equal(found[..., 0], [[0, 1], [255, 0]])
 
 
-@only_once
+@on_one_backend
 def test_a_crop_of_a_jpeg_is_the_crop_of_its_pixels(tf):
     data = encoded(picture(), "JPEG", quality=95)
     box = lambda height, width: (37, 101, 150, 211)  # noqa: E731
@@ -505,7 +504,7 @@ def test_a_crop_of_a_jpeg_is_the_crop_of_its_pixels(tf):
     assert gap[1:-1, 1:-1].max() <= 2  # colours at the border are interpolated without neighbours
 
 
-@only_once
+@on_one_backend
 def test_what_is_no_image_is_refused(tf):
     augment = Exact(8, 2)
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -523,7 +522,7 @@ def test_what_is_no_image_is_refused(tf):
         small.image(tf.zeros((8, 8, 3), tf.uint8), (0, 0, 0))
 
 
-@only_once
+@on_one_backend
 def test_four_channels_as_arrays(tf):
     augment = Exact(8, 2, channels=4, rand_augment=None)
     (image,) = many(tf, augment, [picture(20, 30, 4)])
@@ -534,7 +533,7 @@ def test_four_channels_as_arrays(tf):
 # ---------------------------------------------------------------- options
 
 
-@only_once
+@on_one_backend
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -562,7 +561,7 @@ def test_an_option_out_of_range_is_refused_in_a_sentence(options, message):
         Exact(**{"image_size": 8, "classes": 2, **options})
 
 
-@only_once
+@on_one_backend
 def test_without_keras_cv_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_cv", None)
     with pytest.raises(ImportError, match=re.escape('pip install "keras_convnext[keras-cv]"')):

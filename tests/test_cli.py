@@ -21,12 +21,11 @@ from keras_convnext.commands import classifiers, listing, transforms, verificati
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretrained import download, files, registry, saving, specification
 from tests import hub_server
-from tests.backends import BACKEND, randomise
+from tests.backends import on_one_backend, randomise
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 COMMANDS = ("list", "info", "predict", "explain", "segment", "convert", "verify", "cache")
 ORIGINAL_ROWS = registry.rows()
 PHOTOS = ("a.png", "b.JPG", "deeper/c.webp")

@@ -31,6 +31,8 @@ pytest.importorskip("tensorflow_datasets")
 
 import tensorflow as tf  # noqa: E402  (Keras has to be there before)
 
+from tests.backends import on_one_backend
+
 ROOT = Path(__file__).parents[1]
 SIZE = 16
 EVALUATION = EvalTransform(SIZE)
@@ -832,6 +834,7 @@ def test_wrong_usage_of_the_verification(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@on_one_backend
 def test_the_verification_as_a_command(tmp_path):
     write(photos(tmp_path, each=1), {"cat/bad.jpg": b"bad"})
     done = subprocess.run(

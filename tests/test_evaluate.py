@@ -13,13 +13,12 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt
 from keras_convnext.pretrained.saving import save_keras, save_weights
-from tests.backends import BACKEND, compiles_long, randomise
+from tests.backends import BACKEND, compiles_long, on_one_backend, randomise
 from training import data, evaluate, record
 from training.configs import digits
 
 SIZE = 32
 COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
 def colour_model(names=tuple(COLOURS), activation="softmax"):

@@ -13,10 +13,9 @@ from keras_convnext import (
     learning_rate_scales,
     roadmap,
 )
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.test_roadmap import SMALL
 
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 PREFIXES = ("stem", "stage0", "downsample1", "stage1", "head_norm", "head/")  # in order
 
 

@@ -6,10 +6,9 @@ import pytest
 from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant, interpret, roadmap
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import numpy, on_one_backend, randomise
 from tests.test_roadmap import SMALL, positive_variances
 
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 VARIANT = Variant("small", (1, 1), (6, 12), layer_scale=None)
 CLASSES = 4
 layers = keras.layers

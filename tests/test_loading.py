@@ -28,6 +28,7 @@ from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.pretrained import WeightsError, files, loading
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.pretrained.tensors import Tensor
+from tests.backends import on_one_backend
 
 from .backends import numpy, randomise
 from .families import FAMILIES, V1
@@ -577,6 +578,7 @@ def test_both_names_of_a_weight_are_double(tmp_path):
     assert "layer scale" not in message  # this family has none
 
 
+@on_one_backend
 def test_renaming_loses_no_tensor(tmp_path):
     """The last norm of keras.applications has any number; two of them are one too many."""
     path = save_legacy(applications(include_top=False), tmp_path / "theirs.h5")
@@ -1307,6 +1309,7 @@ def outcomes(paths):
     return {name: lines.get(str(path), died) for name, path in paths.items()}
 
 
+@on_one_backend
 def test_files_that_lie_are_refused_quickly_and_in_little_memory(tmp_path):
     wrong = {}
     for name, outcome in outcomes(write_attacks(tmp_path)).items():

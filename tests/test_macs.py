@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtBlock, count_macs
-from tests.backends import BACKEND, numpy
+from tests.backends import numpy, on_one_backend
 from tests.families import FAMILIES
 from tests.shape_only import shapes_only
 
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 layers = keras.layers
 ONES = {"kernel_initializer": "ones", "use_bias": False}
 

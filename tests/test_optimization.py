@@ -23,7 +23,7 @@ from keras_convnext import (
     learning_rate_scales,
 )
 from keras_convnext.pretrained.layouts import LAYOUTS
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.families import FAMILIES
 
 GOLDEN = Path(
@@ -33,7 +33,6 @@ NAMES = ("training.npz", "training.json", "parameter_groups.json")
 needs_golden = pytest.mark.skipif(
     not all((GOLDEN / name).exists() for name in NAMES), reason=f"no golden files at {GOLDEN}"
 )
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 SMALL = Variant("small", (3, 3, 27, 3), (4, 4, 4, 4))
 IMAGES = {"input_shape": (32, 32, 3), "weights": None, "include_preprocessing": False}
 # float32 of sums in another order, which Adam divides by their own size

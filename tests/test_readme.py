@@ -12,7 +12,7 @@ import keras_convnext.segmentation
 from keras_convnext import VARIANTS, labels, roadmap
 from keras_convnext.pretrained import find, specification
 from keras_convnext.segmentation import UperNet
-from tests.backends import BACKEND, compiles_long
+from tests.backends import BACKEND, compiles_long, on_one_backend
 from tests.test_roadmap import SMALL
 from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 CLASSIFY, FINE_TUNE, FILES, ROADMAP, SEE, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+@on_one_backend
 def test_the_table_of_variants_is_the_generated_one():
     assert replaced(TEXT) == TEXT, "run `make readme`"
 

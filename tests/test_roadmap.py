@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtBlock, Variant, count_macs, roadmap
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.shape_only import shapes_only
 
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 each_step = pytest.mark.parametrize("step", roadmap.STEPS)
 # two stages are enough for everything that a step changes
 SMALL = roadmap.Regime("small", (2, 1), 4, Variant("small_end", (1, 1), (6, 12)), ratio_width=5)

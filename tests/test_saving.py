@@ -20,7 +20,7 @@ from keras_convnext.atomic import replacing
 from keras_convnext.pretrained import files
 from keras_convnext.pretrained.loading import identify, open_checkpoint
 from keras_convnext.pretrained.saving import in_layout, save_keras, save_weights
-from tests.backends import BACKEND, randomise
+from tests.backends import on_one_backend, randomise
 from tests.families import FAMILIES
 from tests.shape_only import shapes_only
 
@@ -56,7 +56,6 @@ TIMM_LISTS = (
 )
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
 needs_keys = pytest.mark.skipif(not KEYS.exists(), reason="needs ../shared/keys")
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
 def small(variant, **changes):

@@ -12,10 +12,10 @@ from keras_convnext.pretrained import saving
 from keras_convnext.segmentation import SCALES, Segmenter, UperNet, checkpoints, overlay
 from keras_convnext.segmentation.masks import read_mask
 from tests import tiny_streets
-from tests.backends import BACKEND, randomise
+from tests.backends import on_one_backend, randomise
 from tests.test_golden import CASES, GOLDEN
 
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+pytestmark = on_one_backend
 SIDES = {"height": 48, "width": 64}
 
 

@@ -11,13 +11,11 @@ import pytest
 from PIL import Image
 
 from tests import tiny_streets
-from tests.backends import BACKEND, compiles_long
+from tests.backends import BACKEND, compiles_long, on_one_backend
 from training import config as configuration
 from training import data, segment
 from training.data import pairs
 from training.segmentation import building, configs
-
-once = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def test_every_experiment_trains_two_steps(name, streets, tmp_path):
     assert "validation" in result and "test" not in result
 
 
-@once
+@on_one_backend
 @pytest.mark.slow
 def test_coloured_rectangles_are_learned(tmp_path):
     """Colours are classes: with 160 steps the smallest model finds them."""
@@ -96,7 +94,7 @@ def test_coloured_rectangles_are_learned(tmp_path):
     assert result["validation"]["mean_iou"] > 0.6
 
 
-@once
+@on_one_backend
 def test_a_run_goes_on_where_it_was_stopped(streets, tmp_path):
     """One epoch of two, a copy of its folder without a result, then the second."""
     whole = load("folder", streets, tmp_path / "a", epochs=2, class_names=tiny_streets.NAMES)
@@ -113,7 +111,7 @@ def test_a_run_goes_on_where_it_was_stopped(streets, tmp_path):
 # ---------------------------------------------------------------------------- the data
 
 
-@once
+@on_one_backend
 def test_batches_are_a_function_of_the_seed(streets, tmp_path):
     config = load("camvid", streets, tmp_path, batch_size=2)
     devices = _Alone()
@@ -139,7 +137,7 @@ class _Alone:
         return batches
 
 
-@once
+@on_one_backend
 def test_validation_has_each_image_once(streets, tmp_path):
     fields = {"batch_size": 4, "size": (64, 48), "validation_size": (48, 64)}
     config = load("camvid", streets, tmp_path, **fields)
@@ -151,7 +149,7 @@ def test_validation_has_each_image_once(streets, tmp_path):
     assert (labels[2:].numpy() == 255).all()  # fills up the batch
 
 
-@once
+@on_one_backend
 def test_a_bad_pair_is_left_out_by_name(streets, tmp_path, capfd):
     root = tmp_path / "spoiled"
     shutil.copytree(streets, root)
@@ -164,7 +162,7 @@ def test_a_bad_pair_is_left_out_by_name(streets, tmp_path, capfd):
     assert "1.png cannot be used (The mask has the values [77]" in capfd.readouterr().err
 
 
-@once
+@on_one_backend
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(data.DataError, match="give it with --data_dir"):
         pairs.folders(None, ("a",))
@@ -178,7 +176,7 @@ def test_what_is_missing_is_said(tmp_path):
         pairs.folders(root, ("a",), "images", "masks")
 
 
-@once
+@on_one_backend
 @pytest.mark.parametrize("split, number", [("val", 1), ("test", 0)])
 def test_a_wrong_mask_ends_the_run_before_it_begins(split, number, streets, tmp_path, capsys):
     """A forgotten --ignored_label, say."""
@@ -192,7 +190,7 @@ def test_a_wrong_mask_ends_the_run_before_it_begins(split, number, streets, tmp_
     assert not (tmp_path / "records").exists()
 
 
-@once
+@on_one_backend
 def test_names_of_a_file_are_kept(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("road\n house \n\ntree")
@@ -202,7 +200,7 @@ def test_names_of_a_file_are_kept(tmp_path):
     assert config.names == again.names == ("road", "house", "tree") and config == again
 
 
-@once
+@on_one_backend
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -226,7 +224,7 @@ def test_wrong_flags_end_in_one_sentence(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@once
+@on_one_backend
 def test_flags_change_fields():
     flags = ["--config=ade20k", "--variant=convnext_base", "--weights=fb_in22k", "--size=none"]
     config = segment.from_command_line(flags).config
@@ -236,7 +234,7 @@ def test_flags_change_fields():
     assert (config.weights, config.size, config.decay_depth) == ("fb_in1k_nonema", (2048, 512), 6)
 
 
-@once
+@on_one_backend
 def test_the_plan_is_that_of_the_paper(capsys):
     flags = ["--config=ade20k", "--data_dir=/nowhere", "--dry-run"]
     assert segment.train(segment.from_command_line(flags)) == (None, None)
@@ -250,7 +248,7 @@ def test_the_plan_is_that_of_the_paper(capsys):
         assert part in text, text
 
 
-@once
+@on_one_backend
 def test_masks_of_tensorflow_datasets(tmp_path):
     """A set of the features of `scene_parse150`, written by TFDS's own writer."""
     import tensorflow_datasets as tfds

@@ -29,9 +29,7 @@ from keras_convnext.segmentation.masks import LabelMap, read_mask
 from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation.resampling import resize_to
 from tests import tiny_streets
-from tests.backends import BACKEND, numpy
-
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+from tests.backends import numpy, on_one_backend
 
 
 class Pointwise:

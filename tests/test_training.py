@@ -15,13 +15,12 @@ import pytest
 from PIL import Image
 
 from tests import cifar_set, tiny_imagenet
-from tests.backends import BACKEND, compiles_long
+from tests.backends import BACKEND, compiles_long, on_one_backend
 from training import checkpoint, data, train
 from training import config as configuration
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["--config=digits", "--smoke", "--tensorboard=false"]
-once = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
 def run(*arguments, timeout=300, without=(), **kwargs):
@@ -141,7 +140,7 @@ def test_every_experiment_trains_two_steps(name, request, tmp_path):
     assert checkpoint.newest(folder / "checkpoints").name == "step-00000002"
 
 
-@once
+@on_one_backend
 def test_a_folder_with_every_option(tmp_path):
     done = run(
         "--config=folder",
@@ -161,7 +160,7 @@ def test_a_folder_with_every_option(tmp_path):
     assert json.loads((folder / "classes.json").read_text()) == ["cat", "dog"]
 
 
-@once
+@on_one_backend
 @pytest.mark.parametrize("name", configuration.names())
 def test_every_experiment_says_what_it_is(name):
     config = configuration.load(name)
@@ -180,7 +179,7 @@ TABLE_5 = {
 }
 
 
-@once
+@on_one_backend
 @pytest.mark.parametrize(("variant", "rates"), TABLE_5.items())
 def test_the_paper_s_training_settings(variant, rates):
     for name, rate in zip(("imagenet1k", "imagenet22k"), rates, strict=True):
@@ -201,7 +200,7 @@ def test_the_paper_s_training_settings(variant, rates):
         assert given.variant.layer_scale == 1e-6
 
 
-@once
+@on_one_backend
 def test_fine_tuning_follows_table_6():
     base = configuration.VARIANTS["convnext_base"]
     from_22k = configuration.load("finetune", variant=base, image_size=384)
@@ -212,7 +211,7 @@ def test_fine_tuning_follows_table_6():
     assert (from_22k.weight_decay, from_22k.warmup_epochs, from_22k.mixup) == (1e-8, 0, 0)
 
 
-@once
+@on_one_backend
 def test_a_dry_run_needs_no_data(capsys):
     asked = ["--config=imagenet1k", "--dry-run", "--variant=convnext_atto", "--batch_size=1024"]
     assert train.train(configuration.from_command_line(asked)) == (None, None)
@@ -240,7 +239,7 @@ def test_a_dry_run_needs_no_data(capsys):
         (["--config=finetune", "--batch_size=8"], "above the peak of 7.8125e-07"),
     ],
 )
-@once
+@on_one_backend
 def test_wrong_flags_say_what_is_allowed(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         configuration.from_command_line(arguments)
@@ -248,7 +247,7 @@ def test_wrong_flags_say_what_is_allowed(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@once
+@on_one_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -281,7 +280,7 @@ def spoiled(tmp_path, kind):
     return folder
 
 
-@once
+@on_one_backend
 @pytest.mark.parametrize(
     ("kind", "message"),
     [("one class", "a classifier needs two or more"), ("three images", "'dog' has a single image")],
@@ -294,7 +293,7 @@ def test_too_little_data_ends_in_one_sentence(kind, message, tmp_path, capsys, m
     assert not (tmp_path / "records").exists()
 
 
-@once
+@on_one_backend
 def test_a_text_file_among_images_is_named_and_a_pixel_is_an_image(tmp_path, capsys, monkeypatch):
     folder = spoiled(tmp_path, "a text file")
     Image.new("RGB", (1, 1)).save(folder / "dog" / "dot.png")
@@ -322,7 +321,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys, monkeypatch):
         assert all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")
 
 
-@once
+@on_one_backend
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     """A limit on the size of files stands in for the disk: the write fails in its middle."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(512), keras.layers.Dense(512)])
@@ -341,7 +340,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
-@once
+@on_one_backend
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     values = {"model/00000/kernel": np.arange(1000, dtype="float32")}
     for step in (1, 2, 3):
@@ -355,7 +354,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     assert "step-00000003 is passed over" in capsys.readouterr().out
 
 
-@once
+@on_one_backend
 def test_resume_asks_for_the_same_configuration(tmp_path, capsys, monkeypatch):
     from training import distribution, record
 

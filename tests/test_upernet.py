@@ -22,7 +22,7 @@ from keras_convnext.segmentation import (
 )
 from keras_convnext.segmentation.heads import ChannelDropout, ConvNormReLU
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
-from tests.backends import BACKEND, compiles_long, numpy
+from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
 from tests.shape_only import shapes_only
 from tests.test_golden import CASES, GOLDEN, TOLERANCE, relative_error
 
@@ -34,7 +34,6 @@ ARGUMENTS = {
     "auxiliary_channels": ROW["aux_channels"],
     "include_preprocessing": False,
 }
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
 def build(weights=FILE, **arguments):

@@ -9,6 +9,7 @@ import pytest
 import keras_convnext
 from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.pretrained import registry
+from tests.backends import on_one_backend
 from tests.shape_only import shapes_only
 
 CHECKPOINTS = Path(__file__).parents[2] / "shared" / "checkpoints.json"
@@ -105,6 +106,7 @@ def _inventory_name(row):
     return name if name in VARIANTS else None
 
 
+@on_one_backend
 def test_one_factory_per_variant():
     factories = [
         value

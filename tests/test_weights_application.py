@@ -27,7 +27,7 @@ from keras_convnext.pretrained import find
 from keras_convnext.pretrained.download import sha256_of
 from keras_convnext.pretrained.saving import save_weights
 from tests import hub_server
-from tests.backends import compiles_long, randomise
+from tests.backends import compiles_long, on_one_backend, randomise
 from weights import convert, datasets, evaluate, table, verify
 from weights.datasets import DataError, parts
 
@@ -463,6 +463,7 @@ def test_rows_are_measured_with_their_own_transform():
     assert evaluate.subject_of_row(row, use_test_size=True).transform == EvalTransform(288, 1.0)
 
 
+@on_one_backend
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file whose reading never ends")
 def test_a_killed_run_goes_on_where_it_was(noise, tmp_path, capsys):
     """The first image of the second set is a pipe that nobody writes: there it is killed."""

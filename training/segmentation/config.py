@@ -53,8 +53,8 @@ class SegmentConfig(Run):
         distort: whether brightness, contrast, saturation and hue are changed at random.
 
     Validation:
-        validation_size: `(height, width)` of the frame that images are put into to be validated
-            during the training.
+        validation_size: `(height, width)` of the part from the centre of each image, at the size of
+            the training, that is validated after each epoch.
         stride: of the windows of `crop` pixels with which the best model is measured in the end;
             `None`: two thirds.
 
