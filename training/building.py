@@ -168,7 +168,8 @@ def build(plan, dataset, devices):
     with devices.scope():
         model = network(config, channels_of(dataset), plan.classes)
         model = replicas.training_model(model, devices)
-        freeze_layers(model, config.freeze_stages or None)
+        if config.freeze_stages:
+            freeze_layers(model, config.freeze_stages)
         model.compile(
             optimizer(plan, model, devices),
             keras.losses.CategoricalCrossentropy(from_logits=True),
