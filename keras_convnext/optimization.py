@@ -137,7 +137,7 @@ def stage_depths(names):
     stages = [int(match[2]) for match in map(LAYER.fullmatch, names) if match and match[2]]
     if not stages:
         raise ValueError(
-            "The model has no layers named 'stage0_block0' and so on: "
+            "The model has no ConvNeXt blocks 'stage0_block0' and so on: "
             "layer-wise rates and freezing need a model made by `ConvNeXt(...)`."
         )
     return [stages.count(stage) for stage in range(max(stages) + 1)]
