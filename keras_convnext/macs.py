@@ -1,4 +1,4 @@
-"""How many multiply-adds a model needs: those of its convolutions and dense layers.
+"""How large a model is: its multiply-adds, those of convolutions and dense layers; its parameters.
 
 The papers of this field say "FLOPs" for the same count. Norms, activations, pooling, additions and
 products of two activations (attention) are not in it.
@@ -47,6 +47,12 @@ def count_macs(model, input_shape=None):
         )
     inputs = [keras.KerasTensor((1, *shape)) for shape in shapes]
     return _of(model, inputs if len(inputs) > 1 else inputs[0])
+
+
+def trained_parameters(model):
+    """-> the number of values in a model's trainable weights, an int: as the papers count them,
+    without the statistics of BatchNormalization."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def _of(layer, inputs):

@@ -10,7 +10,6 @@
 """
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from keras_convnext.depthwise import DepthwiseConv2D
 from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
 from keras_convnext.layer_norm import LayerNormalization
 from keras_convnext.layers import StochasticDepth, one_of
-from keras_convnext.macs import count_macs
+from keras_convnext.macs import count_macs, trained_parameters
 from keras_convnext.models import (
     ConvNeXt,
     checked_classes,
@@ -289,12 +288,11 @@ def table(regime="resnet50"):
     for step in STEPS.values():
         with kernels_will_be_loaded(True):  # zeros are made sooner than random numbers
             model = roadmap(step.name, regime)
-        parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
         figures = (count_macs(model) / 1e9, *(of.get(regime.name) for of in (step.macs, step.top1)))
         cells = " ".join("      " if figure is None else f"{figure:6.2f}" for figure in figures)
         changes = ", ".join(_changes(step, regime))
         remark = "" if step.kept else " (not kept)"
-        print(f"{step.name:22} {parameters:11,} {cells}  {changes}{remark}".rstrip())
+        print(f"{step.name:22} {trained_parameters(model):11,} {cells}  {changes}{remark}".rstrip())
 
 
 def _changes(step, regime):

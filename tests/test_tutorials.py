@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.backends import BACKEND
+from tests.backends import BACKEND, on_one_backend
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
-on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from keras_convnext import Variant
+from keras_convnext.macs import trained_parameters
 from keras_convnext.pretrained import WeightsError
 from keras_convnext.segmentation import (
     PixelCrossEntropy,
@@ -121,7 +122,7 @@ def test_parameters_are_those_of_the_paper(row):
     millions = {"tiny": 60, "small": 82, "base": 122, "large": 235, "xlarge": 391}  # Table 4
     with shapes_only():
         model = UperNet(row.variant, classes=row.classes)
-        count = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+        count = trained_parameters(model)
     assert count == row.params
     assert round(count / 1e6) == millions[row.variant.removeprefix("convnext_")]
 

@@ -10,7 +10,6 @@ Accuracies are of the last epoch: the best one would be chosen on the test image
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from keras_convnext import count_macs
 from keras_convnext.atomic import write_text
+from keras_convnext.macs import trained_parameters
 from keras_convnext.roadmap import STEPS
 from training import building, config, pictures, record
 from training.logs import csv_text
@@ -92,7 +92,7 @@ def _row(runs):
     return {
         "step": runs[0].step,
         "macs": count_macs(network),
-        "parameters": sum(math.prod(weight.shape) for weight in network.trainable_weights),
+        "parameters": trained_parameters(network),
         "accuracy": statistics.mean(accuracies),
         "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "seeds": len(accuracies),

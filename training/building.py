@@ -148,18 +148,14 @@ def network(config, channels, classes, activation=None):
     }
     if config.step is not None:
         stride = config.stem_stride or config.variant.stem_stride
-        model = roadmap(config.step, config.road or "resnet50", stem_stride=stride, **arguments)
-    else:
-        model = ConvNeXt(
-            config.variant,
-            weights=config.weights,
-            head_init_scale=config.head_init_scale,
-            stem_stride=config.stem_stride,
-            **arguments,
-        )
-    if config.kernel_gain is not None:
-        scale_to_inputs(model, config.kernel_gain)
-    return model
+        return roadmap(config.step, config.road or "resnet50", stem_stride=stride, **arguments)
+    return ConvNeXt(
+        config.variant,
+        weights=config.weights,
+        head_init_scale=config.head_init_scale,
+        stem_stride=config.stem_stride,
+        **arguments,
+    )
 
 
 def build(plan, dataset, devices):
@@ -167,6 +163,8 @@ def build(plan, dataset, devices):
     config = plan.config
     with devices.scope():
         model = network(config, channels_of(dataset), plan.classes)
+        if config.kernel_gain is not None:
+            scale_to_inputs(model, config.kernel_gain)
         model = replicas.training_model(model, devices)
         if config.freeze_stages:
             freeze_layers(model, config.freeze_stages)

@@ -66,9 +66,9 @@ def newest(config, finished=False, here=False):
     """
     runs = [path.parent for path in Path(config.output).glob(f"*_{config.name}*/{CONFIG}")]
     for run in sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True):
-        if (run / RESULT).exists() == finished and not _differences(run, config):
-            if not here or _was_here(run, config):
-                return run
+        like_it = (run / RESULT).exists() == finished and not _differences(run, config)
+        if like_it and (not here or _was_here(run, config)):
+            return run
     return None
 
 

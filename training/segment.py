@@ -5,7 +5,6 @@ data -> model -> compile -> fit -> record, with the parts of `training.train`.
 
 import dataclasses
 
-from keras_convnext.segmentation.augmentation import read_pair
 from training import config as configuration
 from training import course, data, pictures, plan, record
 from training.data import pairs
@@ -29,7 +28,7 @@ def train(request):
     pictures.check()
     dataset = building.load(config)
     if test := building.test_split(config):  # what is wrong with it shows now, not in the end
-        pairs.verify(test, lambda *pair: read_pair(*pair, config.labels))
+        pairs.verify(test, building.reader(config))
     schedule = plan.make(config, dataset.train.size, len(config.names), devices, SegmentPlan)
     model = building.build(schedule, devices)
     pipeline = building.Pipeline(config, dataset, devices, schedule.steps_per_epoch)

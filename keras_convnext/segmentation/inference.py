@@ -73,7 +73,7 @@ class Segmenter:
                     f"`stride` must be from 1 to the `window` of {self.window}, or pixels between "
                     f"the windows would have no class; received {self.stride!r}."
                 )
-        if self.size is not None and not _is_pair(self.size):
+        if self.size is not None and not is_pair(self.size):
             raise ValueError(
                 f"`size` must be `None` or (long, short), two numbers of pixels >= {LEAST}, "
                 f"received {self.size!r}."
@@ -177,7 +177,8 @@ class Segmenter:
         return np.asarray(self.model.predict_on_batch(pixels), "float32")
 
 
-def _is_pair(size):
+def is_pair(size):
+    """-> whether these are two numbers of pixels, each at least `LEAST`"""
     return (
         isinstance(size, (tuple, list))
         and len(size) == 2

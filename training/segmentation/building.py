@@ -1,5 +1,7 @@
 """A configuration of segmentation becomes what `fit` needs: pipelines and a compiled model."""
 
+import functools
+
 from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
@@ -24,6 +26,11 @@ def load(config):
         config.train_split,
         config.validation_split,
     )
+
+
+def reader(config):
+    """-> what reads a pair of two contents of files: `read_pair` with the labels of a run."""
+    return functools.partial(read_pair, labels=config.labels)
 
 
 def test_split(config):
@@ -51,11 +58,8 @@ class Pipeline(Batches):
             distort=config.distort,
             mean=config.variant.mean,
         )
-        bad_images = pairs.BadPairs(dataset.train, self._read)
+        bad_images = pairs.BadPairs(dataset.train, reader(config))
         super().__init__(config, dataset, devices, steps_per_epoch, augment, bad_images)
-
-    def _read(self, image, mask):
-        return read_pair(image, mask, self.config.labels)
 
     def validation(self):
         """-> (images, labels): each image once, in one frame, in batches of equal size."""
@@ -72,14 +76,14 @@ class Pipeline(Batches):
                 epoch=0,
                 part=self.devices.part,
                 drop_remainder=False,
-                on_bad=pairs.refuse_pair(self._read),
+                on_bad=pairs.refuse_pair(reader(config)),
             )
         )
 
 
 def network(config, classes):
     """-> the UperNet of a configuration."""
-    model = UperNet(
+    return UperNet(
         config.variant,
         backbone_weights=config.weights,
         classes=classes,
@@ -88,16 +92,16 @@ def network(config, classes):
         channels=config.channels,
         auxiliary_channels=config.auxiliary_channels,
     )
-    if config.kernel_gain is not None:
-        scale_to_inputs(model, config.kernel_gain)
-    return model
 
 
 def build(plan, devices):
     """-> the compiled model of a plan, on the devices of a `Distribution`."""
     config = plan.config
     with devices.scope():
-        model = replicas.segmentation_model(network(config, plan.classes), devices)
+        model = network(config, plan.classes)
+        if config.kernel_gain is not None:
+            scale_to_inputs(model, config.kernel_gain)
+        model = replicas.segmentation_model(model, devices)
         model.compile(
             optimizer(plan, model, devices),
             PixelCrossEntropy(config.loss_average),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_convnext.augmentation import checks
 from keras_convnext.segmentation import checkpoints
+from keras_convnext.segmentation.inference import LEAST, is_pair
 from keras_convnext.segmentation.losses import AVERAGES
 from keras_convnext.segmentation.masks import LabelMap
 from training.config import Run
@@ -103,8 +104,10 @@ class SegmentConfig(Run):
             )
         for name in ("size", "validation_size"):
             pair = getattr(self, name)
-            if pair is not None and (len(pair) != 2 or min(pair) < 32):
-                raise ValueError(f"`{name}` must be two numbers of pixels >= 32, received {pair}.")
+            if pair is not None and not is_pair(pair):
+                raise ValueError(
+                    f"`{name}` must be two numbers of pixels >= {LEAST}, received {pair}."
+                )
         checks.interval("scale", self.scale, float("inf"))
         if self.stride is not None and not 1 <= self.stride <= self.crop:
             raise ValueError(

@@ -2,10 +2,10 @@
 
 import dataclasses
 
+import numpy as np
+
 from keras_convnext.atomic import write_text
-from keras_convnext.preprocessing import load_image
 from keras_convnext.segmentation import Segmenter, scores
-from keras_convnext.segmentation.masks import read_mask
 from keras_convnext.segmentation.resampling import fitting
 from training import pictures, record, report
 from training.data import stream
@@ -58,10 +58,11 @@ def assess(run, name, split, segmenter, config):
     """Writes `<name>_classes.csv` and `<name>_overlays.png` -> {"mean_iou": ..., ...}"""
     classes, total, examples = len(config.names), None, []
     shown = {round(n * (split.size - 1) / max(1, SHOWN - 1)) for n in range(SHOWN)}
+    read = building.reader(config)
     with stream.sentences(split):
         for number, example in enumerate(split.examples().as_numpy_iterator()):
-            image, labels = load_image(example["image"][0]), example["image"][1]
-            labels = config.labels(read_mask(labels))
+            image, labels = read(*example["image"])
+            labels = np.asarray(labels)
             predicted = _fitted(segmenter, image.size, config)(image)
             found = scores(labels, predicted, classes)
             total = found if total is None else total + found
