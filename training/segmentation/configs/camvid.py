@@ -4,9 +4,9 @@ Command: `python -m training.segment --config camvid --data_dir CAMVID`, where C
 folders `train`, `trainannot`, `val`, `valannot`, `test` and `testannot` of the SegNet tutorial.
 Score and time: not yet measured.
 
-A small ConvNeXt without layer scale, which has no time to grow from 1e-6, narrow heads, and crops
-and flips alone: with distorted colours and a rate of 6e-3 the validation mean IoU was 17 % after 8
-epochs of 45 steps. The loss is averaged over the pixels that count.
+A small ConvNeXt without layer scale, which has no time to grow from 1e-6, and narrow heads. So few
+images give few steps: batches are small for more of them, and there are crops and flips alone. The
+loss is averaged over the pixels that count.
 """
 
 import dataclasses
@@ -41,10 +41,10 @@ def config(variant=CAMVID):
         channels=32,
         auxiliary_channels=32,
         dropout=0.0,
-        epochs=60,
-        batch_size=8,
-        learning_rate=3e-3,
-        warmup_updates=50,
+        epochs=55,
+        batch_size=4,
+        learning_rate=2e-3,
+        warmup_updates=100,
         stage_decay=1.0,
         loss_average="valid",
         ema_momentum=0.99,
