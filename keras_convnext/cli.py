@@ -18,6 +18,7 @@ from keras_convnext.commands import (
     listing,
     prediction,
     segmentation,
+    upernets,
     verification,
 )
 from keras_convnext.pretrained import registry
@@ -70,6 +71,9 @@ def _variant(text):
     return text
 
 
+_ORDERS = list(dict.fromkeys((*listing.ORDERS, *upernets.ORDERS)))
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog="keras-convnext",
@@ -109,9 +113,11 @@ def _add_list(commands):
         "--label-set imagenet1k --max-params 30M --min-top1 84 --sort top1",
         "--variant convnext_tiny",
         "--licence mit --json",
+        "--task segmentation --sort mean_iou",
     )
-    parser = _command(
-        commands, "list", listing.run_list, "list the published checkpoints", examples
+    parser = _command(commands, "list", _run_list, "list the published checkpoints", examples)
+    parser.add_argument(
+        "--task", choices=("classification", "segmentation"), default="classification"
     )
     _add_variant(parser, "only this architecture")
     parser.add_argument("--family", help="only this publication: v1, v2, timm, clip, dinov3, ...")
@@ -120,7 +126,17 @@ def _add_list(commands):
     parser.add_argument("--size", type=_positive, help="only this size of images, in pixels")
     parser.add_argument("--max-params", type=_count, help="at most so many parameters, as 30M")
     parser.add_argument("--min-top1", type=float, help="at least this published top-1, in percent")
-    parser.add_argument("--sort", choices=list(listing.ORDERS), help="default: by variant")
+    parser.add_argument("--sort", choices=_ORDERS, help="default: by variant")
+
+
+def _run_list(arguments):
+    rows = upernets if arguments.task == "segmentation" else listing
+    return rows.run_list(arguments)
+
+
+def _run_info(arguments):
+    rows = upernets if arguments.name.startswith("upernet_") else listing
+    return rows.run_info(arguments)
 
 
 def _add_info(commands):
@@ -128,8 +144,9 @@ def _add_info(commands):
         "convnext_tiny",
         "convnext_base.fb_in22k_ft_in1k_384",
         "fb_in1k --variant convnext_small",
+        "upernet_convnext_tiny",
     )
-    parser = _command(commands, "info", listing.run_info, "show all about one checkpoint", examples)
+    parser = _command(commands, "info", _run_info, "show all about one checkpoint", examples)
     parser.add_argument("name", metavar="NAME", help="VARIANT.TAG, or VARIANT for its usual one")
     _add_variant(parser)
 

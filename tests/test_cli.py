@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant, cli, labels
-from keras_convnext.commands import classifiers, listing, transforms, verification
+from keras_convnext.commands import classifiers, listing, transforms, upernets, verification
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretrained import download, files, registry, saving, specification
+from keras_convnext.segmentation import checkpoints
 from tests import hub_server
 from tests.backends import on_one_backend, randomise
 
@@ -210,6 +211,36 @@ def test_every_row_can_be_shown():
         facts = list(listing.facts(row))
         assert all(type(value) is str and value for fact in facts for value in fact), row.name
         assert json.loads(json.dumps(listing.row_as_dict(row)))["name"] == row.name
+
+
+def test_published_upernets_are_listed(run, capsys):
+    flags = ("list", "--task", "segmentation", "--sort", "mean_iou", "--size", "512")
+    rows = json.loads(run(*flags, "--json")[1])
+    assert {row["name"] for row in rows} == {r.name for r in checkpoints.rows() if r.crop == 512}
+    figures = [row["mean_iou"] for row in rows]
+    assert figures == sorted(figures, reverse=True)
+    lines = run(*flags, "--variant", "convnext_tiny", "--licence", "mit")[1].splitlines()
+    assert lines[0].split("\t") == list(upernets.COLUMNS)
+    found = "upernet_convnext_tiny.fb_in1k_ft_ade20k_512 60.2M 512 46.00 46.70 MIT"
+    assert lines[1].split("\t")[:6] == found.split() and len(lines) == 2
+    code, out, err = run("list", "--task", "segmentation", "--max-params", "1M")
+    assert code == 0 and out.count("\n") == 1 and "No UperNet meets" in err
+    for wrong in (["--min-top1", "80"], ["--sort", "top1"]):
+        code, out, err = run("list", "--task", "segmentation", *wrong)
+        assert (code, out) == (2, "") and "is of classifiers" in err and wrong[0] in err
+    code, out, err = run("list", "--sort", "mean_iou")
+    assert (code, out) == (2, "") and "is of segmentation: params or top1" in err
+
+
+def test_info_tells_all_of_an_upernet(run):
+    facts = run("info", "upernet_convnext_tiny")[1].splitlines()
+    for fact in ("parameters\t60,242,636", "classes\t150 (ade20k)", "cached\tno"):
+        assert fact in facts
+    assert json.loads(run("info", "upernet_convnext_tiny", "--json")[1])["crop"] == 512
+    code, _, err = run("info", "upernet_convnext_tinny")
+    assert code == 1 and "upernet_convnext_tiny.fb_in1k_ft_ade20k_512" in err
+    for row in checkpoints.rows():
+        assert all(type(value) is str and value for fact in upernets.facts(row) for value in fact)
 
 
 def test_info_of_a_wrong_name_has_the_nearest(run):

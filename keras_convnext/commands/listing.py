@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_convnext.commands import console, naming, transforms
+from keras_convnext.commands import UsageError, console, naming, transforms
 from keras_convnext.pretrained import download, registry, specification
 
 # rows without a published accuracy come last
@@ -11,6 +11,8 @@ SHAPES = ("depths", "dims", "kernel_sizes", "stem", "activation", "norm", "layer
 
 
 def run_list(arguments):
+    if arguments.sort not in (None, *ORDERS):
+        raise UsageError(f"--sort {arguments.sort} is of segmentation: {' or '.join(ORDERS)}.")
     rows = registry.search(
         family=arguments.family,
         licence=arguments.licence,
@@ -34,10 +36,10 @@ def run_list(arguments):
 
 def _row_as_cells(row):
     top1 = "-" if row.top1 is None else f"{row.top1:.1f}"
-    return row.name, f"{row.params / 1e6:.1f}M", str(row.size), top1, row.licence.name, _where(row)
+    return row.name, f"{row.params / 1e6:.1f}M", str(row.size), top1, row.licence.name, where(row)
 
 
-def _where(row):
+def where(row):
     first = row.sources[0]
     return f"hf://{first.repo}" if first.repo else first.url.split("/")[2]
 
@@ -54,7 +56,7 @@ def run_info(arguments):
             f"{arguments.name!r} is a file; `info` is about published checkpoints, named as by "
             "`keras-convnext list`. For a file use `keras-convnext verify`."
         )
-    cached = _cached(row)
+    cached = verified_file(row)
     if arguments.json:
         architecture = dataclasses.asdict(row.architecture())
         console.print_json({**row_as_dict(row), "architecture": architecture, "cached": cached})
@@ -63,7 +65,7 @@ def run_info(arguments):
     return 0
 
 
-def _cached(row):
+def verified_file(row):
     """-> where the verified file of the row is, or `None`."""
     sources = (specification.source_of(source, row) for source in row.sources)
     found = filter(None, map(download.cached, sources))
@@ -86,15 +88,15 @@ def facts(row, cached=None):
     yield "mean, std", f"{architecture.mean}, {architecture.std}"
     yield from (("accuracy", _accuracy_in_words(figure)) for figure in row.accuracy)
     yield "licence", f"{row.licence.name}, {row.licence.url}"
-    yield from (("notice", text) for text in _notices(row))
+    yield from (("notice", text) for text in notices(row.licence, row.note))
     for source in row.sources:
-        yield "source", _source_in_words(source)
+        yield "source", source_in_words(source)
     yield "cached", cached or "no"
 
 
-def _notices(row):
-    licence = row.licence
-    words = (licence.notice, licence.remark, row.note)
+def notices(licence, note=None):
+    """-> list of all that a `Licence` asks to be said, and the note of a row."""
+    words = (licence.notice, licence.remark, note)
     kinds = (
         "non-commercial use only" * licence.non_commercial,
         "gated: its authors ask for a login and the acceptance of the licence" * licence.gated,
@@ -109,7 +111,7 @@ def _accuracy_in_words(figure):
     return f"top-1 {figure.top1} %{top5}{size}{zero_shot}, {figure.source}"
 
 
-def _source_in_words(source):
+def source_in_words(source):
     place = source.url
     if source.repo:
         revision = f"@{source.revision}" if source.revision else ""
