@@ -2,16 +2,16 @@
 
 Command: `KERAS_BACKEND=torch python -m training.train --config cifar10_quick --data_dir DIR`, with
 DIR as for `cifar10`.
-Score and time: not yet measured.
+Score and time: 87.4 % of the test images; on one core, beside other work, 86.1 % after 85 minutes
+and 16 epochs, all 22 in 110 minutes (`training/records/2026-11-22_cifar10_quick`, one seed).
 
 Three stages of 16, 8 and 4 pixels with smaller kernels than the paper's: 7 x 7 sees little more
 than zeros there. So few epochs ask for a high rate, for kernels that begin wider than 0.02, and for
 no more augmentation than this.
 
-Tried with 300 steps each, on 45,000 of the images, accuracy on the other 5,000 (one seed): rate
-2e-3 45.3 %, 6e-3 44.1 %; an overlapping stem at 2e-3 44.4 %; 600 steps of 64 images at 2e-3 46.8 %;
-`kernel_gain` 1 at 2e-3 46.1 %, 0.7 at 4e-3 50.1 %, 0.7 at 6e-3 51.9 %, 1 at 1e-2
-52.7 %, 0.7 with 600 steps of 64 images at 4e-3 54.0 %.
+Tried for one epoch of 45,000 images, accuracy on the other 5,000 (one seed, with
+`--train_split='train[:45000]' --validation_split='train[45000:]' --epochs=1 --warmup_epochs=0.25`):
+as it is 52.9 %, `--kernel_gain=none` 45.8 %, `--kernel_gain=none --learning_rate=2e-3` 47.4 %.
 """
 
 import dataclasses
