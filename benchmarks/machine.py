@@ -1,25 +1,18 @@
 """On what a figure was measured."""
 
-import contextlib
 import functools
-import importlib.metadata
 import os
-import platform
 import subprocess
-from pathlib import Path
+
+from keras_convnext.environment import processor, versions
 
 
 def machine(*packages):
     """-> {"hardware", "versions"}; packages that are not installed are left out."""
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        for name in {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(package, (package,)):
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                versions[name] = importlib.metadata.version(name)
     hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
     if gpus():
         hardware["gpus"] = gpus()
-    return {"versions": versions, "hardware": hardware}
+    return {"versions": versions(*packages), "hardware": hardware}
 
 
 @functools.cache
@@ -32,13 +25,6 @@ def gpus():
         )[:-1]
     except (OSError, subprocess.CalledProcessError):
         return []
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def memory_gb():

@@ -3,10 +3,8 @@
 import contextlib
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 from pathlib import Path
 
@@ -15,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_convnext.atomic import write_text
+from keras_convnext.environment import processor, versions
 
 PACKAGES = (
     "keras",
     "keras-cv",
     "tensorflow",
-    "tensorflow-cpu",
     "tensorflow-datasets",
     "jax",
     "torch",
@@ -131,16 +129,10 @@ def circumstances(config):
     return {
         "config": dataclasses.asdict(config),
         "backend": keras.backend.backend(),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": versions(*PACKAGES),
         "commit": _commit(),
     }
-
-
-def _version(package):
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
 
 
 def _commit():

@@ -23,10 +23,8 @@ import concurrent.futures
 import dataclasses
 import datetime
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +36,7 @@ from filelock import FileLock
 
 from keras_convnext import ConvNeXt
 from keras_convnext.atomic import write_text
+from keras_convnext.environment import versions
 from keras_convnext.preprocessing import FILTERS, RESIZES, EvalTransform, ImageError, tf_decode
 from keras_convnext.pretrained import DownloadError, WeightsError, find, rows
 from keras_convnext.pretrained.download import sha256_of
@@ -187,14 +186,12 @@ def _identity(subject, part, form):
 
 def _circumstances():
     backend = keras.backend.backend()
-    names = ["keras", "numpy", "pillow", backend, f"{backend}-cpu"]
-    versions = {"python": platform.python_version()}
-    for distribution in importlib.metadata.distributions():
-        name = (distribution.name or "").lower().replace("_", "-")
-        if name in names:
-            versions[name] = distribution.version
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return {"backend": backend, "versions": dict(sorted(versions.items())), "date": now}
+    return {
+        "backend": backend,
+        "versions": versions("keras", "numpy", "pillow", backend),
+        "date": now,
+    }
 
 
 def _prepare(part, transform, form):

@@ -74,7 +74,10 @@ def facts(row, cached=None):
     yield "variant", row.variant
     yield "parameters", f"{row.params:,}"
     yield "classes", f"{row.classes} ({row.label_set})"
-    yield "evaluation", f"windows of {row.crop} pixels, images of at most {4 * row.crop} x {row.crop}"
+    yield (
+        "evaluation",
+        f"windows of {row.crop} pixels, images of at most {4 * row.crop} x {row.crop}",
+    )
     yield "accuracy", f"mean IoU {row.mean_iou} %, one scale, {row.reference}"
     yield "accuracy", f"mean IoU {row.mean_iou_multi_scale} %, six scales, {row.reference}"
     yield "licence", f"{row.licence.name}, {row.licence.url}"
