@@ -7,6 +7,10 @@ from keras_convnext import ConvNeXt, Variant
 from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.segmentation import UperNet
 from tests.backends import numpy
+from training import building, config, data, distribution, plan
+from training.segmentation import building as segmentation_building
+from training.segmentation import configs as segmentation_configs
+from training.segmentation.plan import SegmentPlan
 
 NARROW = Variant("narrow", depths=(1, 1), dims=(24, 48), kernel_sizes=5)
 ENCODER = Variant("encoder", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
@@ -42,3 +46,19 @@ def test_heads_that_begin_otherwise_are_left_alone():
     after = _deviations(model)
     same = {path for path in before if before[path] == after[path]}
     assert same and not any("stage" in path for path in same)
+
+
+def test_runs_begin_with_kernels_of_their_gain():
+    devices = distribution.start("none")
+    digits = config.load("digits", kernel_gain=2.0)
+    dataset = data.of_config(vars(digits))
+    classifier = building.build(
+        plan.make(digits, dataset.train.size, 10, devices), dataset, devices
+    )
+    streets = config.load("camvid", package=segmentation_configs, kernel_gain=2.0)
+    schedule = plan.make(streets, 367, len(streets.names), devices, SegmentPlan)
+    for model in (classifier, segmentation_building.build(schedule, devices)):
+        paths = {w.path: w.shape[0] for w in model.weights if w.path.endswith("pwconv1/kernel")}
+        assert len(paths) > 5
+        for path, inputs in paths.items():
+            assert _deviations(model)[path] == pytest.approx(2 / inputs**0.5, rel=0.1), path
