@@ -30,6 +30,10 @@ def test_steps_are_trained_and_compared(tmp_path, capfd):
     assert f"resnet, seed 3: taken from {output}" in capfd.readouterr().out
     last = [json.loads(run.read_text())["last_accuracy"] for run in runs]
     assert [float(row["accuracy"]) for row in rows] == last
+    single = list(csv.DictReader((output / "runs.csv").open()))
+    assert [(row["step"], row["seed"]) for row in single] == [(step, "3") for step in steps]
+    assert [float(row["accuracy"]) for row in single] == last
+    assert [row["record"] for row in single] == [run.parent.name for run in runs]
     same = config.load("cifar10_roadmap", smoke=True, step=steps[0], seed=3, output=str(output))
     same = dataclasses.replace(same, tensorboard=False)
     assert record.newest(same, finished=True) is not None

@@ -4,7 +4,8 @@
 
 The steps are those that the paper keeps; `--steps` takes others, such as `kernel_size_11`. Each
 step and seed is a run of `training.train` with its own record; a command that was stopped goes on
-where it was. `roadmap.csv` and `roadmap.png` are written to the output once all have ended.
+where it was. `roadmap.csv`, `roadmap.png` and, of the single runs, `runs.csv` are written to the
+output once all have ended.
 Accuracies are of the last epoch: the best one would be chosen on the test images.
 """
 
@@ -41,6 +42,7 @@ def main(arguments=None):
             print(f"{run.step}, seed {run.seed}: taken from {found}, commit {then['commit']}")
         else:
             _train(run, given.smoke)
+    write_text(output / "runs.csv", csv_text([_of_run(run) for run in runs.values()]))
     rows = [_row([runs[step, seed] for seed in given.seeds]) for step in given.steps]
     write_text(output / "roadmap.csv", csv_text(rows))
     pictures.roadmap(rows, output / "roadmap.png", _budget(*runs.values()))
@@ -84,10 +86,19 @@ def _finished(run):
     return record.newest(run, finished=True, here=True)
 
 
+def _result(run):
+    return json.loads((_finished(run) / record.RESULT).read_text())
+
+
+def _of_run(run):
+    result = _result(run)
+    figures = {"accuracy": result["last_accuracy"], "seconds": result["training_seconds"]}
+    return {"step": run.step, "seed": run.seed, **figures, "record": _finished(run).name}
+
+
 def _row(runs):
     """-> what the table says of one step, of its runs; accuracies are in [0, 1]."""
-    results = [_finished(run) / record.RESULT for run in runs]
-    accuracies = [json.loads(result.read_text())["last_accuracy"] for result in results]
+    accuracies = [_result(run)["last_accuracy"] for run in runs]
     network = building.network(runs[0], 3, runs[0].published_classes)
     return {
         "step": runs[0].step,
