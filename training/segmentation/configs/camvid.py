@@ -1,12 +1,15 @@
 """CamVid from scratch: streets from a car, 11 classes, 367 frames of 480 x 360 for training.
 
-Command: `python -m training.segment --config camvid --data_dir CAMVID`, where CAMVID has the
-folders `train`, `trainannot`, `val`, `valannot`, `test` and `testannot` of the SegNet tutorial.
-Score and time: not yet measured.
+Command: `KERAS_BACKEND=torch python -m training.segment --config camvid --data_dir CAMVID`, where
+CAMVID has the folders `train`, `trainannot`, `val`, `valannot`, `test` and `testannot` of the
+SegNet tutorial.
+Score and time: mean IoU 45.7 % on the 233 test frames (pixels right 84.4 %), 58.3 % on the 101
+validation frames, 59 minutes on one core (`training/records/2026-11-22_camvid`, one seed).
 
 A small ConvNeXt without layer scale, which has no time to grow from 1e-6, and narrow heads. An hour
 has few steps, so each is to show much: frames of 288 x 216, of which a crop has the half or more,
-batches of four, crops and flips alone. The loss is averaged over the pixels that count.
+batches of four, crops and flips alone. The loss is averaged over the pixels that count. What is
+thin is lost at that size: poles and fences have an IoU of 7 % each, signs of 11 %.
 """
 
 import dataclasses
