@@ -1,7 +1,8 @@
 """The command `keras-convnext`: published checkpoints listed, run, converted and verified.
 
 Exit codes: 0 all is well, 1 something failed, 2 the command was used wrongly, 130 interrupted.
-Results go to stdout, notes and errors to stderr. Keras is imported only by what needs a model.
+Results go to stdout, notes and errors to stderr. Keras is imported only by what needs a model
+or an UperNet.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def _variant(text):
     return text
 
 
+_LABEL_SETS = f"{', '.join(registry.LABEL_SETS)}, ade20k for segmentation"
 _ORDERS = list(dict.fromkeys((*listing.ORDERS, *upernets.ORDERS)))
 
 
@@ -117,26 +119,30 @@ def _add_list(commands):
     )
     parser = _command(commands, "list", _run_list, "list the published checkpoints", examples)
     parser.add_argument(
-        "--task", choices=("classification", "segmentation"), default="classification"
+        "--task",
+        choices=("classification", "segmentation"),
+        default="classification",
+        help="classifiers, or UperNets (default: %(default)s)",
     )
     _add_variant(parser, "only this architecture")
     parser.add_argument("--family", help="only this publication: v1, v2, timm, clip, dinov3, ...")
     parser.add_argument("--licence", help="only this licence, for example MIT or apache-2.0")
-    parser.add_argument("--label-set", help="only these classes: " + ", ".join(registry.LABEL_SETS))
-    parser.add_argument("--size", type=_positive, help="only this size of images, in pixels")
+    parser.add_argument("--label-set", help=f"only these classes: {_LABEL_SETS}")
+    parser.add_argument("--size", type=_positive, help="only this size of images or crops")
     parser.add_argument("--max-params", type=_count, help="at most so many parameters, as 30M")
     parser.add_argument("--min-top1", type=float, help="at least this published top-1, in percent")
     parser.add_argument("--sort", choices=_ORDERS, help="default: by variant")
 
 
 def _run_list(arguments):
-    rows = upernets if arguments.task == "segmentation" else listing
-    return rows.run_list(arguments)
+    command = upernets if arguments.task == "segmentation" else listing
+    return command.run_list(arguments)
 
 
 def _run_info(arguments):
-    rows = upernets if arguments.name.startswith("upernet_") else listing
-    return rows.run_info(arguments)
+    segments = arguments.name.startswith("upernet_") and not os.path.isfile(arguments.name)
+    command = upernets if segments else listing
+    return command.run_info(arguments)
 
 
 def _add_info(commands):
@@ -147,7 +153,11 @@ def _add_info(commands):
         "upernet_convnext_tiny",
     )
     parser = _command(commands, "info", _run_info, "show all about one checkpoint", examples)
-    parser.add_argument("name", metavar="NAME", help="VARIANT.TAG, or VARIANT for its usual one")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="VARIANT.TAG, or VARIANT for its usual one; of an UperNet, upernet_ before that",
+    )
     _add_variant(parser)
 
 

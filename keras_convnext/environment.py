@@ -5,15 +5,14 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
+ALSO = {"tensorflow": ("tensorflow-cpu",)}  # other packages that bring the same
+
 
 def versions(*packages):
-    """-> {"python": its version, package: its version, ...}, without what is not installed.
-
-    For `"tensorflow"`, which has several packages, the one that is installed.
-    """
+    """-> {"python": its version, package: its version, ...}, without what is not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
-        for name in (package, f"{package}-cpu") if package == "tensorflow" else (package,):
+        for name in (package, *ALSO.get(package, ())):
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(name)
     return found

@@ -213,7 +213,7 @@ def test_every_row_can_be_shown():
         assert json.loads(json.dumps(listing.row_as_dict(row)))["name"] == row.name
 
 
-def test_published_upernets_are_listed(run, capsys):
+def test_published_upernets_are_listed(run):
     flags = ("list", "--task", "segmentation", "--sort", "mean_iou", "--size", "512")
     rows = json.loads(run(*flags, "--json")[1])
     assert {row["name"] for row in rows} == {r.name for r in checkpoints.rows() if r.crop == 512}
@@ -225,18 +225,33 @@ def test_published_upernets_are_listed(run, capsys):
     assert lines[1].split("\t")[:6] == found.split() and len(lines) == 2
     code, out, err = run("list", "--task", "segmentation", "--max-params", "1M")
     assert code == 0 and out.count("\n") == 1 and "No UperNet meets" in err
-    for wrong in (["--min-top1", "80"], ["--sort", "top1"]):
-        code, out, err = run("list", "--task", "segmentation", *wrong)
-        assert (code, out) == (2, "") and "is of classifiers" in err and wrong[0] in err
-    code, out, err = run("list", "--sort", "mean_iou")
-    assert (code, out) == (2, "") and "is of segmentation: params or top1" in err
 
 
-def test_info_tells_all_of_an_upernet(run):
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        (["--task=segmentation", "--min-top1=80"], 2, "--min-top1 is for classifiers only"),
+        (["--task=segmentation", "--sort=top1"], 2, "UperNets are sorted by params or mean_iou"),
+        (["--sort=mean_iou"], 2, "classifiers are sorted by params or top1"),
+        (["--task=segmentation", "--licence=apache"], 1, "Nearest: Apache-2.0"),
+        (["--task=segmentation", "--label-set=ade"], 1, "Known: ade20k"),
+    ],
+)
+def test_what_a_task_has_not_is_refused(run, flags, status, message):
+    code, out, err = run("list", *flags)
+    assert (code, out) == (status, "") and message in err
+
+
+def test_info_tells_all_of_an_upernet(run, tmp_path, monkeypatch):
     facts = run("info", "upernet_convnext_tiny")[1].splitlines()
     for fact in ("parameters\t60,242,636", "classes\t150 (ade20k)", "cached\tno"):
         assert fact in facts
     assert json.loads(run("info", "upernet_convnext_tiny", "--json")[1])["crop"] == 512
+    file = tmp_path / "upernet_mine.safetensors"
+    file.touch()
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("info", file.name)
+    assert code == 1 and "use `keras-convnext verify`" in err
     code, _, err = run("info", "upernet_convnext_tinny")
     assert code == 1 and "upernet_convnext_tiny.fb_in1k_ft_ade20k_512" in err
     for row in checkpoints.rows():

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ from PIL import Image
 
 from tests import cifar_set, tiny_imagenet
 from tests.backends import BACKEND, compiles_long, on_one_backend
-from training import checkpoint, data, train
+from training import checkpoint, data, loop, train
 from training import config as configuration
 
 ROOT = Path(__file__).parents[1]
@@ -341,6 +342,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 @on_one_backend
+def test_the_time_of_an_epoch_goes_on_after_a_stop(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now))
+    stopped = loop.Progress(step=3)
+    now = 105.0
+    state = stopped.state(steps_per_epoch=10)
+    assert state["seconds"] == 5
+    now = 1000.0
+    resumed = loop.Progress.of(state)
+    now = 1002.0
+    assert resumed.elapsed() == 7
+    resumed.step = 0  # between two epochs
+    assert resumed.state(steps_per_epoch=10)["seconds"] == 0
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     values = {"model/00000/kernel": np.arange(1000, dtype="float32")}
     for step in (1, 2, 3):

@@ -4,8 +4,8 @@
 
 The steps are those that the paper keeps; `--steps` takes others, such as `kernel_size_11`. Each
 step and seed is a run of `training.train` with its own record; a command that was stopped goes on
-where it was. `roadmap.csv`, `roadmap.png` and, of the single runs, `runs.csv` are written to the
-output once all have ended.
+where it was. `roadmap.csv`, `roadmap.png` and `runs.csv`, a line per run, are written to the output
+once all have ended.
 Accuracies are of the last epoch: the best one would be chosen on the test images.
 """
 

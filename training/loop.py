@@ -38,12 +38,24 @@ class Progress:
         history: one dict per finished epoch.
         best: the row of `history` with the highest score (`Plan.score`), with its `step` since
             the start of the run.
+        seconds: that the current epoch took before the run was stopped and resumed.
     """
 
     epoch: int = 0
     step: int = 0
     history: list = dataclasses.field(default_factory=list)
     best: dict | None = None
+    seconds: float = 0.0
+
+    def __post_init__(self):
+        self.start_clock()
+
+    def start_clock(self):
+        self.started = time.perf_counter()
+
+    def elapsed(self):
+        """-> seconds of the current epoch, those before a stop included."""
+        return self.seconds + time.perf_counter() - self.started
 
     def state(self, steps_per_epoch):
         """-> what a checkpoint keeps."""
@@ -51,11 +63,13 @@ class Progress:
         return {"epoch": self.epoch, "in_epoch": self.step, "step": total} | {
             "history": self.history,
             "best": self.best,
+            "seconds": self.elapsed() if self.step else 0.0,
         }
 
     @classmethod
     def of(cls, state):
-        return cls(state["epoch"], state["in_epoch"], state["history"], state["best"])
+        given = (state[name] for name in ("epoch", "in_epoch", "history", "best"))
+        return cls(*given, state.get("seconds", 0.0))
 
 
 class Guard(keras.callbacks.Callback):
@@ -164,11 +178,11 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
     before = signal.signal(signal.SIGTERM, saver.ask_to_stop)
     try:
         while progress.epoch < plan.config.epochs:
-            start = time.perf_counter()
+            progress.start_clock()
             _train(model, plan, training_batches, guard, progress)
             row = {"epoch": progress.epoch + 1, **_floats(model.get_metrics_result())}
             row |= _validate(model, plan.config, validation_batches)
-            row["seconds"] = round(time.perf_counter() - start, 3)
+            row["seconds"] = round(progress.elapsed(), 3)
             _close_epoch(row, plan, progress)
             saver.save(progress)
             after_epoch(progress)
@@ -217,7 +231,7 @@ def _validate(model, config, batches):
 
 
 def _close_epoch(row, plan, progress):
-    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.epoch, progress.step, progress.seconds = progress.epoch + 1, 0, 0.0
     progress.history.append(row)
     if progress.best is None or row[plan.score] > progress.best[plan.score]:
         progress.best = {**row, "step": progress.epoch * plan.steps_per_epoch}

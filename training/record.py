@@ -23,6 +23,7 @@ PACKAGES = (
     "jax",
     "torch",
     "numpy",
+    "pillow",
     "scikit-learn",
 )
 # What may differ when a run is resumed: it changes where and how, not what is computed.

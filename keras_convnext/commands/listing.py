@@ -11,8 +11,7 @@ SHAPES = ("depths", "dims", "kernel_sizes", "stem", "activation", "norm", "layer
 
 
 def run_list(arguments):
-    if arguments.sort not in (None, *ORDERS):
-        raise UsageError(f"--sort {arguments.sort} is of segmentation: {' or '.join(ORDERS)}.")
+    check_sort(arguments.sort, ORDERS, "classifiers", "UperNets (--task segmentation)")
     rows = registry.search(
         family=arguments.family,
         licence=arguments.licence,
@@ -32,6 +31,12 @@ def run_list(arguments):
     if not rows:
         console.say("No checkpoint meets all of these conditions.")
     return 0
+
+
+def check_sort(order, orders, theirs, others):
+    if order not in (None, *orders):
+        allowed = " or ".join(orders)
+        raise UsageError(f"--sort {order} is for {others}; {theirs} are sorted by {allowed}.")
 
 
 def _row_as_cells(row):

@@ -3,20 +3,33 @@
 import dataclasses
 
 from keras_convnext.commands import UsageError, console
-from keras_convnext.commands.listing import notices, source_in_words, verified_file, where
+from keras_convnext.commands.listing import (
+    check_sort,
+    notices,
+    source_in_words,
+    verified_file,
+    where,
+)
+from keras_convnext.pretrained import registry
 
 COLUMNS = ("name", "params", "crop", "mean IoU", "six scales", "licence", "where")
 ORDERS = {"params": lambda row: row.params, "mean_iou": lambda row: -row.mean_iou}
 NOT_THEIRS = ("family", "min_top1")
 
 
+def _published():
+    from keras_convnext.segmentation import checkpoints  # imports Keras
+
+    return checkpoints
+
+
 def run_list(arguments):
     for field in NOT_THEIRS:
         if getattr(arguments, field) is not None:
-            raise UsageError(f"--{field.replace('_', '-')} is of classifiers: leave it out.")
-    if arguments.sort not in (None, *ORDERS):
-        raise UsageError(f"--sort {arguments.sort} is of classifiers: {' or '.join(ORDERS)}.")
-    found = [row for row in _rows() if _is_wanted(row, arguments)]
+            flag = field.replace("_", "-")
+            raise UsageError(f"--{flag} is for classifiers only: leave it out.")
+    check_sort(arguments.sort, ORDERS, "UperNets", "classifiers")
+    found = [row for row in _published().rows() if _is_wanted(row, arguments)]
     if arguments.sort:
         found = sorted(found, key=ORDERS[arguments.sort])
     if arguments.json:
@@ -28,19 +41,16 @@ def run_list(arguments):
     return 0
 
 
-def _rows():
-    from keras_convnext.segmentation import checkpoints
-
-    return checkpoints.rows()
-
-
 def _is_wanted(row, arguments):
-    licence = arguments.licence or row.licence.name
+    label_set, licence = (
+        value and registry.match(field, value, _published().rows())
+        for field, value in (("label_set", arguments.label_set), ("licence", arguments.licence))
+    )
     return (
         arguments.variant in (None, row.variant)
-        and arguments.label_set in (None, row.label_set)
+        and label_set in (None, row.label_set)
+        and licence in (None, row.licence.name)
         and arguments.size in (None, row.crop)
-        and licence.lower() == row.licence.name.lower()
         and (arguments.max_params is None or row.params <= arguments.max_params)
     )
 
@@ -56,9 +66,7 @@ def _as_dict(row):
 
 
 def run_info(arguments):
-    from keras_convnext.segmentation import checkpoints
-
-    row = checkpoints.find(arguments.name, arguments.variant)
+    row = _published().find(arguments.name, arguments.variant)
     cached = verified_file(row)
     if arguments.json:
         console.print_json({**_as_dict(row), "cached": cached})

@@ -332,7 +332,7 @@ def search(
     wanted = {"variant": variant, "family": family, "label_set": label_set, "licence": licence}
     wanted = {field: value for field, value in wanted.items() if value is not None}
     for field, value in wanted.items():
-        wanted[field] = _match(field, value)
+        wanted[field] = match(field, value, rows())
     found = (row for row in rows() if all(_value(row, f) == v for f, v in wanted.items()))
     return tuple(
         row
@@ -347,9 +347,13 @@ def _value(row, field):
     return row.licence.name if field == "licence" else getattr(row, field)
 
 
-def _match(field, value):
-    """`value` as the rows write it; only a licence may differ in case."""
-    known = list(dict.fromkeys(_value(row, field) for row in rows()))
+def match(field, value, found):
+    """-> `value` as the rows `found` write it; only a licence may differ in case.
+
+    Raises:
+        ValueError: if none of them has it.
+    """
+    known = list(dict.fromkeys(_value(row, field) for row in found))
     known = list(VARIANTS) if field == "variant" else [name for name in known if name]
     if field == "licence":
         value = {name.lower(): name for name in known}.get(str(value).lower(), value)
