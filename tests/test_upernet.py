@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from keras_convnext import Variant
+import keras_convnext
+from keras_convnext import Variant, segmentation
 from keras_convnext.macs import trained_parameters
 from keras_convnext.pretrained import WeightsError
 from keras_convnext.segmentation import (
@@ -125,6 +126,21 @@ def test_parameters_are_those_of_the_paper(row):
         count = trained_parameters(model)
     assert count == row.params
     assert round(count / 1e6) == millions[row.variant.removeprefix("convnext_")]
+
+
+FACTORIES = [name for name in vars(segmentation) if re.match("UperNetConvNeXt", name)]
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_factory_is_of_the_variant_in_its_name(name):
+    of_classifier = getattr(keras_convnext, name.removeprefix("UperNet"))
+    with shapes_only():
+        model = getattr(segmentation, name)(classes=5, channels=8, auxiliary_channels=8)
+        encoder = of_classifier(weights=None, include_top=False)
+    shapes = {weight.shape for weight in model.weights}
+    assert {weight.shape for weight in encoder.weights} <= shapes and len(FACTORIES) == 14
+    assert (1, 1, 8, 5) in shapes  # the classes are passed on
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="other backends know all sizes")
