@@ -205,7 +205,7 @@ def test_names_of_a_file_are_kept(tmp_path):
     "flags, message",
     [
         (["--crop=16"], "`crop` must be at least 32"),
-        (["--stride=193"], "`stride` must be from 1 to the `crop` of 192 pixels, received 193"),
+        (["--crop=64", "--stride=65"], "`stride` must be from 1 to the `crop` of 64 pixels"),
         (["--channels=0"], "`channels` must be at least 1"),
         (["--dropout=1"], "`dropout` must be between 0 and 1"),
         (["--scale=2,1"], "`scale` must be two numbers"),
