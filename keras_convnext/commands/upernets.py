@@ -29,7 +29,7 @@ def run_list(arguments):
             flag = field.replace("_", "-")
             raise UsageError(f"--{flag} is for classifiers only: leave it out.")
     check_sort(arguments.sort, ORDERS, "UperNets", "classifiers")
-    found = [row for row in _published().rows() if _is_wanted(row, arguments)]
+    found = _search(_published().rows(), arguments)
     if arguments.sort:
         found = sorted(found, key=ORDERS[arguments.sort])
     if arguments.json:
@@ -41,18 +41,20 @@ def run_list(arguments):
     return 0
 
 
-def _is_wanted(row, arguments):
+def _search(rows, arguments):
     label_set, licence = (
-        value and registry.match(field, value, _published().rows())
+        value and registry.match(field, value, rows)
         for field, value in (("label_set", arguments.label_set), ("licence", arguments.licence))
     )
-    return (
-        arguments.variant in (None, row.variant)
+    return [
+        row
+        for row in rows
+        if arguments.variant in (None, row.variant)
         and label_set in (None, row.label_set)
         and licence in (None, row.licence.name)
         and arguments.size in (None, row.crop)
         and (arguments.max_params is None or row.params <= arguments.max_params)
-    )
+    ]
 
 
 def _cells(row):
