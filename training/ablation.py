@@ -42,8 +42,12 @@ def main(arguments=None):
             print(f"{run.step}, seed {run.seed}: taken from {found}, commit {then['commit']}")
         else:
             _train(run, given.smoke)
-    write_text(output / "runs.csv", csv_text([_of_run(run) for run in runs.values()]))
-    rows = [_row([runs[step, seed] for seed in given.seeds]) for step in given.steps]
+    results = {key: _result(run) for key, run in runs.items()}
+    write_text(output / "runs.csv", csv_text(list(results.values())))
+    rows = [
+        _row(runs[step, given.seeds[0]], [results[step, seed]["accuracy"] for seed in given.seeds])
+        for step in given.steps
+    ]
     write_text(output / "roadmap.csv", csv_text(rows))
     pictures.roadmap(rows, output / "roadmap.png", _budget(*runs.values()))
     for row in rows:
@@ -87,21 +91,18 @@ def _finished(run):
 
 
 def _result(run):
-    return json.loads((_finished(run) / record.RESULT).read_text())
-
-
-def _of_run(run):
-    result = _result(run)
+    """-> what the list of runs says of one."""
+    folder = _finished(run)
+    result = json.loads((folder / record.RESULT).read_text())
     figures = {"accuracy": result["last_accuracy"], "seconds": result["training_seconds"]}
-    return {"step": run.step, "seed": run.seed, **figures, "record": _finished(run).name}
+    return {"step": run.step, "seed": run.seed, **figures, "record": folder.name}
 
 
-def _row(runs):
-    """-> what the table says of one step, of its runs; accuracies are in [0, 1]."""
-    accuracies = [_result(run)["last_accuracy"] for run in runs]
-    network = building.network(runs[0], 3, runs[0].published_classes)
+def _row(run, accuracies):
+    """-> what the table says of one step, of a run and the accuracies of all; in [0, 1]."""
+    network = building.network(run, 3, run.published_classes)
     return {
-        "step": runs[0].step,
+        "step": run.step,
         "macs": count_macs(network),
         "parameters": trained_parameters(network),
         "accuracy": statistics.mean(accuracies),
