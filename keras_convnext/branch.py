@@ -27,6 +27,11 @@ def branch(block, x, inputs=None, training=False):
 
         if torch_branch.takes(block, x):
             return torch_branch.branch(block, x, inputs)
+    if keras.backend.backend() == "jax":
+        from keras_convnext import jax_branch
+
+        if jax_branch.takes(block, x):
+            return jax_branch.branch(block, x, inputs, training)
     return _finished(block, _mlp(block, block.norm(x), _activation(block, training)), inputs)
 
 

@@ -9,7 +9,7 @@ import os
 import keras
 from keras import ops
 
-from keras_convnext.runtime import pinned, portable
+from keras_convnext.runtime import jax_on_one_cpu, pinned, portable
 
 PIN = "KERAS_CONVNEXT_DEPTHWISE"
 FORMS = ("native", "shifted")
@@ -75,10 +75,7 @@ def form(x):
         return "native"
     if pinned:
         return pinned
-    import jax
-
-    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return "shifted" if alone else "native"
+    return "shifted" if jax_on_one_cpu() else "native"
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):

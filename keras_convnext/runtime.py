@@ -52,3 +52,12 @@ def tensorflow_on_cpu():
     import tensorflow as tf
 
     return all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+
+
+def jax_on_one_cpu():
+    """-> whether JAX computes on a CPU, and has not divided it into devices."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "cpu" and jax.device_count() == 1

@@ -41,30 +41,31 @@ def _padded(x, before, reach):
 def _convolve(dilation, before, x, kernel):
     """The first tap is `before` pixels up and left of where its product is added.
 
-    A loop of two steps or more keeps XLA from tearing the sum apart to fuse it with what follows,
-    which would read the image dozens of times.
+    The sum is a case of its own, the one of every kernel that is finite: else XLA tears it apart to
+    fuse it with what follows, which would read the image dozens of times.
     """
-    batch, height, width, _ = x.shape
-    padded, sums = _padded(x, before, _reach(kernel, dilation)), _sums(kernel, dilation, width)
-    if batch > 1:
-        parts = padded.reshape(2 if batch % 2 == 0 else batch, -1, *padded.shape[1:])
-        return lax.map(functools.partial(sums, height=height), parts).reshape(x.shape)
-    rows = -(-height // 2)  # the halves overlap where the height is odd
-    top, bottom = padded[:, : padded.shape[1] - height + rows], padded[:, height - rows :]
-    top, bottom = lax.map(functools.partial(sums, height=rows), jnp.stack([top, bottom]))
-    return jnp.concatenate([top[:, : height - rows], bottom], axis=1)
+    reach, (height, width) = _reach(kernel, dilation), x.shape[1:3]
 
-
-def _sums(kernel, dilation, width):
-    def sums(padded, height):
-        total = 0
+    def sums():
+        padded, total = _padded(x, before, reach), 0
         for row, column in itertools.product(range(kernel.shape[0]), repeat=2):
             top, left = row * dilation, column * dilation
             part = padded[:, top : top + height, left : left + width]
             total = total + part * kernel[row, column]
         return total
 
-    return sums
+    def native():
+        return lax.conv_general_dilated(
+            x,
+            kernel[:, :, None],
+            (1, 1),
+            [(before, reach - before)] * 2,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1],
+        )
+
+    return lax.cond(jnp.isfinite(kernel[0, 0, 0]), sums, native)
 
 
 def _forwards(dilation, before, x, kernel):

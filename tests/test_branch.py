@@ -1,5 +1,7 @@
 """A block in the forms that compute it: equal to the formulas, and so are its gradients."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -27,11 +29,10 @@ OPTIONS = [
 @pytest.fixture
 def in_pieces(monkeypatch):
     """Small tensors go through the pieces that large ones are cut into."""
-    if BACKEND == "torch":
-        from keras_convnext import torch_branch
-
-        monkeypatch.setattr(torch_branch, "WHOLE", 0)
-        monkeypatch.setattr(torch_branch, "ROWS", 16)
+    if BACKEND != "tensorflow":
+        form = importlib.import_module(f"keras_convnext.{BACKEND}_branch")
+        monkeypatch.setattr(form, "WHOLE", 0)
+        monkeypatch.setattr(form, "ROWS", 16)
 
 
 def made(shape, **options):
@@ -81,8 +82,8 @@ def gradients(block, x, factor, training=True):
     return [numpy(gradient) for gradient in (by_x, *by_weights)]
 
 
-# TensorFlow's form differs between the two
-@pytest.mark.parametrize("training", [True, False] if BACKEND == "tensorflow" else [True])
+# PyTorch's form is the same for both
+@pytest.mark.parametrize("training", [True] if BACKEND == "torch" else [True, False])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_gradients_are_those_of_the_formula(options, training, in_pieces):
     """Central differences in float64, along a random direction in each tensor."""

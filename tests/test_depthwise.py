@@ -105,6 +105,15 @@ def test_each_form_has_its_gradients(case, pinned):
         assert_close(ours, expected)
 
 
+def test_a_kernel_that_is_not_finite(pinned):
+    """On JAX the sum of shifted images is a case of its own, that of finite kernels."""
+    x, kernel = (np.float32(values) for values in data((2, 8, 8, 4), 7))
+    kernel[0, 0, 0] = np.inf
+    found = ops.convert_to_numpy(depthwise.depthwise_conv(x, kernel))
+    assert not np.isfinite(found[:, 3:, 3:, 0]).any()  # what this tap reads of the image
+    assert_close(found[..., 1:], reference(x, kernel, 1)[..., 1:])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(dtype, pinned):
     """Shifted sums are added up in float32; some native forms add in half precision."""

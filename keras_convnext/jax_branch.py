@@ -1,0 +1,118 @@
+"""The branch of a block on JAX and CPUs: a few images at a time, and its gradient keeps little.
+
+Left to XLA, a training keeps the hidden layer, four times as wide as the feature map, before and
+after the activation, and the steps between. To write and to read them takes longer than to compute
+them once more.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import keras
+from jax import lax
+
+from keras_convnext.runtime import jax_on_one_cpu, portable
+
+WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
+ROWS = 4096  # of a piece, at most, if an image has no more
+
+
+def takes(block, x):
+    """-> whether `branch` is the form for `x`"""
+    return (
+        jax_on_one_cpu()
+        and isinstance(block.norm, keras.layers.LayerNormalization)
+        and not (block.grn or block.pwconv1.quantization_mode or block.pwconv2.quantization_mode)
+        and not portable(x)
+    )
+
+
+def branch(block, x, inputs, training):
+    """As `keras_convnext.branch.branch`."""
+    weights = block.norm.gamma, block.norm.beta, *_products(block)
+    weights = *map(keras.ops.convert_to_tensor, weights), _scale(block)
+    form = block.activation, block.norm.epsilon
+    if training:
+        rows = x.reshape(-1, x.shape[-1])
+        out = _training(form, rows, *weights).reshape(x.shape)
+        return out if inputs is None else inputs + out
+    return _computed(form, WHOLE, ROWS, x, inputs, *weights)
+
+
+def _products(block):
+    yield from (block.pwconv1.kernel, block.pwconv1.bias)
+    yield from (block.pwconv2.kernel, block.pwconv2.bias)
+
+
+def _scale(block):
+    return keras.ops.convert_to_tensor(block.gamma.gamma) if block.gamma else None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _computed(form, whole, rows, x, inputs, *weights):
+    """x `(batch, height, width, channels)`; in pieces where the hidden layer is large"""
+
+    def piece(pair):
+        x, inputs = pair
+        out, _ = _forwards(form, x.reshape(-1, x.shape[-1]), *weights)
+        out = out.reshape(x.shape)
+        return out if inputs is None else inputs + out
+
+    batch, width = x.shape[0], weights[3].shape[0]  # of the hidden layer: as many as b1 has
+    pixels = x.shape[1] * x.shape[2]
+    if batch * pixels * width <= whole:
+        return piece((x, inputs))
+    images = max(n for n in range(1, batch + 1) if not batch % n and (n == 1 or n * pixels <= rows))
+    pieces = jax.tree.map(lambda t: t.reshape(-1, images, *t.shape[1:]), (x, inputs))
+    return lax.map(piece, pieces).reshape(x.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _trained(form, *tensors):
+    return _forwards(form, *tensors)[0]
+
+
+def _forwards(form, x, gamma, beta, w1, b1, w2, b2, scale):
+    """x `(rows, channels)` -> the branch of it, and what its gradient is computed from"""
+    activation, epsilon = form
+    hidden = _normed(epsilon, x, gamma, beta) @ w1 + b1
+    y = activation(hidden) @ w2 + b2
+    y = y if scale is None else (y * scale).astype(x.dtype)
+    return y, (x, gamma, beta, w1, b1, w2, b2, scale, hidden)
+
+
+def _normed(epsilon, x, gamma, beta):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centred = wide - wide.mean(-1, keepdims=True)
+    wide = centred * lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+    return (wide * gamma + beta).astype(x.dtype)
+
+
+def _backwards(form, kept, gradient):
+    x, gamma, beta, w1, _, w2, b2, scale, hidden = kept
+    activation, epsilon = form
+    x, hidden = _after(gradient, x), _after(gradient, hidden)
+    normed, norm_gradient = jax.vjp(functools.partial(_normed, epsilon), x, gamma, beta)
+    activated, activation_gradient = jax.vjp(activation, hidden)
+    by_w2, by_b2, by_scale = activated.T @ gradient, gradient.sum(0), None
+    if scale is not None:
+        # the sums over all rows of gradient times output, without the output
+        by_scale = (w2 * by_w2).sum(0) + b2 * by_b2
+        by_w2, by_b2 = by_w2 * scale, by_b2 * scale
+        gradient = (gradient * scale).astype(gradient.dtype)
+    (by_hidden,) = activation_gradient(gradient @ w2.T)
+    by_x, by_gamma, by_beta = norm_gradient(by_hidden @ w1.T)
+    by_w1, by_b1 = normed.T @ by_hidden, by_hidden.sum(0)
+    found = by_x, by_gamma, by_beta, by_w1, by_b1, by_w2, by_b2, by_scale
+    return tuple(g if k is None else g.astype(k.dtype) for g, k in zip(found, kept, strict=False))
+
+
+_trained.defvjp(_forwards, _backwards)
+_training = jax.jit(_trained, static_argnums=0)
+
+
+def _after(gradient, x):
+    """-> `x`, no earlier than the gradient: XLA computes at once what hangs on nothing else, and
+    keeps it until it is needed."""
+    return x + jnp.minimum(jnp.abs(gradient[:1, :1]).sum(), 0).astype(x.dtype)
