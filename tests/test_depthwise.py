@@ -82,6 +82,15 @@ def pinned(request, monkeypatch):
     monkeypatch.setenv(depthwise.PIN, request.param)
 
 
+@pytest.fixture(params=[False, True] if BACKEND == "torch" else [False])
+def one_by_one(request, monkeypatch):
+    """PyTorch's gradients take large images one after the other."""
+    if request.param:
+        from keras_convnext import torch_depthwise
+
+        monkeypatch.setattr(torch_depthwise, "SMALL", 0)
+
+
 def assert_close(found, expected):
     found = ops.convert_to_numpy(ops.cast(found, "float32"))
     np.testing.assert_allclose(found, expected, atol=3e-6 * max(1, np.abs(expected).max()))
@@ -96,7 +105,7 @@ def test_each_form_is_the_convolution(case, pinned):
 
 
 @pytest.mark.parametrize("case", SHAPES, ids=str)
-def test_each_form_has_its_gradients(case, pinned):
+def test_each_form_has_its_gradients(case, pinned, one_by_one):
     *shape, side, dilation = case
     x, kernel = data(shape, side)
     factor = RNG.normal(size=shape)
@@ -126,6 +135,20 @@ def test_half_precision(dtype, pinned):
     unit = {"bfloat16": 2**-8, "float16": 2**-10}[dtype]
     added_up_in_half = depthwise.form(x) == "native"
     assert error <= np.abs(exact).max() * unit * (8 if added_up_in_half else 1)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch's own functions")
+@pytest.mark.parametrize("small", [0, 2**15])
+def test_gradients_have_gradients(small, monkeypatch):
+    import torch
+
+    from keras_convnext import torch_depthwise
+
+    monkeypatch.setattr(torch_depthwise, "SMALL", small)
+    arrays = (RNG.normal(size=size) for size in ((2, 3, 5, 6), (3, 1, 5, 5), (3,)))
+    tensors = tuple(torch.tensor(array, requires_grad=True) for array in arrays)
+    convolve = lambda *tensors: torch_depthwise.depthwise_conv(*tensors, 2)  # noqa: E731
+    assert torch.autograd.gradgradcheck(convolve, tensors)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="there is one form")
