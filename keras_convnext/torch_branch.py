@@ -58,7 +58,7 @@ def _weights(block):
 
 
 def _tensor(weight):
-    return None if weight is None else keras.ops.convert_to_tensor(weight)
+    return None if weight is None else weight.value
 
 
 def _rows(x):
