@@ -35,6 +35,21 @@ def branch(block, x, inputs=None, training=False):
     return _finished(block, _mlp(block, block.norm(x), _activation(block, training)), inputs)
 
 
+def plain(block):
+    """-> whether the branch is LayerNormalization, product, activation, product, layer scale, with
+    weights as they are: what a form that computes all of it at once can read"""
+    quantized = block.pwconv1.quantization_mode or block.pwconv2.quantization_mode
+    is_layer_norm = isinstance(block.norm, keras.layers.LayerNormalization)
+    return is_layer_norm and not block.grn and not quantized
+
+
+def weights(block):
+    """-> the weights of such a branch as tensors; the last is the layer scale, or `None`"""
+    norm, up, down = block.norm, block.pwconv1, block.pwconv2
+    found = [norm.gamma, norm.beta, up.kernel, up.bias, down.kernel, down.bias]
+    return [weight.value for weight in found] + [block.gamma.gamma.value if block.gamma else None]
+
+
 def _activation(block, training):
     if not (training and tensorflow_on_cpu()):
         return block.activation  # by TensorFlow within the product, if no gradient asks for it

@@ -9,9 +9,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import keras
 from jax import lax
 
+from keras_convnext.branch import plain, weights
 from keras_convnext.runtime import jax_on_one_cpu, portable
 
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
@@ -20,33 +20,16 @@ ROWS = 4096  # of a piece, at most, if an image has no more
 
 def takes(block, x):
     """-> whether `branch` is the form for `x`"""
-    return (
-        jax_on_one_cpu()
-        and isinstance(block.norm, keras.layers.LayerNormalization)
-        and not (block.grn or block.pwconv1.quantization_mode or block.pwconv2.quantization_mode)
-        and not portable(x)
-    )
+    return jax_on_one_cpu() and plain(block) and not portable(x)
 
 
 def branch(block, x, inputs, training):
     """As `keras_convnext.branch.branch`."""
-    weights = block.norm.gamma, block.norm.beta, *_products(block)
-    weights = *map(keras.ops.convert_to_tensor, weights), _scale(block)
-    form = block.activation, block.norm.epsilon
-    if training:
-        rows = x.reshape(-1, x.shape[-1])
-        out = _training(form, rows, *weights).reshape(x.shape)
-        return out if inputs is None else inputs + out
-    return _computed(form, WHOLE, ROWS, x, inputs, *weights)
-
-
-def _products(block):
-    yield from (block.pwconv1.kernel, block.pwconv1.bias)
-    yield from (block.pwconv2.kernel, block.pwconv2.bias)
-
-
-def _scale(block):
-    return keras.ops.convert_to_tensor(block.gamma.gamma) if block.gamma else None
+    form, tensors = (block.activation, block.norm.epsilon), weights(block)
+    if not training:
+        return _computed(form, WHOLE, ROWS, x, inputs, *tensors)
+    out = _training(form, x.reshape(-1, x.shape[-1]), *tensors).reshape(x.shape)
+    return out if inputs is None else inputs + out
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from keras_convnext.activations import gelu, gelu_tanh
+from keras_convnext.branch import plain, weights
 from keras_convnext.runtime import portable
 
 aten = torch.ops.aten
@@ -35,8 +36,7 @@ def takes(block, x):
     return (
         x.device.type == "cpu"
         and block.activation in ACTIVATIONS
-        and isinstance(block.norm, keras.layers.LayerNormalization)
-        and not (block.grn or block.pwconv1.quantization_mode or block.pwconv2.quantization_mode)
+        and plain(block)
         and not portable(x)
     )
 
@@ -44,21 +44,10 @@ def takes(block, x):
 def branch(block, x, inputs):
     """As `keras_convnext.branch.branch`."""
     form = block.activation, block.norm.epsilon
-    tensors = [_rows(x), _rows(inputs), *map(_tensor, _weights(block))]
+    tensors = [_rows(x), _rows(inputs), *weights(block)]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Branch.apply(form, *tensors).reshape(x.shape)
     return _forward(form, *tensors).reshape(x.shape)
-
-
-def _weights(block):
-    yield from (block.norm.gamma, block.norm.beta)
-    yield from (block.pwconv1.kernel, block.pwconv1.bias)
-    yield from (block.pwconv2.kernel, block.pwconv2.bias)
-    yield block.gamma.gamma if block.gamma else None
-
-
-def _tensor(weight):
-    return None if weight is None else weight.value
 
 
 def _rows(x):
