@@ -8,8 +8,10 @@ The classes are the folders' names. `train/` and `val/` inside of PHOTOS are use
 there; else a fifth of each class is kept for validation. The first run begins with pretrained
 weights (downloaded once), the last one from scratch, with a small model and a longer schedule.
 `--class_weights=true` helps where some classes have far fewer photos than others.
-Score and time: the last command, with 600 photographs of five flowers, is in `training/records/`.
-Few photographs want pretrained weights, whose score is not yet measured.
+Score and time: the last command, with 600 photographs of five flowers, is right for 69 % of 150
+others; a linear classifier of 4 x 4 to 16 x 16 pixels for 48 to 51 % (seed 0, 13 to 25 seconds per
+epoch on one thread; `training/records/`). Few photographs want pretrained weights, whose score is
+not yet measured.
 
 Augmentation is KerasCV's; `--augmentation=exact` is the paper's, which resumes to the bit.
 """
