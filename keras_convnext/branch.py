@@ -46,8 +46,9 @@ def plain(block):
 def weights(block):
     """-> the weights of such a branch as tensors; the last is the layer scale, or `None`"""
     norm, up, down = block.norm, block.pwconv1, block.pwconv2
-    found = [norm.gamma, norm.beta, up.kernel, up.bias, down.kernel, down.bias]
-    return [weight.value for weight in found] + [block.gamma.gamma.value if block.gamma else None]
+    found = norm.gamma, norm.beta, up.kernel, up.bias, down.kernel, down.bias
+    scale = ops.convert_to_tensor(block.gamma.gamma) if block.gamma else None
+    return [ops.cast(weight, block.compute_dtype) for weight in found] + [scale]
 
 
 def _activation(block, training):
@@ -84,7 +85,7 @@ def _finished(block, x, inputs):
 def _dense(layer, x):
     if layer.quantization_mode:
         return layer(x)
-    kernel, bias = ops.convert_to_tensor(layer.kernel), ops.convert_to_tensor(layer.bias)
+    kernel, bias = ops.cast(layer.kernel, x.dtype), ops.cast(layer.bias, x.dtype)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -88,6 +88,6 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' layer of that name with stride 1 and padding "same", by `depthwise_conv`."""
 
     def call(self, inputs):
-        kernel = ops.convert_to_tensor(self.kernel)
-        bias = ops.convert_to_tensor(self.bias) if self.use_bias else None
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        bias = ops.cast(self.bias, self.compute_dtype) if self.use_bias else None
         return depthwise_conv(inputs, kernel, self.dilation_rate[0], bias)

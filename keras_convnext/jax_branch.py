@@ -78,7 +78,11 @@ def _backwards(form, kept, gradient):
     x, hidden = _after(gradient, x), _after(gradient, hidden)
     normed, norm_gradient = jax.vjp(functools.partial(_normed, epsilon), x, gamma, beta)
     activated, activation_gradient = jax.vjp(activation, hidden)
-    by_w2, by_b2, by_scale = activated.T @ gradient, gradient.sum(0), None
+    wide = jnp.promote_types(
+        x.dtype, jnp.float32
+    )  # layer scale is small: before it, sums are large
+    by_w2 = jnp.matmul(activated.T, gradient, preferred_element_type=wide)
+    by_b2, by_scale = gradient.sum(0, dtype=wide), None
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
         by_scale = (w2 * by_w2).sum(0) + b2 * by_b2

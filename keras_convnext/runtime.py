@@ -1,7 +1,8 @@
 """What computes: the questions by which the layers choose their forms.
 
 All forms are equal to rounding. The environment variable KERAS_CONVNEXT_FORMS=portable has all of
-them be Keras' own operations, to find a fault.
+them be Keras' own operations, to find a fault, or for what only these can do: JAX's forward mode
+(`jax.jvp`, `jax.hessian`), PyTorch's batched gradients.
 """
 
 import os

@@ -65,7 +65,8 @@ def _convolve(dilation, before, x, kernel):
             feature_group_count=x.shape[-1],
         )
 
-    return lax.cond(jnp.isfinite(kernel[0, 0, 0]), sums, native)
+    # behind a barrier: of a kernel that is a constant XLA would know the case, and drop the other
+    return lax.cond(jnp.isfinite(lax.optimization_barrier(kernel[0, 0, 0])), sums, native)
 
 
 def _forwards(dilation, before, x, kernel):
@@ -87,6 +88,8 @@ def _kernel_gradient(dilation, before, x, kernel, gradient):
     product of gradient and input: sums over whole images would read all of them once per tap."""
     batch, height, width, channels = x.shape
     side, reach = kernel.shape[0], _reach(kernel, dilation)
+    if not x.size:
+        return jnp.zeros_like(kernel)
     padded = _padded(x, before, reach)
 
     def add_row(number, sums):

@@ -82,9 +82,13 @@ def gradients(block, x, factor, training=True):
     return [numpy(gradient) for gradient in (by_x, *by_weights)]
 
 
-# PyTorch's form is the same for both
-@pytest.mark.parametrize("training", [True] if BACKEND == "torch" else [True, False])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+# without training TensorFlow has another form for each, JAX for plain branches, PyTorch for none
+OUTSIDE = {"tensorflow": OPTIONS, "jax": OPTIONS[:1], "torch": []}[BACKEND]
+
+
+@pytest.mark.parametrize(
+    ("options", "training"), [(o, True) for o in OPTIONS] + [(o, False) for o in OUTSIDE], ids=str
+)
 def test_gradients_are_those_of_the_formula(options, training, in_pieces):
     """Central differences in float64, along a random direction in each tensor."""
     for shape in SHAPES[: 1 if options else 2 if BACKEND == "jax" else 3]:
@@ -147,6 +151,38 @@ def test_patches_are_a_convolution(shape):
 def test_a_batch_of_none():
     block, x = made((2, 4, 4, 8))
     assert tuple(block(x[:0], training=True).shape) == (0, 4, 4, 8)
+    by_x, *by_weights = gradients(block, x[:0], np.float32(1))
+    assert by_x.shape == (0, 4, 4, 8)
+    assert not any(gradient.any() for gradient in by_weights)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_several_images_are_a_piece(training, in_pieces):
+    block, x = made((4, 2, 4, 8))
+    exactly = exact(block, np.float64(x), [np.float64(numpy(w)) for w in block.trainable_variables])
+    np.testing.assert_allclose(numpy(block(x, training=training)), exactly, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_low_rank_adaptation(training, monkeypatch):
+    """`Dense.enable_lora`, after which the kernel is a sum and no variable."""
+    block, x = made((2, 4, 4, 8))
+    before = numpy(block(x, training=training))
+    block.pwconv1.enable_lora(2)
+    block.pwconv2.enable_lora(2)
+    randomise(block)
+    ours = numpy(block(x, training=training))
+    monkeypatch.setenv(runtime.PIN, "portable")
+    np.testing.assert_allclose(ours, numpy(block(x, training=training)), atol=1e-5)
+    assert np.abs(ours - before).max() > 1e-3
+
+
+def test_a_stateless_call_computes_in_the_dtype_of_the_policy():
+    block, x = made((2, 4, 4, 8), dtype="mixed_bfloat16")
+    values = [variable.value for variable in block.trainable_variables]
+    state = [variable.value for variable in block.non_trainable_variables]
+    out, _ = block.stateless_call(values, state, ops.cast(x, "bfloat16"))
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
 
 
 def test_the_portable_forms_can_be_pinned(monkeypatch):

@@ -57,6 +57,7 @@ def config(weights="imagenet", variant=None):
         **SHARED,
         variant=variant or VARIANTS["convnext_tiny"],
         weights=weights,
+        ema_momentum=0.99,
         image_size=224,
         epochs=15,
         batch_size=32,
