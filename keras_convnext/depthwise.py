@@ -50,17 +50,10 @@ def _keras_own():
 
 def _torch_conv(x, kernel, dilation, bias):
     """Keras copies what PyTorch can read as it is: a channels_last image."""
+    from keras_convnext import torch_depthwise
+
     x, kernel = ops.transpose(x, (0, 3, 1, 2)), ops.transpose(kernel, (2, 3, 0, 1))
-    if x.device.type == "cpu" and not portable(x) and len(x):
-        from keras_convnext import torch_depthwise
-
-        x = torch_depthwise.depthwise_conv(x, kernel, bias, dilation)
-    else:
-        from torch.nn import functional
-
-        padding = (kernel.shape[-1] - 1) * dilation // 2
-        options = {"padding": padding, "dilation": dilation, "groups": len(kernel)}
-        x = functional.conv2d(x, kernel, bias, **options)
+    x = torch_depthwise.depthwise_conv(x, kernel, bias, dilation)
     return ops.transpose(x, (0, 2, 3, 1))
 
 

@@ -28,7 +28,15 @@ def branch(block, x, inputs, training):
     form, tensors = (block.activation, block.norm.epsilon), weights(block)
     if not training:
         return _computed(form, WHOLE, ROWS, x, inputs, *tensors)
-    out = _training(form, x.reshape(-1, x.shape[-1]), *tensors).reshape(x.shape)
+    return _added(_training(form, _rows(x), *tensors), x, inputs)
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+def _added(rows, x, inputs):
+    out = rows.reshape(x.shape)
     return out if inputs is None else inputs + out
 
 
@@ -38,9 +46,7 @@ def _computed(form, whole, rows, x, inputs, *weights):
 
     def piece(pair):
         x, inputs = pair
-        out, _ = _forwards(form, x.reshape(-1, x.shape[-1]), *weights)
-        out = out.reshape(x.shape)
-        return out if inputs is None else inputs + out
+        return _added(_forwards(form, _rows(x), *weights)[0], x, inputs)
 
     batch, width = x.shape[0], weights[3].shape[0]  # of the hidden layer: as many as b1 has
     pixels = x.shape[1] * x.shape[2]
@@ -66,10 +72,14 @@ def _forwards(form, x, gamma, beta, w1, b1, w2, b2, scale):
 
 
 def _normed(epsilon, x, gamma, beta):
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(_wide(x))
     centred = wide - wide.mean(-1, keepdims=True)
     wide = centred * lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
     return (wide * gamma + beta).astype(x.dtype)
+
+
+def _wide(x):
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _backwards(form, kept, gradient):
@@ -78,11 +88,9 @@ def _backwards(form, kept, gradient):
     x, hidden = _after(gradient, x), _after(gradient, hidden)
     normed, norm_gradient = jax.vjp(functools.partial(_normed, epsilon), x, gamma, beta)
     activated, activation_gradient = jax.vjp(activation, hidden)
-    wide = jnp.promote_types(
-        x.dtype, jnp.float32
-    )  # layer scale is small: before it, sums are large
-    by_w2 = jnp.matmul(activated.T, gradient, preferred_element_type=wide)
-    by_b2, by_scale = gradient.sum(0, dtype=wide), None
+    # before the layer scale, which is small, sums are large
+    by_w2 = jnp.matmul(activated.T, gradient, preferred_element_type=_wide(x))
+    by_b2, by_scale = gradient.sum(0, dtype=_wide(x)), None
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
         by_scale = (w2 * by_w2).sum(0) + b2 * by_b2
@@ -92,7 +100,8 @@ def _backwards(form, kept, gradient):
     by_x, by_gamma, by_beta = norm_gradient(by_hidden @ w1.T)
     by_w1, by_b1 = normed.T @ by_hidden, by_hidden.sum(0)
     found = by_x, by_gamma, by_beta, by_w1, by_b1, by_w2, by_b2, by_scale
-    return tuple(g if k is None else g.astype(k.dtype) for g, k in zip(found, kept, strict=False))
+    pairs = zip(found, kept[:-1], strict=True)  # but the hidden layer
+    return tuple(g if k is None else g.astype(k.dtype) for g, k in pairs)
 
 
 _trained.defvjp(_forwards, _backwards)

@@ -1,11 +1,13 @@
-"""PyTorch's depthwise convolution on CPUs, with gradients that are convolutions of the same kind.
+"""PyTorch's depthwise convolution, on CPUs with gradients that are convolutions of the same kind.
 
 That of the input is the convolution with the mirrored kernel; that of the kernel is each image
-convolved with its gradient as the kernel. PyTorch's own takes three to ten times as long for it.
+convolved with its gradient as the kernel. PyTorch's own takes several times as long for it.
 """
 
 import torch
 from torch.nn.functional import conv2d
+
+from keras_convnext.runtime import portable
 
 SMALL = 2**15  # numbers of an image: up to there all images are convolved at once
 
@@ -15,7 +17,7 @@ class _DepthwiseConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, kernel, bias, dilation):
-        ctx.dilation, ctx.has_bias = dilation, bias is not None
+        ctx.dilation = dilation
         ctx.save_for_backward(x, kernel)
         return _convolve(x, kernel, bias, dilation)
 
@@ -29,14 +31,16 @@ class _DepthwiseConv(torch.autograd.Function):
         if needs_kernel:
             by_kernel = _kernel_gradient(x, gradient, kernel.shape[-1], ctx.dilation)
             by_kernel = by_kernel.to(kernel.dtype)
-        if needs_bias and ctx.has_bias:
+        if needs_bias:
             by_bias = gradient.sum((0, 2, 3))
         return by_x, by_kernel, by_bias, None
 
 
 def depthwise_conv(x, kernel, bias, dilation):
     """As `torch.nn.functional.conv2d` with stride 1, padding "same" and a group per channel."""
-    return _DepthwiseConv.apply(x, kernel, bias, dilation)
+    own = x.device.type == "cpu" and len(x) and not portable(x)
+    convolve = _DepthwiseConv.apply if own else _convolve
+    return convolve(x, kernel, bias, dilation)
 
 
 def _convolve(x, kernel, bias, dilation):

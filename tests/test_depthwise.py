@@ -161,6 +161,16 @@ def test_a_cpu_takes_shifted_sums_and_symbolic_sizes_the_native_form():
     assert depthwise.form(x) == "native"
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="XLA's program")
+def test_a_constant_kernel_leaves_the_sum_a_case_of_its_own():
+    """As a part of what surrounds it, XLA computes it on one core or tears it apart."""
+    import jax
+
+    x, kernel = (np.float32(values) for values in data((2, 8, 8, 4), 7))
+    program = jax.jit(lambda x: depthwise.depthwise_conv(x, kernel)).lower(x).compile()
+    assert "conditional(" in program.as_text()
+
+
 def test_an_unknown_form_is_refused(monkeypatch):
     monkeypatch.setenv(depthwise.PIN, "magic")
     with pytest.raises(ValueError, match="'native', 'shifted'"):
