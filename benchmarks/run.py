@@ -76,6 +76,7 @@ def main(argv=None):
     return int(not any(found["contenders"] for found in measured.values()))
 
 
+IMAGES = 20  # of a turn, at least: the first steps after a pause are slower
 USUAL = {
     "variants": ["convnext_tiny"],
     "batches": [8],
@@ -83,7 +84,7 @@ USUAL = {
     "dtypes": ["float32"],
     "tasks": list(TASKS),
     "rounds": 5,
-    "steps": 5,
+    "steps": None,
     "side": 16384 if gpus() else 4096,
     "results": RESULTS,
 }
@@ -133,7 +134,7 @@ def flags():
     add("--tasks", choices=TASKS, **several, help="default: all of " + ", ".join(TASKS))
     add("--contenders", choices=list(CONTENDERS), **several, help="default: all, see below")
     add("--rounds", type=positive, metavar="N", help="turns of each contender; default: 5")
-    add("--steps", type=positive, metavar="N", help="in a turn; default: 5")
+    add("--steps", type=positive, metavar="N", help=f"in a turn; default: 5, or {IMAGES} images")
     add("--side", type=positive, metavar="N", help="of the matrices of the limit")
     add("--fresh", action="store_true", help="a new process each turn: slower, takes less memory")
     add("--patience", type=positive, default=3600, metavar="SECONDS", help="for an answer")
@@ -173,7 +174,8 @@ def one(configuration, arguments, folder):
     names = contenders(configuration.task, arguments.contenders)
     configuration, failures = with_export(configuration, names, folder)
     names = [name for name in names if name not in failures]
-    plan = Plan(arguments.rounds, arguments.steps, arguments.fresh, arguments.patience)
+    steps = arguments.steps or max(5, IMAGES // configuration.batch)
+    plan = Plan(arguments.rounds, steps, arguments.fresh, arguments.patience)
     turns, failed = measure(configuration, names, plan, _progress)
     return {
         **findings(configuration, turns, failures | failed),

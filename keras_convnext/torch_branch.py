@@ -5,6 +5,7 @@ again it costs as much time in the first stage as its products do.
 """
 
 import functools
+import itertools
 import platform
 from pathlib import Path
 
@@ -59,54 +60,63 @@ def _pieces(count, width):
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
-def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, hidden=None):
-    """`hidden`: where to leave the hidden layer as it is before the activation"""
+def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, kept=None):
+    """`kept`: a list for the hidden layer before and after the activation, piece by piece"""
     activation, epsilon = form
     in_place, _ = ACTIVATIONS[activation]
     out = torch.empty_like(x)
     for piece in _pieces(len(x), len(w2)):
         normed = functional.layer_norm(x[piece], gamma.shape, gamma, beta, epsilon)
-        h = _dense(normed, w1, b1, None if hidden is None else hidden[piece])
-        h = in_place(h) if hidden is None else activation(h)
-        y = _dense(h, w2, b2, out[piece])
-        if scale is not None:
-            y.mul_(scale)
-        if inputs is not None:
-            y.add_(inputs[piece])
+        hidden = _dense(normed, w1, b1)
+        if kept is None:
+            y = _dense(in_place(hidden), w2, b2)
+        else:
+            kept.append((hidden, activation(hidden)))
+            y = _dense(kept[-1][1], w2, b2)
+        y = y if scale is None else y.mul_(scale)
+        if inputs is None:
+            out[piece] = y
+        else:
+            torch.add(inputs[piece], y, out=out[piece])
     return out
 
 
 class _Branch(torch.autograd.Function):
-    """Keeps its input and the hidden layer before the activation; the rest is computed again."""
+    """Keeps its input and the hidden layer before and after the activation, piece by piece."""
 
     @staticmethod
     def forward(ctx, form, *tensors):
-        x, w2 = tensors[0], tensors[6]
-        hidden = x.new_empty(len(x), len(w2))
-        out = _forward(form, *tensors, hidden)
+        kept = []
+        out = _forward(form, *tensors, kept)
         ctx.form, ctx.has_inputs = form, tensors[1] is not None
-        ctx.save_for_backward(x, *tensors[2:], hidden)
+        ctx.save_for_backward(tensors[0], *tensors[2:], *itertools.chain(*kept))
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        x, *weights, hidden = ctx.saved_tensors
-        found = _differentiable if torch.is_grad_enabled() else _backward
-        by_x, *by_weights = found(ctx, gradient.contiguous(), x, *weights, hidden)
+        tensors, kept = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        if torch.is_grad_enabled():
+            found = _differentiable(ctx, gradient, *tensors)
+        else:
+            found = _backward(
+                ctx, gradient.contiguous(), *tensors, zip(kept[::2], kept[1::2], strict=True)
+            )
+        by_x, *by_weights = found
         return None, by_x, gradient if ctx.has_inputs else None, *by_weights
 
 
-def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
+def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, kept):
     activation, epsilon = ctx.form
     _, derivative = ACTIVATIONS[activation]
     by_x, with_weights = torch.empty_like(x), any(ctx.needs_input_grad[3:])
     wide = torch.promote_types(x.dtype, torch.float32)
     sums = [torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)]
     by_gamma, by_beta, by_w1, by_b1, by_w2 = sums
-    for piece in _pieces(len(x), len(w2)):
-        by_y, h = gradient[piece], hidden[piece]
+    pieces = _pieces(len(x), len(w2))
+    for piece, (hidden, activated) in zip(pieces, kept, strict=True):
+        by_y = gradient[piece]
         scaled = by_y if scale is None else (by_y * scale).to(x.dtype)
-        by_h = derivative(_product(scaled, w2.t()), h)
+        by_h = derivative(_product(scaled, w2.t()), hidden)
         normed, mean, deviation = torch.native_layer_norm(
             x[piece], gamma.shape, gamma, beta, epsilon
         )
@@ -118,7 +128,7 @@ def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
             by_beta += beta_part
             by_b1 += by_h.sum(0)
             _add_product(by_w1, normed.t(), by_h)
-            _add_product(by_w2, activation(h).t(), by_y)
+            _add_product(by_w2, activated.t(), by_y)
     by_b2, by_scale = gradient.sum(0, dtype=wide), None
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
@@ -135,7 +145,7 @@ def _add_product(total, a, b):
         total += a @ b
 
 
-def _differentiable(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden):
+def _differentiable(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale):
     """The same gradients, of which gradients can be taken"""
     activation, epsilon = ctx.form
     inputs = x, gamma, beta, w1, b1, w2, b2, scale
@@ -151,12 +161,9 @@ def _differentiable(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, hidden
 # ---------------------------------------------------------------- one product
 
 
-def _dense(x, w, b, out=None):
-    """x `(rows, channels)` @ w `(channels, units)` + b, written to `out` if there is one"""
-    if not _by_onednn(x.dtype):
-        return torch.mm(x, w, out=out).add_(b)
-    found = _onednn(x, w, b)
-    return found if out is None else out.copy_(found)
+def _dense(x, w, b):
+    """x `(rows, channels)` @ w `(channels, units)` + b"""
+    return _onednn(x, w, b) if _by_onednn(x.dtype) else torch.mm(x, w).add_(b)
 
 
 def _product(x, w):
