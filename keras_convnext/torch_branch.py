@@ -21,14 +21,15 @@ aten = torch.ops.aten
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
 ROWS = 2048  # of a piece
 
-# each in place, and its gradient from that of its output and its input
+# each in place, its gradient from that of its output and its input, its name in oneDNN
 ACTIVATIONS = {
-    gelu: (aten.gelu_, aten.gelu_backward),
+    gelu: (aten.gelu_, aten.gelu_backward, ("gelu", "none")),
     gelu_tanh: (
         functools.partial(aten.gelu_, approximate="tanh"),
         functools.partial(aten.gelu_backward, approximate="tanh"),
+        ("gelu", "tanh"),
     ),
-    keras.activations.silu: (aten.silu_, aten.silu_backward),
+    keras.activations.silu: (aten.silu_, aten.silu_backward, ("swish", "")),
 }
 
 
@@ -63,16 +64,16 @@ def _pieces(count, width):
 def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, kept=None):
     """`kept`: a list for the hidden layer before and after the activation, piece by piece"""
     activation, epsilon = form
-    in_place, _ = ACTIVATIONS[activation]
     out = torch.empty_like(x)
     for piece in _pieces(len(x), len(w2)):
         normed = functional.layer_norm(x[piece], gamma.shape, gamma, beta, epsilon)
-        hidden = _dense(normed, w1, b1)
         if kept is None:
-            y = _dense(in_place(hidden), w2, b2)
+            activated = _activated(activation, normed, w1, b1)
         else:
-            kept.append((hidden, activation(hidden)))
-            y = _dense(kept[-1][1], w2, b2)
+            hidden = _dense(normed, w1, b1)
+            activated = activation(hidden)
+            kept.append((hidden, activated))
+        y = _dense(activated, w2, b2)
         y = y if scale is None else y.mul_(scale)
         if inputs is None:
             out[piece] = y
@@ -107,7 +108,7 @@ class _Branch(torch.autograd.Function):
 
 def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, kept):
     activation, epsilon = ctx.form
-    _, derivative = ACTIVATIONS[activation]
+    _, derivative, _ = ACTIVATIONS[activation]
     by_x, with_weights = torch.empty_like(x), any(ctx.needs_input_grad[3:])
     wide = torch.promote_types(x.dtype, torch.float32)
     sums = [torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)]
@@ -163,22 +164,31 @@ def _differentiable(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale):
 
 def _dense(x, w, b):
     """x `(rows, channels)` @ w `(channels, units)` + b"""
-    return _onednn(x, w, b) if _by_onednn(x.dtype) else torch.mm(x, w).add_(b)
+    return _onednn(x, w, b) if _by_onednn(x.dtype) else torch.addmm(b, x, w)
+
+
+def _activated(activation, x, w, b):
+    """-> `activation(_dense(x, w, b))`"""
+    in_place, _, name = ACTIVATIONS[activation]
+    return _onednn(x, w, b, *name) if _by_onednn(x.dtype) else in_place(_dense(x, w, b))
 
 
 def _product(x, w):
     return _onednn(x, w, None) if _by_onednn(x.dtype) else x @ w
 
 
-def _onednn(x, w, b):
-    return torch.ops.mkldnn._linear_pointwise(x, w.t(), b, "none", [], "")
+def _onednn(x, w, b, activation="none", approximate=""):
+    return torch.ops.mkldnn._linear_pointwise(x, w.t(), b, activation, [], approximate)
 
 
 def _by_onednn(dtype):
-    """PyTorch leaves float32 products to MKL, which runs at half the speed of oneDNN on CPUs that
-    are not Intel's."""
-    has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return has_both and dtype == torch.float32 and not _is_intel()
+    """PyTorch leaves float32 products to MKL, which is slower than oneDNN on CPUs that are not
+    Intel's, and adds the bias of those in bfloat16 in a pass of its own."""
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return False
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32 and not _is_intel()
 
 
 @functools.cache
