@@ -19,14 +19,29 @@ class PatchConv2D(keras.layers.Conv2D):
         if keras.backend.backend() == "tensorflow" or not self._is_product or portable(inputs):
             return super().call(inputs)
         batch, height, width, channels = inputs.shape
-        side, kernel = self.kernel_size[0], ops.convert_to_tensor(self.kernel)
+        side = self.kernel_size[0]
+        kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.filters))
         height, width = height // side, width // side
         x = inputs[:, : height * side, : width * side]
         x = ops.reshape(x, (batch, height, side, width, side, channels))
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, side * side * channels))
-        x = ops.matmul(x, ops.reshape(kernel, (-1, self.filters))) + self.bias
+        x = _dense(x, kernel, ops.convert_to_tensor(self.bias))
         return ops.reshape(x, (batch, height, width, self.filters))
 
     @property
     def _is_product(self):
         return self.kernel_size == self.strides and self.padding == "valid" and self.use_bias
+
+
+def _dense(x, kernel, bias):
+    if keras.backend.backend() == "torch" and x.device.type == "cpu" and not _asks_gradients():
+        from keras_convnext.torch_products import dense
+
+        return dense(x, kernel, bias)
+    return ops.matmul(x, kernel) + bias
+
+
+def _asks_gradients():
+    import torch
+
+    return torch.is_grad_enabled()

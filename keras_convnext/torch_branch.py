@@ -6,8 +6,6 @@ again it costs as much time in the first stage as its products do.
 
 import functools
 import itertools
-import platform
-from pathlib import Path
 
 import keras
 import torch
@@ -16,6 +14,7 @@ from torch.nn import functional
 from keras_convnext.activations import gelu, gelu_tanh
 from keras_convnext.branch import plain, weights
 from keras_convnext.runtime import portable
+from keras_convnext.torch_products import by_onednn, dense, onednn, product
 
 aten = torch.ops.aten
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
@@ -70,10 +69,10 @@ def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, kept=None):
         if kept is None:
             activated = _activated(activation, normed, w1, b1)
         else:
-            hidden = _dense(normed, w1, b1)
+            hidden = dense(normed, w1, b1)
             activated = activation(hidden)
             kept.append((hidden, activated))
-        y = _dense(activated, w2, b2)
+        y = dense(activated, w2, b2)
         y = y if scale is None else y.mul_(scale)
         if inputs is None:
             out[piece] = y
@@ -117,12 +116,12 @@ def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, kept):
     for piece, (hidden, activated) in zip(pieces, kept, strict=True):
         by_y = gradient[piece]
         scaled = by_y if scale is None else (by_y * scale).to(x.dtype)
-        by_h = derivative(_product(scaled, w2.t()), hidden)
+        by_h = derivative(product(scaled, w2.t()), hidden)
         normed, mean, deviation = torch.native_layer_norm(
             x[piece], gamma.shape, gamma, beta, epsilon
         )
         by_x[piece], gamma_part, beta_part = aten.native_layer_norm_backward(
-            _product(by_h, w1.t()), x[piece], gamma.shape, mean, deviation, gamma, beta, [True] * 3
+            product(by_h, w1.t()), x[piece], gamma.shape, mean, deviation, gamma, beta, [True] * 3
         )
         if with_weights:
             by_gamma += gamma_part
@@ -136,6 +135,12 @@ def _backward(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale, kept):
         by_scale = (w2 * by_w2).sum(0) + b2 * by_b2
         by_w2, by_b2 = by_w2 * scale, by_b2 * scale
     return by_x, by_gamma, by_beta, by_w1, by_b1, by_w2, by_b2, by_scale
+
+
+def _activated(activation, x, w, b):
+    """-> `activation(dense(x, w, b))`"""
+    in_place, _, name = ACTIVATIONS[activation]
+    return onednn(x, w, b, *name) if by_onednn(x.dtype) else in_place(dense(x, w, b))
 
 
 def _add_product(total, a, b):
@@ -157,42 +162,3 @@ def _differentiable(ctx, gradient, x, gamma, beta, w1, b1, w2, b2, scale):
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
     found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
     return [next(found) if need else None for need in needed]
-
-
-# ---------------------------------------------------------------- one product
-
-
-def _dense(x, w, b):
-    """x `(rows, channels)` @ w `(channels, units)` + b"""
-    return _onednn(x, w, b) if _by_onednn(x.dtype) else torch.addmm(b, x, w)
-
-
-def _activated(activation, x, w, b):
-    """-> `activation(_dense(x, w, b))`"""
-    in_place, _, name = ACTIVATIONS[activation]
-    return _onednn(x, w, b, *name) if _by_onednn(x.dtype) else in_place(_dense(x, w, b))
-
-
-def _product(x, w):
-    return _onednn(x, w, None) if _by_onednn(x.dtype) else x @ w
-
-
-def _onednn(x, w, b, activation="none", approximate=""):
-    return torch.ops.mkldnn._linear_pointwise(x, w.t(), b, activation, [], approximate)
-
-
-def _by_onednn(dtype):
-    """PyTorch leaves float32 products to MKL, which is slower than oneDNN on CPUs that are not
-    Intel's, and adds the bias of those in bfloat16 in a pass of its own."""
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return False
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float32 and not _is_intel()
-
-
-@functools.cache
-def _is_intel():
-    found = Path("/proc/cpuinfo")
-    text = found.read_text() if found.exists() else platform.processor()
-    return "Intel" in text  # GenuineIntel

@@ -146,6 +146,9 @@ def test_patches_are_a_convolution(shape):
     theirs.set_weights(ours.get_weights())
     x = np.random.default_rng(3).normal(size=shape).astype("float32")
     np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), atol=2e-5)
+    # without gradients PyTorch's products are others
+    found = keras.Sequential([ours]).predict_on_batch(x)
+    np.testing.assert_allclose(found, numpy(theirs(x)), atol=2e-5)
 
 
 def test_a_batch_of_none():
@@ -221,15 +224,24 @@ def test_a_gradient_of_the_gradient(in_pieces):
 
 
 @only["torch"]
-def test_products_by_onednn_are_equal(monkeypatch, in_pieces):
-    """The form for CPUs that are not Intel's."""
-    from keras_convnext import torch_branch
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("is_intel", [True, False])
+def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, activation, is_intel):
+    import torch
 
-    block, x = made((2, 7, 7, 16))
-    factor = np.ones_like(x)
-    expected = [numpy(block(x)), *gradients(block, x, factor)]
-    monkeypatch.setattr(torch_branch, "_by_onednn", lambda dtype: True)
-    for ours, theirs in zip([numpy(block(x)), *gradients(block, x, factor)], expected, strict=True):
+    from keras_convnext import torch_products
+
+    monkeypatch.setattr(torch_products, "_is_intel", lambda: is_intel)
+    assert torch_products.by_onednn(torch.float32) != is_intel
+    block, x = made((2, 7, 7, 16), activation=activation)
+    values = [np.float64(numpy(w)) for w in block.trainable_variables]
+    exactly = exact(block, np.float64(x), values, activation=activation)
+    with torch.no_grad():
+        np.testing.assert_allclose(numpy(block(x)), exactly, atol=1e-5)
+    np.testing.assert_allclose(numpy(block(x)), exactly, atol=1e-5)
+    found = gradients(block, x, np.ones_like(x))
+    monkeypatch.setenv(runtime.PIN, "portable")
+    for ours, theirs in zip(found, gradients(block, x, np.ones_like(x)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * max(1, np.abs(theirs).max()))
 
 
