@@ -20,7 +20,8 @@ class Plan:
 
     Attributes:
         rounds: each contender has one turn in each.
-        steps: in one turn; their median is what the turn found.
+        steps: in one turn; their median is what the turn found. Matrix products: `PRODUCT_STEPS`
+            at most.
         fresh: whether each turn has a new process, so that no two are in memory at once; the
             building and compiling is then paid in each round.
         patience: seconds after which a process that does not answer is given up.
@@ -83,7 +84,8 @@ class Turns:
             self.device_peak_bytes = max(self.device_peak_bytes or 0, found["device_peak_bytes"])
 
     def _steps(self):
-        return min(self.plan.steps, PRODUCT_STEPS if self.name in PRODUCTS else self.plan.steps)
+        steps = self.plan.steps
+        return min(steps, PRODUCT_STEPS) if self.name in PRODUCTS else steps
 
     def _open(self):
         child = process(self.name, self.configuration, self.plan.patience)

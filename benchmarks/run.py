@@ -134,7 +134,12 @@ def flags():
     add("--tasks", choices=TASKS, **several, help="default: all of " + ", ".join(TASKS))
     add("--contenders", choices=list(CONTENDERS), **several, help="default: all, see below")
     add("--rounds", type=positive, metavar="N", help="turns of each contender; default: 5")
-    add("--steps", type=positive, metavar="N", help=f"in a turn; default: 5, or {IMAGES} images")
+    add(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help=f"in a turn; default: 5, and {IMAGES} images at least",
+    )
     add("--side", type=positive, metavar="N", help="of the matrices of the limit")
     add("--fresh", action="store_true", help="a new process each turn: slower, takes less memory")
     add("--patience", type=positive, default=3600, metavar="SECONDS", help="for an answer")
@@ -174,7 +179,7 @@ def one(configuration, arguments, folder):
     names = contenders(configuration.task, arguments.contenders)
     configuration, failures = with_export(configuration, names, folder)
     names = [name for name in names if name not in failures]
-    steps = arguments.steps or max(5, IMAGES // configuration.batch)
+    steps = arguments.steps or max(5, -(-IMAGES // configuration.batch))
     plan = Plan(arguments.rounds, steps, arguments.fresh, arguments.patience)
     turns, failed = measure(configuration, names, plan, _progress)
     return {

@@ -34,14 +34,17 @@ class PatchConv2D(keras.layers.Conv2D):
 
 
 def _dense(x, kernel, bias):
-    if keras.backend.backend() == "torch" and x.device.type == "cpu" and not _asks_gradients():
+    if _is_plain_torch(x, kernel, bias):
         from keras_convnext.torch_products import dense
 
         return dense(x, kernel, bias)
     return ops.matmul(x, kernel) + bias
 
 
-def _asks_gradients():
+def _is_plain_torch(x, kernel, bias):
+    """-> whether PyTorch computes it on a CPU, in one dtype, and nobody asks for gradients"""
+    if keras.backend.backend() != "torch" or x.device.type != "cpu":
+        return False
     import torch
 
-    return torch.is_grad_enabled()
+    return x.dtype == kernel.dtype == bias.dtype and not torch.is_grad_enabled()

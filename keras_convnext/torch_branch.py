@@ -82,19 +82,23 @@ def _forward(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, kept=None):
 
 
 class _Branch(torch.autograd.Function):
-    """Keeps its input and the hidden layer before and after the activation, piece by piece."""
+    """Keeps its input and the hidden layer before the activation, piece by piece; and after it, for
+    the gradients of weights."""
 
     @staticmethod
     def forward(ctx, form, *tensors):
         kept = []
         out = _forward(form, *tensors, kept)
         ctx.form, ctx.has_inputs = form, tensors[1] is not None
+        if not any(ctx.needs_input_grad[3:]):
+            kept = [(hidden, None) for hidden, _ in kept]
         ctx.save_for_backward(tensors[0], *tensors[2:], *itertools.chain(*kept))
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        tensors, kept = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        saved = ctx.saved_tensors  # once: checkpoints unpack on each reading, and only once
+        tensors, kept = saved[:8], saved[8:]
         if torch.is_grad_enabled():
             found = _differentiable(ctx, gradient, *tensors)
         else:

@@ -232,7 +232,8 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, activation
     from keras_convnext import torch_products
 
     monkeypatch.setattr(torch_products, "_is_intel", lambda: is_intel)
-    assert torch_products.by_onednn(torch.float32) != is_intel
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    assert torch_products.by_onednn(torch.float32) == (both and not is_intel)
     block, x = made((2, 7, 7, 16), activation=activation)
     values = [np.float64(numpy(w)) for w in block.trainable_variables]
     exactly = exact(block, np.float64(x), values, activation=activation)
@@ -243,6 +244,65 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, activation
     monkeypatch.setenv(runtime.PIN, "portable")
     for ours, theirs in zip(found, gradients(block, x, np.ones_like(x)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * max(1, np.abs(theirs).max()))
+
+
+@only["torch"]
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
+def test_bfloat16_without_gradients(activation):
+    import torch
+
+    block, x = made((2, 7, 7, 16), activation=activation)
+    half = ConvNeXtBlock(activation=activation, dtype="bfloat16")
+    half.build(x.shape)
+    half.set_weights(block.get_weights())
+    x = numpy(torch.tensor(x).bfloat16().float())
+    with torch.no_grad():
+        found = half(x)
+    assert found.dtype == torch.bfloat16
+    branch = numpy(block(x)) - x  # what the inputs would hide
+    assert np.abs(numpy(found.float()) - x - branch).max() < 0.03 * np.abs(branch).max()
+
+
+@only["torch"]
+@pytest.mark.parametrize("grad", [True, False])
+def test_patches_of_other_dtypes(grad):
+    import torch
+
+    layer = PatchConv2D(6, 4, 4, data_format="channels_last", autocast=False)
+    layer.build((1, 8, 8, 3))
+    x = torch.randint(256, (1, 8, 8, 3), dtype=torch.uint8)
+    with torch.set_grad_enabled(grad):
+        np.testing.assert_allclose(numpy(layer.call(x)), numpy(layer.call(x.float())), atol=1e-3)
+
+
+@only["torch"]
+def test_a_checkpoint_computes_the_same_gradients():
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    block, x = made((2, 7, 7, 16))
+    expected = gradients(block, x, np.ones_like(x))[0]
+    x = torch.tensor(x, requires_grad=True)
+    (found,) = torch.autograd.grad(checkpoint(block, x, use_reentrant=False).sum(), x)
+    np.testing.assert_allclose(numpy(found), expected, atol=1e-5)
+
+
+@only["torch"]
+@pytest.mark.parametrize("trainable", [True, False])
+def test_the_activated_hidden_layer_is_kept_for_weights_alone(trainable):
+    import torch
+
+    block, x = made((2, 7, 7, 16))
+    block.trainable = trainable
+    sizes = []
+
+    def pack(tensor):
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(torch.tensor(x, requires_grad=True))
+    assert sizes.count(4 * x.size) == (2 if trainable else 1)
 
 
 @only["torch"]
