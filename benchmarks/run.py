@@ -76,7 +76,7 @@ def main(argv=None):
     return int(not any(found["contenders"] for found in measured.values()))
 
 
-IMAGES = 20  # of a turn, at least: the first steps after a pause are slower
+STEPS, IMAGES = 5, 20  # of a turn, at least: the first steps after a pause are slower
 USUAL = {
     "variants": ["convnext_tiny"],
     "batches": [8],
@@ -84,7 +84,6 @@ USUAL = {
     "dtypes": ["float32"],
     "tasks": list(TASKS),
     "rounds": 5,
-    "steps": None,
     "side": 16384 if gpus() else 4096,
     "results": RESULTS,
 }
@@ -138,7 +137,7 @@ def flags():
         "--steps",
         type=positive,
         metavar="N",
-        help=f"in a turn; default: 5, and {IMAGES} images at least",
+        help=f"in a turn; default: {STEPS}, and {IMAGES} images at least",
     )
     add("--side", type=positive, metavar="N", help="of the matrices of the limit")
     add("--fresh", action="store_true", help="a new process each turn: slower, takes less memory")
@@ -179,7 +178,7 @@ def one(configuration, arguments, folder):
     names = contenders(configuration.task, arguments.contenders)
     configuration, failures = with_export(configuration, names, folder)
     names = [name for name in names if name not in failures]
-    steps = arguments.steps or max(5, -(-IMAGES // configuration.batch))
+    steps = arguments.steps or max(STEPS, -(-IMAGES // configuration.batch))
     plan = Plan(arguments.rounds, steps, arguments.fresh, arguments.patience)
     turns, failed = measure(configuration, names, plan, _progress)
     return {

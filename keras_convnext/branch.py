@@ -93,5 +93,8 @@ def _dense(layer, x):
     if keras.backend.backend() == "torch":
         import torch
 
-        return torch.addmm(bias, x, kernel)
+        from keras_convnext import torch_products
+
+        ours = torch_products.takes(x, kernel, bias)
+        return torch_products.dense(x, kernel, bias) if ours else torch.addmm(bias, x, kernel)
     return ops.matmul(x, kernel) + bias

@@ -34,17 +34,9 @@ class PatchConv2D(keras.layers.Conv2D):
 
 
 def _dense(x, kernel, bias):
-    if _is_plain_torch(x, kernel, bias):
-        from keras_convnext.torch_products import dense
+    if keras.backend.backend() == "torch":
+        from keras_convnext import torch_products
 
-        return dense(x, kernel, bias)
+        if torch_products.takes(x, kernel, bias):
+            return torch_products.dense(x, kernel, bias)
     return ops.matmul(x, kernel) + bias
-
-
-def _is_plain_torch(x, kernel, bias):
-    """-> whether PyTorch computes it on a CPU, in one dtype, and nobody asks for gradients"""
-    if keras.backend.backend() != "torch" or x.device.type != "cpu":
-        return False
-    import torch
-
-    return x.dtype == kernel.dtype == bias.dtype and not torch.is_grad_enabled()

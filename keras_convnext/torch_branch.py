@@ -14,7 +14,7 @@ from torch.nn import functional
 from keras_convnext.activations import gelu, gelu_tanh
 from keras_convnext.branch import plain, weights
 from keras_convnext.runtime import portable
-from keras_convnext.torch_products import by_onednn, dense, onednn, product
+from keras_convnext.torch_products import asks_gradients, by_onednn, dense, onednn, product
 
 aten = torch.ops.aten
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
@@ -46,7 +46,7 @@ def branch(block, x, inputs):
     """As `keras_convnext.branch.branch`."""
     form = block.activation, block.norm.epsilon
     tensors = [_rows(x), _rows(inputs), *weights(block)]
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+    if asks_gradients(*tensors):
         return _Branch.apply(form, *tensors).reshape(x.shape)
     return _forward(form, *tensors).reshape(x.shape)
 

@@ -6,6 +6,23 @@ from pathlib import Path
 
 import torch
 
+from keras_convnext.runtime import portable
+
+
+def takes(x, *others):
+    """-> whether `dense` is the form for tensors that may be of any kind"""
+    return (
+        x.device.type == "cpu"
+        and all(other.dtype == x.dtype for other in others)
+        and not portable(x)
+        and not asks_gradients(x, *others)
+    )
+
+
+def asks_gradients(*tensors):
+    """-> whether PyTorch records what becomes of them; `None` stands for no tensor"""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
 
 def dense(x, w, b):
     """x `(rows, channels)` @ w `(channels, units)` + b"""

@@ -224,9 +224,9 @@ def test_a_gradient_of_the_gradient(in_pieces):
 
 
 @only["torch"]
-@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("is_intel", [True, False])
-def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, activation, is_intel):
+def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, is_intel):
     import torch
 
     from keras_convnext import torch_products
@@ -234,9 +234,9 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, activation
     monkeypatch.setattr(torch_products, "_is_intel", lambda: is_intel)
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     assert torch_products.by_onednn(torch.float32) == (both and not is_intel)
-    block, x = made((2, 7, 7, 16), activation=activation)
+    block, x = made((2, 7, 7, 16), **options)
     values = [np.float64(numpy(w)) for w in block.trainable_variables]
-    exactly = exact(block, np.float64(x), values, activation=activation)
+    exactly = exact(block, np.float64(x), values, **options)
     with torch.no_grad():
         np.testing.assert_allclose(numpy(block(x)), exactly, atol=1e-5)
     np.testing.assert_allclose(numpy(block(x)), exactly, atol=1e-5)
