@@ -7,6 +7,7 @@ follows from backend, device and layers alone.
 import keras
 from keras import ops
 
+from keras_convnext.products import dense
 from keras_convnext.runtime import tensorflow_on_cpu
 
 
@@ -85,16 +86,4 @@ def _finished(block, x, inputs):
 def _dense(layer, x):
     if layer.quantization_mode:
         return layer(x)
-    kernel, bias = ops.cast(layer.kernel, x.dtype), ops.cast(layer.bias, x.dtype)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.nn.bias_add(tf.matmul(x, kernel), bias)
-    if keras.backend.backend() == "torch":
-        import torch
-
-        from keras_convnext import torch_products
-
-        ours = torch_products.takes(x, kernel, bias)
-        return torch_products.dense(x, kernel, bias) if ours else torch.addmm(bias, x, kernel)
-    return ops.matmul(x, kernel) + bias
+    return dense(x, ops.cast(layer.kernel, x.dtype), ops.cast(layer.bias, x.dtype))

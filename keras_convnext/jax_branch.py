@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from keras_convnext.branch import plain, weights
+from keras_convnext.products import wide_product
 from keras_convnext.runtime import jax_on_one_cpu, portable
 
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
@@ -65,10 +66,10 @@ def _trained(form, *tensors):
 def _forwards(form, x, gamma, beta, w1, b1, w2, b2, scale):
     """x `(rows, channels)` -> the branch of it, and what its gradient is computed from"""
     activation, epsilon = form
-    hidden = _normed(epsilon, x, gamma, beta) @ w1 + b1
-    y = activation(hidden) @ w2 + b2
-    y = y if scale is None else (y * scale).astype(x.dtype)
-    return y, (x, gamma, beta, w1, b1, w2, b2, scale, hidden)
+    hidden = wide_product(_normed(epsilon, x, gamma, beta), w1) + b1
+    y = wide_product(activation(hidden).astype(x.dtype), w2) + b2
+    y = (y if scale is None else y * scale).astype(x.dtype)
+    return y, (x, gamma, beta, w1, b1, w2, b2, scale, hidden.astype(x.dtype))
 
 
 def _normed(epsilon, x, gamma, beta):
@@ -87,18 +88,19 @@ def _backwards(form, kept, gradient):
     activation, epsilon = form
     x, hidden = _after(gradient, x), _after(gradient, hidden)
     normed, norm_gradient = jax.vjp(functools.partial(_normed, epsilon), x, gamma, beta)
-    activated, activation_gradient = jax.vjp(activation, hidden)
+    activated, activation_gradient = jax.vjp(activation, hidden.astype(_wide(x)))
     # before the layer scale, which is small, sums are large
-    by_w2 = jnp.matmul(activated.T, gradient, preferred_element_type=_wide(x))
+    by_w2 = wide_product(activated.astype(x.dtype).T, gradient)
     by_b2, by_scale = gradient.sum(0, dtype=_wide(x)), None
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
         by_scale = (w2 * by_w2).sum(0) + b2 * by_b2
         by_w2, by_b2 = by_w2 * scale, by_b2 * scale
         gradient = (gradient * scale).astype(gradient.dtype)
-    (by_hidden,) = activation_gradient(gradient @ w2.T)
-    by_x, by_gamma, by_beta = norm_gradient(by_hidden @ w1.T)
-    by_w1, by_b1 = normed.T @ by_hidden, by_hidden.sum(0)
+    (by_hidden,) = activation_gradient(wide_product(gradient, w2.T))
+    by_b1, by_hidden = by_hidden.sum(0), by_hidden.astype(x.dtype)
+    by_x, by_gamma, by_beta = norm_gradient(wide_product(by_hidden, w1.T).astype(x.dtype))
+    by_w1 = wide_product(normed.T, by_hidden)
     found = by_x, by_gamma, by_beta, by_w1, by_b1, by_w2, by_b2, by_scale
     pairs = zip(found, kept[:-1], strict=True)  # but the hidden layer
     return tuple(g if k is None else g.astype(k.dtype) for g, k in pairs)

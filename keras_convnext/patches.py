@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_convnext.products import dense
 from keras_convnext.runtime import portable
 
 
@@ -25,18 +26,9 @@ class PatchConv2D(keras.layers.Conv2D):
         x = inputs[:, : height * side, : width * side]
         x = ops.reshape(x, (batch, height, side, width, side, channels))
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, side * side * channels))
-        x = _dense(x, kernel, ops.convert_to_tensor(self.bias))
+        x = dense(x, kernel, ops.convert_to_tensor(self.bias))
         return ops.reshape(x, (batch, height, width, self.filters))
 
     @property
     def _is_product(self):
         return self.kernel_size == self.strides and self.padding == "valid" and self.use_bias
-
-
-def _dense(x, kernel, bias):
-    if keras.backend.backend() == "torch":
-        from keras_convnext import torch_products
-
-        if torch_products.takes(x, kernel, bias):
-            return torch_products.dense(x, kernel, bias)
-    return ops.matmul(x, kernel) + bias

@@ -10,13 +10,8 @@ from keras_convnext.runtime import portable
 
 
 def takes(x, *others):
-    """-> whether `dense` is the form for tensors that may be of any kind"""
-    return (
-        x.device.type == "cpu"
-        and all(other.dtype == x.dtype for other in others)
-        and not portable(x)
-        and not asks_gradients(x, *others)
-    )
+    """-> whether `dense` is the form for tensors of one dtype"""
+    return x.device.type == "cpu" and not portable(x) and not asks_gradients(x, *others)
 
 
 def asks_gradients(*tensors):
