@@ -62,7 +62,7 @@ def gradients(block, x, factor, training=True):
 
         def total(x, values):
             out, _ = block.stateless_call(values, state, x, training=training)
-            return (out * factor).sum()
+            return (ops.cast(out, "float32") * factor).sum()
 
         by_x, by_weights = jax.jit(jax.grad(total, (0, 1)))(x, [weight.value for weight in weights])
     elif BACKEND == "tensorflow":
@@ -71,7 +71,7 @@ def gradients(block, x, factor, training=True):
         x = tf.constant(x)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            total = tf.reduce_sum(factor * block(x, training=training))
+            total = tf.reduce_sum(factor * ops.cast(block(x, training=training), "float32"))
         by_x, *by_weights = tape.gradient(total, [x, *[weight.value for weight in weights]])
     else:
         import torch
@@ -134,6 +134,10 @@ def test_half_precision(dtype, options, in_pieces):
     expected = numpy(block(x))
     error = np.abs(numpy(ops.cast(out, "float32")) - expected).max()
     assert error < 0.03 * np.abs(expected).max()
+    factor = np.random.default_rng(2).normal(size=x.shape).astype("float32")
+    pairs = zip(gradients(half, x, factor), gradients(block, x, factor), strict=True)
+    for rounded, gradient in pairs:
+        assert np.abs(rounded - gradient).max() < 0.1 * np.abs(gradient).max()
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 11, 3), (3, 4, 4, 5)], ids=str)
