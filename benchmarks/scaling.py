@@ -64,6 +64,8 @@ def _along(axis, of_line):
 
 
 def _panel(panel, axis, along):
+    from matplotlib.ticker import LogLocator
+
     names = dict.fromkeys(name for found in along for name in found["contenders"])
     for place, name in enumerate(names):
         points = [
@@ -81,3 +83,7 @@ def _panel(panel, axis, along):
     ticks = [found["configuration"][axis] for found in along]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()
+    # the usual ticks of a logarithmic axis are its powers of ten: here that may be one, or none
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.grid(axis="y", alpha=0.3)
