@@ -7,9 +7,9 @@ from keras_convnext.runtime import jax_on_one_cpu, portable
 
 
 def dense(x, kernel, bias):
-    """x `(rows, channels)` @ kernel `(channels, units)` + bias `(units,)`, of any float dtypes
+    """x `(rows, channels)` @ kernel `(channels, units)` + bias `(units,)`, of one float dtype
 
-    Equal to `ops.matmul` and a sum, to rounding.
+    On JAX and PyTorch of several, which promote. Equal to `ops.matmul` and a sum, to rounding.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -32,8 +32,8 @@ def dense(x, kernel, bias):
 
 
 def wide_product(a, b):
-    """On JAX, in float32 where the factors have half precision: XLA on a CPU multiplies these at
-    twice the speed if it need not round what comes out."""
+    """On JAX, in float32 where the factors have half precision: XLA on a CPU multiplies bfloat16 at
+    up to twice the speed if it need not round what comes out."""
     import jax.numpy as jnp
 
     wide = jnp.promote_types(jnp.result_type(a, b), jnp.float32)

@@ -29,6 +29,7 @@ def product(x, w):
 
 
 def onednn(x, w, b, activation="none", approximate=""):
+    b = None if b is None else b.contiguous()  # its strides are not looked at
     return torch.ops.mkldnn._linear_pointwise(x, w.t(), b, activation, [], approximate)
 
 
