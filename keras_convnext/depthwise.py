@@ -9,13 +9,13 @@ import os
 import keras
 from keras import ops
 
-from keras_convnext.runtime import jax_on_one_cpu, pinned, portable
+from keras_convnext.runtime import jax_on_one_cpu, pinned, portable, tensorflow_on_cpu
 
 PIN = "KERAS_CONVNEXT_DEPTHWISE"
 FORMS = ("native", "shifted")
 
 
-def depthwise_conv(x, kernel, dilation=1, bias=None):
+def depthwise_conv(x, kernel, dilation=1, bias=None, training=False):
     """Convolves each channel with a kernel of its own; stride 1, zero padding, same size.
 
     Args:
@@ -23,12 +23,17 @@ def depthwise_conv(x, kernel, dilation=1, bias=None):
         kernel: `(side, side, channels, 1)`, of the same dtype.
         dilation: distance of neighbouring taps in pixels, an int >= 1.
         bias: `(channels,)`, of the same dtype, or `None`.
+        training: whether gradients are going to be asked for.
 
     Returns:
         a tensor of the shape and dtype of `x`.
     """
     if keras.backend.backend() == "torch" and kernel.shape[0] % 2 and not _keras_own():
         return _torch_conv(x, kernel, dilation, bias)
+    if training and dilation == 1 and bias is not None and tensorflow_on_cpu():
+        from keras_convnext import tf_depthwise
+
+        return tf_depthwise.depthwise_conv(x, kernel, bias)
     if form(x) == "shifted":
         from keras_convnext.shifted_sums import shifted_sums
 
@@ -80,7 +85,7 @@ def form(x):
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' layer of that name with stride 1 and padding "same", by `depthwise_conv`."""
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         kernel = ops.cast(self.kernel, self.compute_dtype)
         bias = ops.cast(self.bias, self.compute_dtype) if self.use_bias else None
-        return depthwise_conv(inputs, kernel, self.dilation_rate[0], bias)
+        return depthwise_conv(inputs, kernel, self.dilation_rate[0], bias, training)

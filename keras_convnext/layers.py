@@ -284,7 +284,8 @@ class ConvNeXtBlock(_SameShape):
 
     def call(self, inputs, training=False):
         inputs = ops.cast(inputs, self.compute_dtype)
-        x = self.dwconv.call(inputs)  # without the bookkeeping of __call__, a tenth of a small step
+        # without the bookkeeping of __call__, a tenth of a small step
+        x = self.dwconv.call(inputs, training=training)
         if training and self.drop_path.rate:
             x = branch(self, x, training=training)
             return inputs + self.drop_path(x, training=training)

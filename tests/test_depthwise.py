@@ -56,7 +56,7 @@ def data(shape, side):
     return RNG.normal(size=shape), RNG.normal(size=(side, side, shape[-1], 1))
 
 
-def computed_gradients(x, kernel, factor, dilation):
+def computed_gradients(x, kernel, factor, dilation, training=False):
     x, kernel, factor = (np.float32(values) for values in (x, kernel, factor))
     if BACKEND == "jax":
         import jax
@@ -69,7 +69,9 @@ def computed_gradients(x, kernel, factor, dilation):
         x, kernel = tf.constant(x), tf.constant(kernel)
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
-            total = tf.reduce_sum(factor * depthwise.depthwise_conv(x, kernel, dilation))
+            bias = tf.zeros(x.shape[-1:])
+            y = depthwise.depthwise_conv(x, kernel, dilation, bias, training)
+            total = tf.reduce_sum(factor * y)
         return tape.gradient(total, [x, kernel])
     x, kernel = (ops.convert_to_tensor(v).requires_grad_() for v in (x, kernel))
     factor = ops.convert_to_tensor(factor)
@@ -91,6 +93,12 @@ def one_by_one(request, monkeypatch):
         monkeypatch.setattr(torch_depthwise, "SMALL", 0)
 
 
+@pytest.fixture(params=[False, True] if BACKEND == "tensorflow" else [False])
+def training(request):
+    """TensorFlow's gradients are ours in training."""
+    return request.param
+
+
 def assert_close(found, expected):
     found = ops.convert_to_numpy(ops.cast(found, "float32"))
     np.testing.assert_allclose(found, expected, atol=3e-6 * max(1, np.abs(expected).max()))
@@ -105,11 +113,11 @@ def test_each_form_is_the_convolution(case, pinned):
 
 
 @pytest.mark.parametrize("case", SHAPES, ids=str)
-def test_each_form_has_its_gradients(case, pinned, one_by_one):
+def test_each_form_has_its_gradients(case, pinned, one_by_one, training):
     *shape, side, dilation = case
     x, kernel = data(shape, side)
     factor = RNG.normal(size=shape)
-    found = computed_gradients(x, kernel, factor, dilation)
+    found = computed_gradients(x, kernel, factor, dilation, training)
     for ours, expected in zip(found, gradients(x, kernel, factor, dilation), strict=True):
         assert_close(ours, expected)
 
@@ -149,6 +157,51 @@ def test_gradients_have_gradients(small, monkeypatch):
     tensors = tuple(torch.tensor(array, requires_grad=True) for array in arrays)
     convolve = lambda *tensors: torch_depthwise.depthwise_conv(*tensors, 2)  # noqa: E731
     assert torch.autograd.gradgradcheck(convolve, tensors)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow's own functions")
+@pytest.mark.parametrize("batch", [0, 3])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_sizes_that_are_known_late(batch, jit_compile):
+    """In `fit` the batch is; and a replica may be given no image."""
+    import tensorflow as tf
+
+    x, kernel = (np.float32(values) for values in data((batch, 5, 6, 4), 7))
+    bias = tf.zeros(4)
+
+    @tf.function(jit_compile=jit_compile)
+    def by_kernel(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            total = tf.reduce_sum(depthwise.depthwise_conv(x, kernel, 1, bias, True) ** 2)
+        return tape.gradient(total, kernel)
+
+    wide = by_kernel.get_concrete_function(
+        tf.TensorSpec((None, None, None, 4)), tf.TensorSpec(kernel.shape)
+    )
+    _, expected = gradients(x, kernel, 2 * reference(x, kernel, 1), 1)
+    assert_close(wide(tf.constant(x), tf.constant(kernel)), expected)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow's own functions")
+def test_gradients_of_gradients():
+    import tensorflow as tf
+
+    x, kernel = (tf.constant(np.float32(values)) for values in data((2, 5, 6, 3), 5))
+
+    def second(training):
+        with tf.GradientTape() as outer:
+            outer.watch([x, kernel])
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = depthwise.depthwise_conv(x, kernel, 1, tf.zeros(3), training)
+                total = tf.reduce_sum(y**3)
+            first = tape.gradient(total, [x, kernel])
+            total = sum(tf.reduce_sum(gradient**2) for gradient in first)
+        return outer.gradient(total, [x, kernel])
+
+    for ours, theirs in zip(second(True), second(False), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * np.abs(theirs).max())
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="there is one form")
