@@ -6,6 +6,8 @@ TensorFlow's own at 56 x 56 pixels and a tenth at 7 x 7.
 
 import tensorflow as tf
 
+from keras_convnext.tf_fused import wide
+
 STRIDES = (1, 1, 1, 1)
 
 
@@ -16,19 +18,19 @@ def depthwise_conv(x, kernel, bias):
 
     def gradients(gradient):
         by_x = tf.nn.depthwise_conv2d_backprop_input(tf.shape(x), kernel, gradient, STRIDES, "SAME")
-        return by_x, _kernel_gradient(x, gradient, kernel), tf.reduce_sum(gradient, (0, 1, 2))
+        by_bias = tf.reduce_sum(wide(gradient), (0, 1, 2))
+        return by_x, _kernel_gradient(x, gradient, kernel), tf.cast(by_bias, bias.dtype)
 
     return outputs, gradients
 
 
 def _kernel_gradient(x, gradient, kernel):
-    """Summed in float32, or in what is wider."""
+    """Computed in float32, or in what is wider."""
     side, channels = kernel.shape[0], kernel.shape[2]
-    wide = tf.float64 if x.dtype == tf.float64 else tf.float32
     before = (side - 1) // 2
     margin = [before, side - 1 - before]
-    images = tf.pad(_in_one(tf.cast(x, wide)), [[0, 0], margin, margin, [0, 0]])
-    kernels = _in_one(tf.cast(gradient, wide))[0, ..., tf.newaxis]
+    images = tf.pad(_in_one(wide(x)), [[0, 0], margin, margin, [0, 0]])
+    kernels = _in_one(wide(gradient))[0, ..., tf.newaxis]
     sums = tf.nn.depthwise_conv2d(images, kernels, STRIDES, "VALID")
     sums = tf.reduce_sum(tf.reshape(sums, (side, side, -1, channels)), 2)
     return tf.cast(sums[..., tf.newaxis], kernel.dtype)

@@ -33,17 +33,20 @@ def fused(function):
 activation = functools.cache(fused)
 
 
+def wide(x):
+    """-> `x` in float32, or in float64 if it is"""
+    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+
+
 @functools.cache
 def layer_norm(epsilon):
     """-> a function of `(x, gamma, beta)`, all of one dtype; over the last axis, in float32"""
 
     def normed(x, gamma, beta):
-        wide = tf.cast(x, tf.float64 if x.dtype == tf.float64 else tf.float32)
-        centred = wide - tf.reduce_mean(wide, -1, keepdims=True)
+        centred = wide(x) - tf.reduce_mean(wide(x), -1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
-        wide = centred * tf.math.rsqrt(variance + epsilon)
-        wide = wide * tf.cast(gamma, wide.dtype) + tf.cast(beta, wide.dtype)
-        return tf.cast(wide, x.dtype)
+        scaled = centred * tf.math.rsqrt(variance + epsilon)
+        return tf.cast(scaled * wide(gamma) + wide(beta), x.dtype)
 
     return fused(normed)
 
