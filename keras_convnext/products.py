@@ -15,7 +15,9 @@ def dense(x, kernel, bias):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+        from keras_convnext.tf_bias import bias_add
+
+        return bias_add(tf.matmul(x, kernel), bias)
     if backend == "torch" and x.dtype == kernel.dtype == bias.dtype:
         import torch
 

@@ -6,7 +6,7 @@ TensorFlow's own at 56 x 56 pixels and a tenth at 7 x 7.
 
 import tensorflow as tf
 
-from keras_convnext.tf_fused import wide
+from keras_convnext.tf_bias import sum_of_rows, wide
 
 STRIDES = (1, 1, 1, 1)
 
@@ -18,8 +18,8 @@ def depthwise_conv(x, kernel, bias):
 
     def gradients(gradient):
         by_x = tf.nn.depthwise_conv2d_backprop_input(tf.shape(x), kernel, gradient, STRIDES, "SAME")
-        by_bias = tf.reduce_sum(wide(gradient), (0, 1, 2))
-        return by_x, _kernel_gradient(x, gradient, kernel), tf.cast(by_bias, bias.dtype)
+        by_bias = sum_of_rows(gradient, bias.dtype)
+        return by_x, _kernel_gradient(x, gradient, kernel), by_bias
 
     return outputs, gradients
 

@@ -8,6 +8,8 @@ import functools
 
 import tensorflow as tf
 
+from keras_convnext.tf_bias import wide
+
 
 def fused(function):
     """-> `function` of tensors, computed as one loop in both directions.
@@ -31,11 +33,6 @@ def fused(function):
 
 
 activation = functools.cache(fused)
-
-
-def wide(x):
-    """-> `x` in float32, or in float64 if it is"""
-    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
 @functools.cache

@@ -141,6 +141,19 @@ def test_half_precision(dtype, options, in_pieces):
         assert np.abs(rounded - gradient).max() < 0.1 * np.abs(gradient).max()
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[-1]], ids=str)
+def test_sums_over_many_pixels_grow_in_half_precision(dtype, options, training):
+    """Added up in bfloat16, ones would stay at 256."""
+    block = ConvNeXtBlock(**{**options, "layer_scale": None}, dtype=dtype)
+    x = np.random.default_rng(1).normal(size=(2, 48, 48, 8)).astype("float32")
+    block.build(x.shape)
+    ones = np.ones_like(x)
+    found = gradients(block, x, ones, training)[1 + names(block).index("pwconv2/bias")]
+    np.testing.assert_allclose(np.float32(found), 2 * 48 * 48, rtol=2**-8)
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 11, 3), (3, 4, 4, 5)], ids=str)
 def test_patches_are_a_convolution(shape):
     ours = PatchConv2D(6, 4, 4, data_format="channels_last")
