@@ -3,6 +3,7 @@
 import functools
 import os
 import subprocess
+from pathlib import Path
 
 from keras_convnext.environment import processor, versions
 
@@ -10,6 +11,8 @@ from keras_convnext.environment import processor, versions
 def machine(*packages):
     """-> {"hardware", "versions"}; packages that are not installed are left out."""
     hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
+    if huge_pages():
+        hardware["huge_pages"] = huge_pages()
     if gpus():
         hardware["gpus"] = gpus()
     return {"versions": versions(*packages), "hardware": hardware}
@@ -25,6 +28,16 @@ def gpus():
         )[:-1]
     except (OSError, subprocess.CalledProcessError):
         return []
+
+
+def huge_pages():
+    """-> for which memory Linux takes pages of 2 MB, `"always"`, `"madvise"` (that which asks) or
+    `"never"`; `None` where it does not say"""
+    try:
+        choices = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return None
+    return choices.partition("[")[2].partition("]")[0] or None
 
 
 def memory_gb():

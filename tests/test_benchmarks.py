@@ -187,6 +187,8 @@ def test_contenders_of_a_task():
     assert not {"openvino", "jax-call"} & set(usual)
     assert run.contenders("inference", ["openvino", "product-jax"]) == ["openvino", "product-jax"]
     assert set(run.contenders("training", ["torch"])) <= {"torch", *PRODUCTS}
+    assert "jax-huge-pages" not in run.contenders("inference", None)
+    assert "hugetlb" in CONTENDERS["jax-huge-pages"].environment["GLIBC_TUNABLES"]
 
 
 @pure
@@ -287,6 +289,7 @@ def test_it_measures(tmp_path, capsys):
     assert found["contenders"][BACKEND]["memory"]["peak_bytes"] > 1e8
     assert found["limit"]["products"].keys() == {f"product-{BACKEND}"}
     assert found["versions"]["keras"] == keras.__version__
+    assert found["hardware"].get("huge_pages", "never") in ("always", "madvise", "never")
     assert path.with_suffix(".md").read_text() == tables.document({name: found})
     assert f"| {BACKEND} |" in capsys.readouterr().out
 

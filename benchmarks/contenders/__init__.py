@@ -48,12 +48,16 @@ ENVIRONMENT = {  # of every contender
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
 INFERENCE = ("inference",)
+TRAINING = ("training",)
 PRODUCT = ("product",)  # none of `TASKS`: it is measured beside each of them
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def _keras(backend, **kwargs):
-    return Contender(environment={"KERAS_BACKEND": backend}, **kwargs)
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
+def _keras(backend, environment=(), **kwargs):
+    return Contender(environment={"KERAS_BACKEND": backend, **dict(environment)}, **kwargs)
 
 
 def _ours(backend):
@@ -117,6 +121,16 @@ CONTENDERS = {
     row.name: row
     for row in (
         *(row for backend in BACKENDS for row in _ours(backend)),
+        _keras(
+            "jax",
+            name="jax-huge-pages",
+            about="and XLA's memory, new in each step, comes in pages of 2 MB",
+            libraries=("keras", "keras_convnext"),
+            build="keras_models:ours",
+            environment=HUGE_PAGES,
+            tasks=TRAINING,
+            gpu=False,
+        ),
         _transformers("transformers", "transformers, PyTorch eager"),
         _transformers("transformers-compiled", "under torch.compile", compiled=True),
         _transformers("transformers-channels-last", "eager, channels last", channels_last=True),
