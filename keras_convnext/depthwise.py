@@ -1,7 +1,8 @@
 """The large-kernel depthwise convolution, in its fastest exact form for each backend and device.
 
 Which form is taken follows from backend, device and shape alone, see `form`. All forms are equal to
-rounding. The environment variable KERAS_CONVNEXT_DEPTHWISE pins one, to find a fault.
+rounding. The environment variable KERAS_CONVNEXT_DEPTHWISE pins one, to find a fault: "native",
+Keras' own operation in both directions, or on JAX "shifted".
 """
 
 import os
@@ -28,9 +29,11 @@ def depthwise_conv(x, kernel, dilation=1, bias=None, training=False):
     Returns:
         a tensor of the shape and dtype of `x`.
     """
-    if keras.backend.backend() == "torch" and kernel.shape[0] % 2 and not _keras_own():
+    native = _pinned_form() == "native"
+    if keras.backend.backend() == "torch" and kernel.shape[0] % 2 and not (native or _keras_own()):
         return _torch_conv(x, kernel, dilation, bias)
-    if training and dilation == 1 and bias is not None and tensorflow_on_cpu():
+    ours = training and dilation == 1 and bias is not None and not native
+    if ours and tensorflow_on_cpu():
         from keras_convnext import tf_depthwise
 
         return tf_depthwise.depthwise_conv(x, kernel, bias)
@@ -63,7 +66,7 @@ def _torch_conv(x, kernel, dilation, bias):
 
 
 def form(x):
-    """-> which of `FORMS` convolves `x`.
+    """-> which of `FORMS` convolves `x`, where it is not one of PyTorch's or TensorFlow's files.
 
     `"shifted"` on JAX on a CPU, where XLA's own form is naive. Not where a dimension is symbolic,
     so that what is exported is the one operation that everything reads; and not where the CPU is
@@ -72,14 +75,20 @@ def form(x):
     Raises:
         ValueError: if the environment variable has another value.
     """
-    pinned = os.environ.get(PIN)
-    if pinned and pinned not in FORMS:
-        raise ValueError(f"{PIN} must be one of {FORMS}, or unset, received {pinned!r}.")
+    pinned = _pinned_form()
     if keras.backend.backend() != "jax" or portable(x):
         return "native"
     if pinned:
         return pinned
     return "shifted" if jax_on_one_cpu() else "native"
+
+
+def _pinned_form():
+    """-> that of `FORMS` which the environment variable names, or `""`"""
+    value = os.environ.get(PIN, "")
+    if value and value not in FORMS:
+        raise ValueError(f"{PIN} must be one of {FORMS}, or unset, received {value!r}.")
+    return value
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):

@@ -79,7 +79,7 @@ def computed_gradients(x, kernel, factor, dilation, training=False):
     return x.grad, kernel.grad
 
 
-@pytest.fixture(params=depthwise.FORMS if BACKEND == "jax" else ("native",))
+@pytest.fixture(params=depthwise.FORMS if BACKEND == "jax" else ("native", ""))
 def pinned(request, monkeypatch):
     monkeypatch.setenv(depthwise.PIN, request.param)
 
@@ -243,5 +243,6 @@ def test_a_constant_kernel_leaves_the_sum_a_case_of_its_own():
 
 def test_an_unknown_form_is_refused(monkeypatch):
     monkeypatch.setenv(depthwise.PIN, "magic")
+    x, kernel = data((1, 2, 2, 1), 3)
     with pytest.raises(ValueError, match="'native', 'shifted'"):
-        depthwise.form(np.zeros((1, 2, 2, 1)))
+        depthwise.depthwise_conv(x, kernel)
