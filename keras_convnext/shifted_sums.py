@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+ROWS = 7  # of an image, at most, that the kernel's gradient reads at once: beyond, it is slower
+
 
 @functools.partial(jax.jit, static_argnums=2)
 def shifted_sums(x, kernel, dilation):
@@ -85,23 +87,28 @@ _convolve.defvjp(_forwards, _backwards)
 
 def _kernel_gradient(dilation, before, x, kernel, gradient):
     """Goes through the rows of all images and adds up, for each tap and each place in a row, the
-    product of gradient and input: sums over whole images would read all of them once per tap."""
+    product of gradient and input: sums over whole images would read all of them once per tap. A few
+    rows at a time, as the sums themselves are read and written each time."""
     batch, height, width, channels = x.shape
     side, reach = kernel.shape[0], _reach(kernel, dilation)
     if not x.size:
         return jnp.zeros_like(kernel)
     padded = _padded(x, before, reach)
+    rows = max(count for count in range(1, ROWS + 1) if height % count == 0)
 
-    def add_row(number, sums):
-        image, row = number // height, number % height
+    def products_of(image, row):
+        """-> of one row, for each column of the kernel: `(side, width, channels)`"""
         factor = lax.dynamic_slice(gradient, (image, row, 0, 0), (1, 1, width, channels))[0]
         near = (1, reach + 1, width + reach, channels)
         near = lax.dynamic_slice(padded, (image, row, 0, 0), near)[0, ::dilation]
-        return tuple(
-            total + near[:, column * dilation : column * dilation + width] * factor
-            for column, total in enumerate(sums)
-        )
+        columns = range(0, side * dilation, dilation)
+        return [near[:, left : left + width] * factor for left in columns]
+
+    def add_rows(number, sums):
+        image, first = number * rows // height, number * rows % height
+        products = [products_of(image, first + row) for row in range(rows)]
+        return tuple(sum(parts, total) for total, *parts in zip(sums, *products, strict=True))
 
     zeros = jnp.zeros((side, width, channels), x.dtype)
-    sums = lax.fori_loop(0, batch * height, add_row, (zeros,) * side)
+    sums = lax.fori_loop(0, batch * height // rows, add_rows, (zeros,) * side)
     return jnp.stack([total.sum(1) for total in sums], axis=1)
