@@ -11,8 +11,8 @@ from keras_convnext.environment import processor, versions
 def machine(*packages):
     """-> {"hardware", "versions"}; packages that are not installed are left out."""
     hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
-    if huge_pages():
-        hardware["huge_pages"] = huge_pages()
+    if pages := huge_pages():
+        hardware["huge_pages"] = pages
     if gpus():
         hardware["gpus"] = gpus()
     return {"versions": versions(*packages), "hardware": hardware}

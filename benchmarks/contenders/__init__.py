@@ -53,11 +53,8 @@ PRODUCT = ("product",)  # none of `TASKS`: it is measured beside each of them
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-
-def _keras(backend, environment=(), **kwargs):
-    return Contender(environment={"KERAS_BACKEND": backend, **dict(environment)}, **kwargs)
+def _keras(backend, **kwargs):
+    return Contender(environment={"KERAS_BACKEND": backend}, **kwargs)
 
 
 def _ours(backend):
@@ -86,6 +83,17 @@ def _ours(backend):
             libraries=("keras", "keras.applications"),
             build="keras_models:applications",
         ),
+    )
+
+
+def _in_huge_pages(row):
+    return dataclasses.replace(
+        row,
+        name=f"{row.name}-huge-pages",
+        about=f"{row.about}; memory comes in pages of 2 MB",
+        environment=row.environment | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        tasks=TRAINING,
+        gpu=False,
     )
 
 
@@ -121,16 +129,7 @@ CONTENDERS = {
     row.name: row
     for row in (
         *(row for backend in BACKENDS for row in _ours(backend)),
-        _keras(
-            "jax",
-            name="jax-huge-pages",
-            about="and XLA's memory, new in each step, comes in pages of 2 MB",
-            libraries=("keras", "keras_convnext"),
-            build="keras_models:ours",
-            environment=HUGE_PAGES,
-            tasks=TRAINING,
-            gpu=False,
-        ),
+        _in_huge_pages(_ours("jax")[0]),
         _transformers("transformers", "transformers, PyTorch eager"),
         _transformers("transformers-compiled", "under torch.compile", compiled=True),
         _transformers("transformers-channels-last", "eager, channels last", channels_last=True),
