@@ -1,5 +1,7 @@
 """The forms of the depthwise convolution are one function, with one gradient."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -239,6 +241,22 @@ def test_a_constant_kernel_leaves_the_sum_a_case_of_its_own():
     x, kernel = (np.float32(values) for values in data((2, 8, 8, 4), 7))
     program = jax.jit(lambda x: depthwise.depthwise_conv(x, kernel)).lower(x).compile()
     assert "conditional(" in program.as_text()
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="has no file of its own to leave out")
+def test_native_is_the_operation_of_keras(monkeypatch):
+    name = {"torch": "torch_depthwise", "tensorflow": "tf_depthwise"}[BACKEND]
+    ours = importlib.import_module(f"keras_convnext.{name}")
+    x, kernel = (ops.convert_to_tensor(np.float32(values)) for values in data((1, 4, 4, 2), 3))
+
+    def refuse(*_):
+        raise AssertionError("ours")
+
+    monkeypatch.setattr(ours, "depthwise_conv", refuse)
+    with pytest.raises(AssertionError, match="ours"):
+        depthwise.depthwise_conv(x, kernel, 1, ops.zeros(2), True)
+    monkeypatch.setenv(depthwise.PIN, "native")
+    depthwise.depthwise_conv(x, kernel, 1, ops.zeros(2), True)
 
 
 def test_an_unknown_form_is_refused(monkeypatch):
