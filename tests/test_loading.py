@@ -25,9 +25,10 @@ from keras.src.applications.convnext import ConvNeXt as ApplicationsConvNeXt
 from keras.src.legacy.saving import legacy_h5_format
 
 from keras_convnext import VARIANTS, ConvNeXt, Variant
-from keras_convnext.pretrained import WeightsError, files, loading
+from keras_convnext.pretrained import WeightsError, files
+from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained.files.tensors import Tensor
 from keras_convnext.pretrained.layouts import LAYOUTS
-from keras_convnext.pretrained.tensors import Tensor
 from tests.backends import on_one_backend
 
 from .backends import numpy, randomise

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.atomic import replacing
 from keras_convnext.pretrained import files
-from keras_convnext.pretrained.loading import identify, open_checkpoint
+from keras_convnext.pretrained.checkpoint import identify, open_checkpoint
 from keras_convnext.pretrained.saving import in_layout, save_keras, save_weights
 from tests.backends import on_one_backend, randomise
 from tests.families import FAMILIES

@@ -86,7 +86,7 @@ def test_a_file_of_weights_is_identified(monkeypatch, capsys):
     with pytest.raises(ValueError, match="its blocks are those of none of"):
         checkpoints.identify(GOLDEN / CASES["transformers_upernet"]["file"])
     row = Variant("golden", (1, 2, 3, 1), (16, 24, 32, 40))
-    monkeypatch.setattr("keras_convnext.pretrained.loading.VARIANTS", {"golden": row})
+    monkeypatch.setattr("keras_convnext.pretrained.checkpoint.VARIANTS", {"golden": row})
     assert checkpoints.identify(GOLDEN / CASES["transformers_upernet"]["file"]) == "golden"
 
 

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from keras_convnext.commands import UsageError
-from keras_convnext.pretrained import loading, registry, specification
+from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained import registry, specification
 from keras_convnext.variants import VARIANTS
 
 

@@ -5,7 +5,8 @@ import os
 import re
 from pathlib import Path
 
-from keras_convnext.pretrained import download, loading, registry
+from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained import download, registry
 from keras_convnext.variants import VARIANTS
 
 HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")

@@ -11,9 +11,10 @@ import importlib.resources
 import json
 import os
 
-from keras_convnext.pretrained import WeightsError, loading, specification
+from keras_convnext.pretrained import WeightsError, specification
+from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained.layouts import UPERNET_LAYOUTS
 from keras_convnext.pretrained.registry import Licence, Source
-from keras_convnext.pretrained.upernet_layouts import UPERNET_LAYOUTS
 from keras_convnext.variants import VARIANTS
 
 LABEL_SETS = {"ade20k": "ade20k.txt"}

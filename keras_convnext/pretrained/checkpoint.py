@@ -11,8 +11,8 @@ import re
 import numpy as np
 
 from keras_convnext.pretrained import files
+from keras_convnext.pretrained.files.tensors import WeightsError
 from keras_convnext.pretrained.layouts import LAYOUTS, Layout
-from keras_convnext.pretrained.tensors import WeightsError
 from keras_convnext.variants import VARIANTS, Variant
 
 HEAD_NORM = ("head_norm/gamma", "head_norm/beta")

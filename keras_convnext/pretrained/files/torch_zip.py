@@ -16,7 +16,7 @@ import zipfile
 
 import numpy as np
 
-from keras_convnext.pretrained.tensors import Tensor, WeightsError
+from keras_convnext.pretrained.files.tensors import Tensor, WeightsError
 
 # The largest network with two sets of weights and its optimizer needs 160 kB. Each byte of a pickle
 # can become an object of 70.

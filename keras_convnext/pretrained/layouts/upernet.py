@@ -1,9 +1,15 @@
-"""What each publisher calls the tensors of an UperNet with a ConvNeXt.
+"""The names that each publisher gives to the tensors of an UperNet with a ConvNeXt.
 
-The tables of the backbones are those of `layouts.py`; the heads have the same structure everywhere.
+The backbones have the tables of `convnext.py`; the heads have the same structure everywhere.
 """
 
-from keras_convnext.pretrained.layouts import Layout, mmpretrain, official, ours, transformers
+from keras_convnext.pretrained.layouts.convnext import (
+    Layout,
+    mmpretrain,
+    official,
+    ours,
+    transformers,
+)
 
 DECODER, AUXILIARY = "decode_head", "auxiliary_head"
 CLASSIFIERS = (f"{DECODER}/classifier", f"{AUXILIARY}/classifier")

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import safetensors
 
-from keras_convnext.pretrained import torch_zip
-from keras_convnext.pretrained.tensors import Tensor, WeightsError
+from keras_convnext.pretrained.files import torch_zip
+from keras_convnext.pretrained.files.tensors import Tensor, WeightsError
 
 KINDS = ".safetensors, .pth / .pt / .bin (zip format of PyTorch), .h5 / .weights.h5, .keras"
 SAFETENSORS_DTYPES = {

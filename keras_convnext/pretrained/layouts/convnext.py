@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from keras_convnext.pretrained.tensors import Tensor
+from keras_convnext.pretrained.files.tensors import Tensor
 
 # our weight -> theirs. GRN has had both names in the same layouts, so both are read.
 TORCH_LEAVES = {
