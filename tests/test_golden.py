@@ -1,8 +1,8 @@
 """Every published layout against what the peers' own code computes, stage by stage.
 
-The folder is `KERAS_CONVNEXT_GOLDEN` (default `../shared/golden`): an `index.json` with the fields
-that rebuild each model, the files of weights, and the expected features. Any other folder of the
-same form can be put to the same test.
+The cases of `tests/golden` come with the repository. Those of `KERAS_CONVNEXT_GOLDEN` (default
+`../shared/golden`) join them: a folder with an `index.json` of the fields that rebuild each model,
+the files of weights, and the expected features.
 """
 
 import functools
@@ -16,11 +16,20 @@ import pytest
 
 from keras_convnext import ConvNeXt, Variant
 
+OWN = Path(__file__).parent / "golden"
 GOLDEN = Path(
     os.environ.get("KERAS_CONVNEXT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")
 )
-INDEX = GOLDEN / "index.json"
-CASES = json.loads(INDEX.read_text())["cases"] if INDEX.exists() else {}
+
+
+def cases_of(folder):
+    """Returns the rows of a folder's index by name, each with the folder's path as `folder`."""
+    index = folder / "index.json"
+    rows = json.loads(index.read_text())["cases"] if index.exists() else {}
+    return {name: {**row, "folder": folder} for name, row in rows.items()}
+
+
+CASES = cases_of(GOLDEN) | cases_of(OWN)
 CLASSIFIERS = {name: row for name, row in CASES.items() if row["family"] != "upernet"}
 TOLERANCE = 1e-4  # of the largest magnitude: float32, other order of summation
 VARIANT_FIELDS = (
@@ -34,10 +43,7 @@ VARIANT_FIELDS = (
 )
 
 KNOWN_FIELDS = {"file", "expected", "family", "depths", "dims", "depth", "dim", "num_classes"}
-KNOWN_FIELDS |= {*VARIANT_FIELDS, "layer_scale", "output_stride", "note"}
-
-if not CASES:
-    pytest.skip(f"no golden files at {GOLDEN}", allow_module_level=True)
+KNOWN_FIELDS |= {*VARIANT_FIELDS, "layer_scale", "output_stride", "note", "folder"}
 
 
 def variant_of(row):
@@ -61,7 +67,7 @@ def build(row, output_rank, **changes):
     arguments = {
         "include_top": row["num_classes"] > 0,
         "include_preprocessing": False,
-        "weights": GOLDEN / row["file"],
+        "weights": row["folder"] / row["file"],
         "input_shape": (None, None, 3),
         "pooling": "avg" if output_rank == 2 else None,
         "classes": row["num_classes"] or None,
@@ -72,7 +78,7 @@ def build(row, output_rank, **changes):
 
 
 def outputs_of(model, row, inputs):
-    """-> {"stage0": ..., "output": ...}"""
+    """Returns `{"stage0": ..., "output": ...}`."""
     depths = row.get("depths") or (row["depth"],)
     stages = {
         f"stage{s}": model.get_layer(f"stage{s}_block{depth - 1}").output
@@ -89,7 +95,7 @@ def relative_error(computed, expected):
 
 @functools.cache
 def expected_of(name):
-    with np.load(GOLDEN / CLASSIFIERS[name]["expected"]) as archive:
+    with np.load(CLASSIFIERS[name]["folder"] / CLASSIFIERS[name]["expected"]) as archive:
         return dict(archive)
 
 
@@ -103,3 +109,7 @@ def test_each_stage_and_the_output_equal_the_peers(name):
     assert "output" in keys
     errors = {key: relative_error(computed[key], expected[key]) for key in keys}
     assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_the_repository_has_cases_of_its_own():
+    assert {row["family"] for row in cases_of(OWN).values()} == {"v1", "v2"}

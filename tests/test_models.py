@@ -88,7 +88,7 @@ def set_image_data_format():
 
 @pytest.fixture
 def golden():
-    """The helpers of the golden tests; skips where there are no golden files."""
+    """The helpers of the golden tests."""
     from tests import test_golden
 
     return test_golden
@@ -220,7 +220,7 @@ WITNESSES = ("official_v1", "official_v2", "official_isotropic", "timm_hnf")
 def witness(golden, name):
     """-> the row, a model with the file's weights, its input and the peers' output."""
     if name not in golden.CLASSIFIERS:
-        pytest.skip(f"no case {name} in {golden.INDEX}")
+        pytest.skip(f"no case {name} in {golden.GOLDEN}")
     row, expected = golden.CLASSIFIERS[name], golden.expected_of(name)
     model = golden.build(row, expected["output"].ndim)
     return row, model, expected["input"], expected["output"]

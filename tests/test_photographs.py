@@ -16,7 +16,7 @@ def test_photographs_become_the_logits_of_the_original():
     row = CASES["official_v1"]
     model = ConvNeXt(
         Variant("golden", row["depths"], row["dims"]),
-        weights=GOLDEN / row["file"],
+        weights=row["folder"] / row["file"],
         classifier_activation=None,
     )
     transform = EvalTransform(224, crop_pct=0.875)

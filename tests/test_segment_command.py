@@ -82,6 +82,7 @@ def test_windows_and_scales_can_be_chosen(flags, given, tmp_path, capsys):
     assert all((found != Segmenter(model, **options)(photo)).any() for options in others)
 
 
+@pytest.mark.skipif("transformers_upernet" not in CASES, reason=f"no golden UperNet at {GOLDEN}")
 def test_a_file_of_weights_is_identified(monkeypatch, capsys):
     with pytest.raises(ValueError, match="its blocks are those of none of"):
         checkpoints.identify(GOLDEN / CASES["transformers_upernet"]["file"])
