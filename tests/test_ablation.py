@@ -9,7 +9,9 @@ from PIL import Image
 
 from tests import cifar_set
 from tests.backends import BACKEND
-from training import ablation, building, config, record
+from training import ablation
+from training.run import config, record
+from training.tasks.classification import building
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="runs of training.train, tested there")
 

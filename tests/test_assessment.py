@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from tests.backends import on_one_backend
-from training import pictures
-from training.assessment import Assessment, Example, assess
-from training.configs import digits
 from training.data import stream
 from training.data.arrays import array_split
-from training.logs import open_logs
-from training.loop import Progress
+from training.evaluate.assessment import Assessment, Example, assess
+from training.experiments.classification import digits
+from training.run import pictures
+from training.run.logs import open_logs
+from training.run.loop import Progress
 
 ROWS = [
     {"epoch": 1, "loss": 2.0, "accuracy": 0.25, "val_loss": 1.5, "val_accuracy": 0.5, "seconds": 3},

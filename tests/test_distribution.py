@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from keras_convnext import depthwise
 from tests.backends import BACKEND
 from tests.test_resume import wait_for
-from training import checkpoint, distribution
+from training.run import checkpoint, distribution
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (

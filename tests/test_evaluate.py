@@ -14,8 +14,10 @@ from PIL import Image
 from keras_convnext import ConvNeXt
 from keras_convnext.pretrained.saving import save_keras, save_weights
 from tests.backends import BACKEND, compiles_long, on_one_backend, randomise
-from training import data, evaluate, record
-from training.configs import digits
+from training import data
+from training.evaluate import trained as evaluate
+from training.experiments.classification import digits
+from training.run import record
 
 SIZE = 32
 COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}

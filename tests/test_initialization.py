@@ -7,10 +7,12 @@ from keras_convnext import ConvNeXt, Variant
 from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.segmentation import UperNet
 from tests.backends import numpy
-from training import building, config, data, distribution, plan
-from training.segmentation import building as segmentation_building
-from training.segmentation import configs as segmentation_configs
-from training.segmentation.plan import SegmentPlan
+from training import data
+from training.experiments import segmentation as segmentation_configs
+from training.run import config, distribution, plan
+from training.tasks.classification import building
+from training.tasks.segmentation import building as segmentation_building
+from training.tasks.segmentation.plan import SegmentPlan
 
 NARROW = Variant("narrow", depths=(1, 1), dims=(24, 48), kernel_sizes=5)
 ENCODER = Variant("encoder", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from training import checkpoint
+from training.run import checkpoint
 
 ROOT = Path(__file__).parents[1]
 ONE_EPOCH = 11  # steps

@@ -12,10 +12,11 @@ from PIL import Image
 
 from tests import tiny_streets
 from tests.backends import BACKEND, compiles_long, on_one_backend
-from training import config as configuration
 from training import data, segment
 from training.data import pairs
-from training.segmentation import building, configs
+from training.experiments import segmentation as configs
+from training.run import config as configuration
+from training.tasks.segmentation import building
 
 
 @pytest.fixture(scope="module")

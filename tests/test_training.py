@@ -17,8 +17,9 @@ from PIL import Image
 
 from tests import cifar_set, tiny_imagenet
 from tests.backends import BACKEND, compiles_long, on_one_backend
-from training import checkpoint, data, loop, train
-from training import config as configuration
+from training import data, train
+from training.run import checkpoint, loop
+from training.run import config as configuration
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["--config=digits", "--smoke", "--tensorboard=false"]
@@ -372,7 +373,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
 
 @on_one_backend
 def test_resume_asks_for_the_same_configuration(tmp_path, capsys, monkeypatch):
-    from training import distribution, record
+    from training.run import distribution, record
 
     config = request(f"--output={tmp_path}").config
     devices = distribution.Distribution("one CPU")

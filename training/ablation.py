@@ -20,8 +20,9 @@ from keras_convnext import count_macs
 from keras_convnext.atomic import write_text
 from keras_convnext.macs import trained_parameters
 from keras_convnext.roadmap import STEPS
-from training import building, config, pictures, record
-from training.logs import csv_text
+from training.run import config, pictures, record
+from training.run.logs import csv_text
+from training.tasks.classification import building
 
 EXPERIMENT = "cifar10_roadmap"
 KEPT = [name for name, step in STEPS.items() if step.kept]

@@ -5,16 +5,18 @@ data -> model -> compile -> fit -> record, with the parts of `training.train`.
 
 import dataclasses
 
-from training import config as configuration
-from training import course, data, pictures, plan, record
+from training import data
 from training.data import pairs
-from training.segmentation import building, configs, report
-from training.segmentation.config import SegmentConfig
-from training.segmentation.plan import SegmentPlan
+from training.experiments import segmentation as configs
+from training.run import config as configuration
+from training.run import course, pictures, plan, record
+from training.tasks.segmentation import building, report
+from training.tasks.segmentation.config import SegmentConfig
+from training.tasks.segmentation.plan import SegmentPlan
 
 
 def train(request):
-    """Does what a `training.config.Request` with a `SegmentConfig` asks for.
+    """Does what a `training.run.config.Request` with a `SegmentConfig` asks for.
 
     Returns:
         the folder of the run's record and its result (a dict), both `None` for a dry run and in

@@ -5,12 +5,14 @@ data -> model -> compile -> fit -> record. `KERAS_BACKEND` chooses the backend.
 
 import dataclasses
 
-from training import building, course, data, pictures, plan, record, report
-from training import config as configuration
+from training import data
+from training.run import config as configuration
+from training.run import course, pictures, plan, record
+from training.tasks.classification import building, report
 
 
 def train(request):
-    """Does what a `training.config.Request` asks for.
+    """Does what a `training.run.config.Request` asks for.
 
     Returns:
         the folder of the run's record and its result (a dict), both `None` for a dry run and in

@@ -1,1 +1,0 @@
-"""One experiment per file; each has a `config()` that returns a `training.config.Config`."""

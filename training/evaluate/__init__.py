@@ -1,0 +1,1 @@
+"""Measures trained and published classifiers on labelled images."""

@@ -1,0 +1,1 @@
+"""The experiments, one file each, in a folder per task."""

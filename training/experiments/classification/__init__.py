@@ -1,0 +1,1 @@
+"""One experiment per file; each has a `config()` that returns a `training.run.config.Config`."""

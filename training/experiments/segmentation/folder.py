@@ -1,0 +1,35 @@
+"""Your own images and masks: `images/` and `masks/`, files with equal names but for the suffix.
+
+Commands:
+    python -m training.segment --config folder --data_dir DIR --class_names road,house,tree
+    python -m training.segment --config folder --data_dir DIR --class_names names.txt \\
+        --validation_images val_images --validation_masks val_masks
+A mask has the number of a class in each pixel, from 0 in the order of the names, and 255 where it
+does not count; `--first_label=1` where 0 does not count either. Every tenth pair is kept for
+validation unless there are folders for it. It begins with pretrained weights (downloaded once).
+Score and time: not yet measured.
+"""
+
+from keras_convnext import VARIANTS
+from training.experiments.segmentation import ade20k
+from training.tasks.segmentation.config import SegmentConfig
+
+SMOKE = ade20k.SMOKE
+
+
+def config(class_names="background,object", variant=VARIANTS["convnext_tiny"], weights="imagenet"):
+    return SegmentConfig(
+        name="folder",
+        dataset="folder",
+        train_images="images",
+        train_masks="masks",
+        class_names=class_names,
+        variant=variant,
+        weights=weights,
+        drop_path_rate=0.2,
+        epochs=40,
+        batch_size=8,
+        warmup_updates=100,
+        loss_average="valid",
+        size=None,
+    )

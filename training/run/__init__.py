@@ -1,0 +1,1 @@
+"""What every training has, whatever it learns: configuration, loop, checkpoints, log, record."""

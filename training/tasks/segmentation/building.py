@@ -1,0 +1,125 @@
+"""A configuration of segmentation becomes what `fit` needs: pipelines and a compiled model."""
+
+import functools
+
+from keras_convnext.initialization import scale_to_inputs
+from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
+from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
+from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
+from training.data import pairs, stream
+from training.data.masked_tfds import masked_set
+from training.run import replicas
+from training.tasks.classification.building import JIT, Batches
+
+FOLDERS = ("train_images", "train_masks", "validation_images", "validation_masks")
+
+
+def load(config):
+    """-> the Dataset that a configuration names."""
+    if config.dataset == "folder":
+        places = {name: getattr(config, name) for name in FOLDERS}
+        return pairs.folders(config.data_dir, config.names, **places)
+    return masked_set(
+        config.dataset,
+        config.names,
+        config.data_dir,
+        config.train_split,
+        config.validation_split,
+    )
+
+
+def reader(config):
+    """-> what reads a pair of two contents of files: `read_pair` with the labels of a run."""
+    return functools.partial(read_pair, labels=config.labels)
+
+
+def test_split(config):
+    """-> the PairSplit of the third pair of folders, or `None`.
+
+    Raises:
+        DataError: if there is something wrong with a folder.
+    """
+    if config.test_images is None:
+        return None
+    return pairs.pair_split("test", config.data_dir, config.test_images, config.test_masks)
+
+
+class Pipeline(Batches):
+    """The batches of a run of segmentation; arguments as of `Batches`."""
+
+    def __init__(self, config, dataset, devices, steps_per_epoch):
+        augment = CropAndDistort(
+            config.crop,
+            config.labels,
+            size=config.size,
+            scale=config.scale,
+            category_limit=config.category_limit,
+            flip=config.flip,
+            distort=config.distort,
+            mean=config.variant.mean,
+        )
+        bad_images = pairs.BadPairs(dataset.train, reader(config))
+        super().__init__(config, dataset, devices, steps_per_epoch, augment, bad_images)
+
+    def validation(self):
+        """-> (images, labels): each image once, in one frame, in batches of equal size."""
+        config = self.config
+        sides = map(int, config.validation_size)
+        frame = Fit(*sides, config.labels, size=config.size, mean=config.variant.mean)
+        return self.devices.dataset(
+            stream.batches(
+                self.dataset.validation,
+                frame,
+                frame.batch,
+                config.micro_batch,
+                seed=None,
+                epoch=0,
+                part=self.devices.part,
+                drop_remainder=False,
+                on_bad=pairs.refuse_pair(reader(config)),
+            )
+        )
+
+
+def network(config, classes):
+    """-> the UperNet of a configuration."""
+    return UperNet(
+        config.variant,
+        backbone_weights=config.weights,
+        classes=classes,
+        drop_path_rate=config.drop_path_rate,
+        dropout=config.dropout,
+        channels=config.channels,
+        auxiliary_channels=config.auxiliary_channels,
+    )
+
+
+def build(plan, devices):
+    """-> the compiled model of a plan, on the devices of a `Distribution`."""
+    config = plan.config
+    with devices.scope():
+        model = network(config, plan.classes)
+        if config.kernel_gain is not None:
+            scale_to_inputs(model, config.kernel_gain)
+        model = replicas.segmentation_model(model, devices)
+        model.compile(
+            optimizer(plan, model, devices),
+            PixelCrossEntropy(config.loss_average),
+            metrics=for_fit(plan.classes),
+            jit_compile=JIT[config.jit],
+        )
+    return model
+
+
+def optimizer(plan, model, devices):
+    """-> the paper's AdamW (Appendix A.3), with what the configuration asks for."""
+    config = plan.config
+    schedule = WarmupPolynomial(
+        config.learning_rate,
+        plan.total_updates,
+        plan.warmup_updates,
+        minimum=config.minimum_learning_rate,
+    )
+    decay, depth = config.stage_decay, config.decay_depth
+    scales = stage_wise_scales(model, decay, depth) if decay < 1 else None
+    return replicas.adamw(config, schedule, scales, devices)
