@@ -1,0 +1,107 @@
+"""The names of the layers in our models: they are built and parsed here and nowhere else.
+
+A model has `stem`, `stage{s}_block{b}`, `downsample{s}`, `head_norm`, `head_hidden`, `head`, and
+behind its stages perhaps `norm{s}`; s and b count from 0. The parts of a block that is not one
+layer, in the steps of the roadmap, begin with the block's name: `stage0_block1_conv2`. The names
+are part of saved files and of the paths of weights, so they never change.
+"""
+
+import re
+from typing import NamedTuple
+
+STEM, HEAD_NORM, HEAD_HIDDEN, HEAD = "stem", "head_norm", "head_hidden", "head"
+BODY = ("stem", "downsample", "block")  # the kinds of the layers up to the last stage
+
+SINGLE = (STEM, HEAD_NORM, HEAD_HIDDEN, HEAD)
+BLOCK = re.compile(r"stage(\d+)_block(\d+)")
+OF_A_STAGE = re.compile(r"(downsample|norm)(\d+)")
+
+
+class Place(NamedTuple):
+    """Where a layer is in the model.
+
+    Fields:
+        kind: "stem", "block", "downsample", "norm", "head_norm", "head_hidden" or "head".
+        stage: of a block, of the stage after a downsampling, of the stage before a norm; else
+            `None`.
+        block: index of a block within its stage; else `None`.
+    """
+
+    kind: str
+    stage: int | None = None
+    block: int | None = None
+
+
+def block(stage, index):
+    """Returns the name of a block: `stage0_block1`."""
+    return f"stage{stage}_block{index}"
+
+
+def downsample(stage):
+    """Returns the name of the downsampling before a stage, which the first one does not have."""
+    return f"downsample{stage}"
+
+
+def norm(stage):
+    """Returns the name of the norm behind a stage of a dense predictor's backbone."""
+    return f"norm{stage}"
+
+
+def part(block_name, name):
+    """Returns the name of a layer that is a part of a block: `stage0_block1_conv2`."""
+    return f"{block_name}_{name}"
+
+
+def parse(name):
+    """Returns the `Place` that a layer's name says, or `None` for any other name."""
+    if name in SINGLE:
+        return Place(name)
+    if match := BLOCK.fullmatch(name):
+        return Place("block", int(match[1]), int(match[2]))
+    if match := OF_A_STAGE.fullmatch(name):
+        return Place(match[1], int(match[2]))
+    return None
+
+
+def in_body(name):
+    """Returns whether a layer is the stem, a block or a downsampling."""
+    place = parse(name)
+    return place is not None and place.kind in BODY
+
+
+def is_block(name):
+    """Returns whether a layer is a block as a whole, and not a part of one."""
+    return BLOCK.fullmatch(name) is not None
+
+
+def block_of(name):
+    """Returns the name of the block that a layer is or belongs to, or `None`."""
+    match = re.match(rf"({BLOCK.pattern})(?:_|$)", name)
+    return match[1] if match else None
+
+
+def depth_by_stage(names):
+    """Returns `{stage: number of blocks}`, in order, of the blocks among the names of layers.
+
+    Some stages or blocks may be missing: a number of blocks is the highest index plus 1.
+    """
+    depths = {}
+    for place in filter(None, map(parse, names)):
+        if place.kind == "block":
+            depths[place.stage] = max(depths.get(place.stage, 0), place.block + 1)
+    return dict(sorted(depths.items()))
+
+
+def stage_depths(names):
+    """Returns the number of blocks of each stage, from the names of a model's layers.
+
+    Raises:
+        ValueError: if no name is that of a block.
+    """
+    depths = depth_by_stage(names)
+    if not depths:
+        raise ValueError(
+            f"The model has no ConvNeXt blocks {block(0, 0)!r} and so on: it must be a model made "
+            "by `ConvNeXt(...)`, or have one inside."
+        )
+    return [depths.get(stage, 0) for stage in range(max(depths) + 1)]
