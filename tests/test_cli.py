@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant, cli, labels
-from keras_convnext.commands import classifiers, listing, transforms, upernets, verification
+from keras_convnext.cli import classifier_rows, classifiers, transforms, upernet_rows, verify
+from keras_convnext.cli.main import _parser
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretrained import download, files, registry, saving, specification
 from keras_convnext.segmentation import checkpoints
@@ -106,7 +107,7 @@ def test_help_has_examples_that_can_be_parsed(command, capsys):
     for example in examples:
         words = example.split("#")[0].split("<")[0].split()
         assert words[:2] == ["keras-convnext", command]
-        assert callable(cli._parser().parse_args(words[1:]).run)
+        assert callable(_parser().parse_args(words[1:]).run)
 
 
 @on_one_backend
@@ -208,9 +209,9 @@ def test_info_tells_all_of_a_row(run):
 
 def test_every_row_can_be_shown():
     for row in ORIGINAL_ROWS:
-        facts = list(listing.facts(row))
+        facts = list(classifier_rows.facts(row))
         assert all(type(value) is str and value for fact in facts for value in fact), row.name
-        assert json.loads(json.dumps(listing.row_as_dict(row)))["name"] == row.name
+        assert json.loads(json.dumps(classifier_rows.row_as_dict(row)))["name"] == row.name
 
 
 def test_published_upernets_are_listed(run):
@@ -220,7 +221,7 @@ def test_published_upernets_are_listed(run):
     figures = [row["mean_iou"] for row in rows]
     assert figures == sorted(figures, reverse=True)
     lines = run(*flags, "--variant", "convnext_tiny", "--licence", "mit")[1].splitlines()
-    assert lines[0].split("\t") == list(upernets.COLUMNS)
+    assert lines[0].split("\t") == list(upernet_rows.COLUMNS)
     found = "upernet_convnext_tiny.fb_in1k_ft_ade20k_512 60.2M 512 46.00 46.70 MIT"
     assert lines[1].split("\t")[:6] == found.split() and len(lines) == 2
     code, out, err = run("list", "--task", "segmentation", "--max-params", "1M")
@@ -255,7 +256,9 @@ def test_info_tells_all_of_an_upernet(run, tmp_path, monkeypatch):
     code, _, err = run("info", "upernet_convnext_tinny")
     assert code == 1 and "upernet_convnext_tiny.fb_in1k_ft_ade20k_512" in err
     for row in checkpoints.rows():
-        assert all(type(value) is str and value for fact in upernets.facts(row) for value in fact)
+        assert all(
+            type(value) is str and value for fact in upernet_rows.facts(row) for value in fact
+        )
 
 
 def test_info_of_a_wrong_name_has_the_nearest(run):
@@ -284,7 +287,7 @@ def test_a_row_s_transform_gives_the_official_pixels(name, size):
 
 
 def transform_of(*flags, row=None):
-    arguments = cli._parser().parse_args(["predict", "x.jpg", *flags])
+    arguments = _parser().parse_args(["predict", "x.jpg", *flags])
     return transforms.transform_of(arguments, registry.find(row) if row else None)
 
 
@@ -645,7 +648,7 @@ def test_the_resize_of_published_logits_is_found():
         input_shape=(None, None, 3),
         classifier_activation=None,
     )
-    differences = verification.logit_differences(model, row, photo)
+    differences = verify.logit_differences(model, row, photo)
     best, second = sorted(differences, key=differences.get)[:2]
     assert best == "its evaluation: short side 256, centre crop of 224, bicubic"
     assert differences[best] < 1e-4 < registry.FIRST_LOGITS_TOLERANCE < differences[second]

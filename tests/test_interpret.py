@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import ConvNeXt, Variant, interpret, roadmap
+from keras_convnext import ConvNeXt, Variant, interpret, pictures, roadmap
 from tests.backends import numpy, on_one_backend, randomise
 from tests.test_roadmap import SMALL, positive_variances
 
@@ -197,7 +197,7 @@ def test_kernels_and_their_sheet(model):
     weights = numpy(model.get_layer("stage1_block0").dwconv.kernel)
     assert kernels.shape == (12, 7, 7)
     np.testing.assert_array_equal(kernels[3], weights[:, :, 3, 0])
-    sheet = interpret.kernel_sheet(kernels, columns=5, scale=2)
+    sheet = pictures.kernel_sheet(kernels, columns=5, scale=2)
     assert sheet.shape == (3 * 16, 5 * 16, 3) and sheet.dtype == "uint8"
     row, column = np.unravel_index(kernels[6].argmax(), (7, 7))
     red, _, blue = sheet[16 + 2 * row, 16 + 2 * column]
@@ -209,24 +209,24 @@ def test_kernels_and_their_sheet(model):
 @pytest.mark.parametrize("channels", [(3,), (1,), ()])
 def test_an_overlay_keeps_what_is_cold(channels):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, *channels), "uint8")
-    cold = interpret.overlay(image, np.zeros((4, 6)))
+    cold = pictures.overlay(image, np.zeros((4, 6)))
     expected = image.reshape(20, 30, -1)
     assert cold.dtype == "uint8"
     np.testing.assert_array_equal(cold, np.broadcast_to(expected, (20, 30, 3)))
-    hot = interpret.overlay(image, np.ones((4, 6)), opacity=1)
+    hot = pictures.overlay(image, np.ones((4, 6)), opacity=1)
     assert (hot == hot[0, 0]).all()
 
 
 @on_one_backend
 def test_pictures_are_saved(tmp_path):
     field = np.geomspace(1e-6, 1, 12).reshape(3, 4)
-    picture = interpret.side_by_side(interpret.field_picture(field), np.zeros((3, 4)), least=7)
+    picture = pictures.side_by_side(pictures.field_picture(field), np.zeros((3, 4)), least=7)
     assert picture.shape == (9, 12 + 4 + 12, 3)
-    interpret.save_png(picture, tmp_path / "field.png")
+    pictures.save_png(picture, tmp_path / "field.png")
     with Image.open(tmp_path / "field.png") as file:
         np.testing.assert_array_equal(np.asarray(file), picture)
     with pytest.raises(ValueError, match=r"end in \.png"):
-        interpret.save_png(picture, tmp_path / "field.jpg")
+        pictures.save_png(picture, tmp_path / "field.jpg")
 
 
 @on_one_backend
@@ -245,3 +245,11 @@ def test_pictures_are_saved(tmp_path):
 def test_what_is_wrong_is_said(model, call, message):
     with pytest.raises(ValueError, match=message):
         call(model)
+
+
+@on_one_backend
+def test_the_pictures_old_names_say_the_new_ones():
+    with pytest.warns(DeprecationWarning, match="keras_convnext.pictures.overlay"):
+        assert interpret.overlay is pictures.overlay
+    with pytest.raises(AttributeError, match="no attribute 'colors'"):
+        _ = interpret.colors

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from keras_convnext import preprocessing
-from keras_convnext.preprocessing import EvalTransform, ImageError, load_image, tf_decode
+from keras_convnext.images import ImageError, load_image
+from keras_convnext.preprocessing import EvalTransform, tf_decode
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = Path(os.environ.get("KERAS_CONVNEXT_GOLDEN", SHARED / "golden"))

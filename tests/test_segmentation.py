@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_convnext import Variant
-from keras_convnext.preprocessing import ImageError
+from keras_convnext.images import ImageError
 from keras_convnext.segmentation import (
     SCALES,
     MeanIoU,

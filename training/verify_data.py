@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 from keras_convnext.atomic import write_text
-from keras_convnext.commands.console import printable, warnings_as_notes
+from keras_convnext.cli.console import printable, warnings_as_notes
 from training.data import images, stream, tfds
 from training.data.dataset import DataError
 from training.data.folder import FileSplit, every_split

@@ -37,7 +37,8 @@ from filelock import FileLock
 from keras_convnext import ConvNeXt
 from keras_convnext.atomic import write_text
 from keras_convnext.environment import versions
-from keras_convnext.preprocessing import FILTERS, RESIZES, EvalTransform, ImageError, tf_decode
+from keras_convnext.images import ImageError
+from keras_convnext.preprocessing import FILTERS, RESIZES, EvalTransform, tf_decode
 from keras_convnext.pretrained import DownloadError, WeightsError, find, rows
 from keras_convnext.pretrained.download import sha256_of
 from keras_convnext.variants import VARIANTS

@@ -32,7 +32,7 @@ import numpy as np
 
 from keras_convnext import ConvNeXt
 from keras_convnext.atomic import write_text
-from keras_convnext.commands.verification import logit_differences
+from keras_convnext.cli.verify import logit_differences
 from keras_convnext.pretrained import download, registry, specification
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from keras_convnext.augmentation import checks
 from keras_convnext.augmentation.randomness import IMAGE, uniforms
 from keras_convnext.augmentation.resampling import in_numpy
-from keras_convnext.preprocessing import ImageError, load_image
+from keras_convnext.images import ImageError, load_image
 from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import LabelMap, read_mask
 from keras_convnext.segmentation.resampling import fitting, scaled

@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 
 from keras_convnext.augmentation import checks
+from keras_convnext.images import load_image
 from keras_convnext.layers import one_of
-from keras_convnext.preprocessing import load_image
 from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
 
 MODES = ("slide", "whole")
@@ -85,7 +85,7 @@ class Segmenter:
         """The labels of an image.
 
         Args:
-            image: anything that `keras_convnext.preprocessing.load_image` takes.
+            image: anything that `keras_convnext.images.load_image` takes.
 
         Returns:
             array (height, width) of the image's own size, uint8, or int32 from 257 classes on.

@@ -8,7 +8,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from keras_convnext.preprocessing import ImageError
+from keras_convnext.images import ImageError
 from keras_convnext.segmentation.losses import IGNORED
 
 

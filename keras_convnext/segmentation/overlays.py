@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_convnext.preprocessing import load_image
+from keras_convnext.images import load_image
 
 IGNORED_COLOUR = (0, 0, 0)
 GOLDEN_SHARE = 0.618033988749895  # of the circle of hues: neighbours in number are far apart
@@ -48,7 +48,7 @@ def overlay(image, labels, classes, opacity=0.55):
     """The photograph with the colours of its classes over it.
 
     Args:
-        image: anything that `keras_convnext.preprocessing.load_image` takes.
+        image: anything that `keras_convnext.images.load_image` takes.
         labels: int array (height, width) of the image's size; labels beyond the classes leave the
             photograph as it is.
         classes: number of classes, 1 to 255.

@@ -4,7 +4,8 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
-from keras_convnext.preprocessing import ImageError, load_image, tf_decode
+from keras_convnext.images import ImageError, load_image
+from keras_convnext.preprocessing import tf_decode
 from training.data.dataset import tensorflow
 
 ORIENTATION = 0x112  # of EXIF; 1 is upright

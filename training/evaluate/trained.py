@@ -26,7 +26,8 @@ import numpy as np
 
 import keras_convnext.models  # noqa: F401  registers the layers of .keras files
 from keras_convnext import labels
-from keras_convnext.commands import UsageError, classifiers, console, transforms
+from keras_convnext.cli import classifiers, console, transforms
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import DownloadError
 from training import data
 from training.data import stream

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from keras_convnext.atomic import replacing
-from keras_convnext.commands.console import printable
+from keras_convnext.cli.console import printable
 
 NUMBERED_CLASSES = 40  # beyond, counts in the cells of a confusion matrix cannot be read
 NAMED_CLASSES = 120  # beyond, neither can the names at its sides

@@ -4,7 +4,8 @@ import dataclasses
 import os
 
 from keras_convnext import labels
-from keras_convnext.commands import UsageError, console, naming, transforms
+from keras_convnext.cli import console, naming, transforms
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download, registry
 
 

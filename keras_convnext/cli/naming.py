@@ -5,7 +5,7 @@ import functools
 import os
 from pathlib import Path
 
-from keras_convnext.commands import UsageError
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import checkpoint as loading
 from keras_convnext.pretrained import registry, specification
 from keras_convnext.variants import VARIANTS

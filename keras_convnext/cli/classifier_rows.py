@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from keras_convnext.commands import UsageError, console, naming, transforms
+from keras_convnext.cli import console, naming, transforms
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download, registry, specification
 
 # rows without a published accuracy come last

@@ -2,10 +2,38 @@
 
 from pathlib import Path
 
-from keras_convnext.commands import UsageError, console, naming
+from keras_convnext.cli import console, flags, naming
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download
 
 DESTINATIONS = (".keras", ".weights.h5", ".safetensors")
+
+
+def add_parser(commands):
+    examples = (
+        "convnext_tiny.fb_in1k tiny.keras",
+        "convnextv2_atto.fcmae_ft_in1k atto.weights.h5",
+        "mine.keras mine.safetensors --variant convnext_tiny --layout official",
+        "hf://timm/convnext_nano.in12k_ft_in1k nano.keras --size 288",
+    )
+    parser = flags.add_command(
+        commands, "convert", run, "write weights in another format", examples
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="a checkpoint's name, hf://owner/repo, or a file")
+    add(
+        "destination",
+        metavar="DEST",
+        help="a name that ends in " + ", ".join(DESTINATIONS),
+    )
+    flags.add_variant(parser)
+    add("--layout", choices=("timm", "official"), help="of .safetensors (default: timm)")
+    add(
+        "--size",
+        type=flags.positive,
+        help="of the images of a .keras model (default: the checkpoint's)",
+    )
+    add("--force", action="store_true", help="replace DEST if it exists")
 
 
 def run(arguments):

@@ -3,8 +3,18 @@
 import dataclasses
 import sys
 
-from keras_convnext.commands import UsageError, console
+from keras_convnext.cli import console, flags
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download
+
+
+def add_parser(commands):
+    examples = ("", "show --json", "clear --yes")
+    parser = flags.add_command(
+        commands, "cache", run, "show or clear the downloaded files", examples
+    )
+    parser.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
+    parser.add_argument("--yes", action="store_true", help="clear without asking")
 
 
 def run(arguments):

@@ -2,13 +2,46 @@
 
 from pathlib import Path
 
-from keras_convnext.commands import UsageError, classifiers, console, prediction
+from keras_convnext.cli import classifiers, console, flags, predict
+from keras_convnext.cli.flags import UsageError
 
 METHODS = ("grad-cam", "eigen-cam", "receptive-field")
 
 
+def add_parser(commands):
+    examples = (
+        "cat.jpg",
+        "cat.jpg --class 282 --layer stage2_block8 --output tiger_cat.png",
+        "--method eigen-cam --model convnextv2_tiny.fcmae_ft_in22k_in1k cat.jpg",
+        "--model mine.keras --labels names.txt --json - < cat.jpg",
+    )
+    help = "show where in an image the model sees what it says"
+    parser = flags.add_command(commands, "explain", run, help, examples)
+    add = parser.add_argument
+    add("image", metavar="IMAGE", help="a file, or - for stdin")
+    flags.add_model(parser)
+    add(
+        "--method",
+        choices=METHODS,
+        default="grad-cam",
+        help="the evidence for a class, what stands out whichever the class, or the pixels that "
+        "matter to the middle of the layer (default: %(default)s)",
+    )
+    add("--layer", metavar="NAME", help="for example stage2_block8 (default: the last block)")
+    add(
+        "--class",
+        dest="target",
+        type=flags.number,
+        metavar="N",
+        help="default: the most probable one",
+    )
+    add("--labels", metavar="FILE", help="names of the classes, or imagenet1k for that list")
+    add("--output", metavar="FILE", help="a .png (default: IMAGE_METHOD.png in this folder)")
+    flags.add_transform(parser)
+
+
 def run(arguments):
-    (name, source), *more = prediction.images_of([arguments.image])
+    (name, source), *more = predict.images_of([arguments.image])
     if more:
         raise UsageError(f"{arguments.image} is a folder: `explain` takes one image at a time.")
     output = _output(arguments)
@@ -51,15 +84,15 @@ def _output(arguments):
 
 def _explain(model, image, best, arguments, output):
     """Writes the image beside what the method makes of it; -> the layer's name."""
-    from keras_convnext import interpret
+    from keras_convnext import interpret, pictures
 
     layer = interpret.layer_of(model, arguments.layer).name
     if arguments.method == "receptive-field":
         field = interpret.effective_receptive_field(model, image[None], layer)
-        picture = interpret.field_picture(field)
+        picture = pictures.field_picture(field)
     elif arguments.method == "eigen-cam":
-        picture = interpret.overlay(image, interpret.eigen_cam(model, image[None], layer)[0])
+        picture = pictures.overlay(image, interpret.eigen_cam(model, image[None], layer)[0])
     else:
-        picture = interpret.overlay(image, interpret.grad_cam(model, image[None], layer, best)[0])
-    interpret.save_png(interpret.side_by_side(image, picture), output)
+        picture = pictures.overlay(image, interpret.grad_cam(model, image[None], layer, best)[0])
+    pictures.save_png(pictures.side_by_side(image, picture), output)
     return layer

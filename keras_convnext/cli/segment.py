@@ -6,11 +6,52 @@ from pathlib import Path
 
 from keras_convnext import labels
 from keras_convnext.atomic import replacing
-from keras_convnext.commands import UsageError, classifiers, console
-from keras_convnext.commands.prediction import images_of, with_progress
+from keras_convnext.cli import classifiers, console, flags
+from keras_convnext.cli.flags import UsageError
+from keras_convnext.cli.predict import images_of, with_progress
 
 DEFAULT = "upernet_convnext_tiny"
 COLUMNS = ("image", "class", "name", "share", "overlay")
+
+
+def add_parser(commands):
+    examples = (
+        "street.jpg",
+        "--output pictures --multi-scale photos/",
+        "--model upernet_convnext_base.fb_in22k_ft_ade20k_640 street.jpg",
+        "--model best.keras --labels names.txt --window 256 street.jpg",
+    )
+    help = "give every pixel a class: overlay, label map and legend"
+    parser = flags.add_command(commands, "segment", run, help, examples)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
+    add(
+        "--model",
+        default=DEFAULT,
+        help="a published UperNet's name, hf://owner/repo, or a file; a .keras file is loaded as a "
+        "whole model, which must take images in [0, 255] (default: %(default)s)",
+    )
+    flags.add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
+    add("--output", default="segmented", metavar="DIR", help="default: %(default)s")
+    add("--labels", metavar="FILE", help="names of the classes, or ade20k for that list")
+    add("--mode", choices=("slide", "whole"), help="default: slide, or whole with --multi-scale")
+    add(
+        "--window",
+        type=flags.positive,
+        help="side of the windows in pixels (default for files: 512)",
+    )
+    add(
+        "--size",
+        type=flags.positive,
+        help="short side of the resized image (default for files: none)",
+    )
+    add("--multi-scale", action="store_true", help="at six scales and mirrored: slow")
+    add(
+        "--batch-size",
+        type=flags.positive,
+        default=4,
+        help="windows at once (default: %(default)s)",
+    )
 
 
 def run(arguments):

@@ -8,13 +8,42 @@ import sys
 from pathlib import Path
 
 from keras_convnext.atomic import write_text
-from keras_convnext.commands import UsageError, classifiers, console
+from keras_convnext.cli import classifiers, console, flags
+from keras_convnext.cli.flags import UsageError
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".jp2", ".avif"),
 )
 COLUMNS = ("image", "rank", "class", "wnid", "name", "probability")
+
+
+def add_parser(commands):
+    examples = (
+        "cat.jpg",
+        "-k 1 --output labels.csv photos/",
+        "--model convnextv2_tiny.fcmae_ft_in22k_in1k_384 --json cat.jpg dog.jpg",
+        "--model mine.safetensors --variant convnext_tiny --labels names.txt photos/",
+        "--model mine.keras --labels names.txt - < cat.jpg",
+    )
+    parser = flags.add_command(commands, "predict", run, "classify images", examples)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
+    flags.add_model(parser)
+    add(
+        "-k",
+        type=flags.positive,
+        default=5,
+        help="how many classes per image (default: %(default)s)",
+    )
+    add("--labels", metavar="FILE", help="names of the classes, or imagenet1k for that list")
+    add("--batch-size", type=flags.positive, default=32, help="default: %(default)s")
+    add(
+        "--output",
+        metavar="FILE",
+        help="write there: CSV if it ends in .csv, JSON in .json, else tabs between the columns",
+    )
+    flags.add_transform(parser)
 
 
 def run(arguments):

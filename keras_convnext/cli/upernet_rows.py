@@ -2,14 +2,15 @@
 
 import dataclasses
 
-from keras_convnext.commands import UsageError, console
-from keras_convnext.commands.listing import (
+from keras_convnext.cli import console
+from keras_convnext.cli.classifier_rows import (
     check_sort,
     notices,
     source_in_words,
     verified_file,
     where,
 )
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import registry
 
 COLUMNS = ("name", "params", "crop", "mean IoU", "six scales", "licence", "where")

@@ -3,8 +3,23 @@
 import os
 from pathlib import Path
 
-from keras_convnext.commands import console, naming, transforms
+from keras_convnext.cli import console, flags, naming, transforms
 from keras_convnext.pretrained import download, registry, specification
+
+
+def add_parser(commands):
+    examples = (
+        "convnext_tiny.fb_in1k",
+        "convnext_tiny.fb_in1k --image 000000039769.jpg",
+        "mine.safetensors --variant convnext_tiny",
+    )
+    help = "hash a checkpoint again, load it strictly, compare published logits"
+    parser = flags.add_command(commands, "verify", run, help, examples)
+    parser.add_argument("name", metavar="NAME", help="a checkpoint's name, hf://..., or a file")
+    flags.add_variant(parser)
+    parser.add_argument(
+        "--image", metavar="FILE", help=f"the photograph {registry.FIRST_LOGITS_IMAGE}"
+    )
 
 
 def run(arguments):
@@ -113,7 +128,8 @@ def logit_differences(model, row, image):
 def _resized(row, image):
     import numpy as np
 
-    from keras_convnext.preprocessing import FILTERS, EvalTransform, load_image
+    from keras_convnext.images import load_image
+    from keras_convnext.preprocessing import FILTERS, EvalTransform
 
     image, size = load_image(image), row.size
     sides = [size * side // min(image.size) for side in image.size]

@@ -1,0 +1,60 @@
+"""The command `keras-convnext`: published checkpoints listed, run, converted and verified.
+
+Exit codes: 0 all is well, 1 something failed, 2 the command was used wrongly, 130 interrupted.
+Results go to stdout, notes and errors to stderr. Keras is imported only by what needs a model
+or an UperNet.
+"""
+
+import argparse
+import os
+import sys
+
+from keras_convnext.cli import (
+    cache,
+    console,
+    convert,
+    explain,
+    info,
+    list,
+    predict,
+    segment,
+    verify,
+)
+from keras_convnext.cli.flags import UsageError
+from keras_convnext.version import __version__
+
+COMMANDS = (list, info, predict, explain, segment, convert, verify, cache)
+
+
+def main(argv=None):
+    """Runs the command line `argv` (default: that of the process) and returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with console.warnings_as_notes():
+            code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough; nor may the last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (UsageError, ValueError, OSError) as error:
+        console.say(f"keras-convnext {arguments.command}: {error}")
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        console.say("Interrupted.")
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-convnext",
+        description="ConvNeXt for Keras: published checkpoints by name, listed, run, converted "
+        "and verified.",
+        epilog="`keras-convnext COMMAND --help` has examples of each. Exit codes: 0 all is well, "
+        "1 something failed, 2 wrong usage.",
+    )
+    parser.add_argument("--version", action="version", version=f"keras_convnext {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser

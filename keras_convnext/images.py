@@ -1,0 +1,152 @@
+"""Any image becomes an RGB image of Pillow: `load_image`."""
+
+import io
+import os
+import warnings
+
+import numpy as np
+from PIL import Image
+
+
+class ImageError(ValueError):
+    """A source that is not a usable image. The message names the source and what is allowed."""
+
+
+def load_image(source):
+    """Any image as an RGB `PIL.Image.Image`, by the rules of `PIL.Image.Image.convert("RGB")`.
+
+    These are the rules of torchvision's default loader, so of the reference evaluations: alpha is
+    dropped and not blended, EXIF orientation is ignored, an animation gives its first frame. Grey
+    of more than 8 bits (modes I;16, I, F) is clipped to [0, 255], with a UserWarning if that loses
+    something.
+
+    Args:
+        source: one of
+            bytes, bytearray or memoryview: the content of an image file that Pillow can read;
+            str or path object: the path of such a file;
+            `PIL.Image.Image` of any mode (left unchanged);
+            array (NumPy, or what converts to it) of shape (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4), channels grey, RGB or RGBA, dtype uint8, or float with values in [0, 255]
+            (rounded to the nearest integer, halves to even). Floats in [0, 1] are refused.
+
+    Raises:
+        ImageError: (a ValueError) missing, unreadable, truncated, without pixels, larger than
+            Pillow's limit against decompression bombs, or an array out of the above.
+        TypeError: if `source` is none of the above.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, f"PIL image of mode {source.mode} and size {source.size}")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _read(io.BytesIO(source), f"{memoryview(source).nbytes} bytes of data")
+    if isinstance(source, (str, os.PathLike)):
+        return _read(source, f"{os.fspath(source)!r}")
+    if hasattr(source, "__array__"):
+        array = np.asarray(source)
+        return _from_array(array, f"array of shape {array.shape} and dtype {array.dtype}")
+    raise TypeError(
+        "An image must be bytes, a path, a PIL image or an array, received "
+        f"{type(source).__name__}. For an open file pass `file.read()`."
+    )
+
+
+def _read(file, name):
+    # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, IndexError,
+    # struct.error, ...): whatever it is, the caller has one thing to catch.
+    try:
+        with Image.open(file) as image:
+            return _to_rgb(image, name)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name, error):
+    return ImageError(
+        f"Cannot read an image from {name}: {type(error).__name__}: {error}. Allowed is a complete "
+        "image file that Pillow can open (JPEG, PNG, WebP, GIF, BMP, TIFF, ...)."
+    )
+
+
+def _to_rgb(image, name):
+    if 0 in image.size:
+        raise ImageError(
+            f"{name}: the image has no pixels (width, height = {image.size}); both must be >= 1."
+        )
+    try:
+        image.load()
+        clipped = _is_clipped(image)
+        rgb = _without_transparency(_without_premultiplication(image)).convert("RGB")
+    except Exception as error:
+        raise _unreadable(name, error) from error
+    if clipped:
+        _warn_clipped(image, name)
+    return rgb
+
+
+def _without_premultiplication(image):
+    # the one mode for which Pillow has no direct way to RGB
+    return image.convert("LA") if image.mode == "La" else image
+
+
+def _without_transparency(image):
+    # A palette's transparency does not change the RGB values, but makes `convert` warn. The copy
+    # keeps the caller's image as it is.
+    if image.mode != "P" or "transparency" not in image.info:
+        return image
+    image = image.copy()
+    del image.info["transparency"]
+    return image
+
+
+def _is_clipped(image):
+    if image.mode[0] not in "IF":
+        return False
+    # `getextrema` knows I and F, not every byte order of I;16
+    return (image.convert("I") if ";" in image.mode else image).getextrema()[1] > 255
+
+
+def _warn_clipped(image, name):
+    warnings.warn(
+        f"{name}: mode {image.mode} with values above 255, which become white, as in the "
+        "reference evaluation. If they span 16 bits, divide them by 257 first.",
+        stacklevel=4,
+    )
+
+
+def _from_array(array, name):
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ImageError(
+            f"{name}: an image's shape must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
+            "Several images go through `EvalTransform.batch`."
+        )
+    if 0 in array.shape:
+        raise ImageError(f"{name}: the image has no pixels; height and width must be >= 1.")
+    array = _uint8(array, name)
+    grey = array.ndim == 3 and array.shape[2] == 1
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if grey else array)).convert("RGB")
+
+
+def _uint8(array, name):
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise ImageError(
+            f"{name}: the dtype must be uint8, or float16, float32 or float64 with values in "
+            "[0, 255]. Convert with `array.astype('uint8')` if the values are in [0, 255]."
+        )
+    if not np.isfinite(array).all():
+        raise ImageError(f"{name}: NaN or infinite values; allowed are finite ones in [0, 255].")
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 255:
+        raise ImageError(
+            f"{name}: values from {low:g} to {high:g}, allowed is [0, 255]. "
+            "Undo a normalisation, or use `np.clip(array, 0, 255)` after a resize."
+        )
+    # As [0, 255] this would be a black picture, and nobody means one by fractions.
+    if high <= 1 and (array % 1).any():
+        raise ImageError(
+            f"{name}: values from {low:g} to {high:g} look like the range [0, 1], expected is "
+            "[0, 255]. Multiply the array by 255."
+        )
+    return np.rint(array).astype(np.uint8)
