@@ -1,4 +1,4 @@
-"""Processes of their own for what is measured: one for each run, or one that answers requests.
+"""Child processes for what is measured: one per run, or one that answers requests.
 
 What runs in them prints JSON, one line each.
 """

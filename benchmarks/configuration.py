@@ -1,4 +1,4 @@
-"""What is measured: one row of the answers' table is a contender, one table a `Configuration`."""
+"""A `Configuration` is what one table of the results measures; its rows are the contenders."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ class Configuration:
         return f"{self.variant} {self.size}px batch {self.batch} {self.dtype} {self.task}"
 
     def described(self):
-        """-> the fields that a reader of the results needs"""
+        """Returns the fields that a reader of the results needs."""
         left_out = ("architecture", "export")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 

@@ -1,4 +1,4 @@
-"""One contender in a process of its own; `benchmarks.rounds` starts it.
+"""Runs one contender in its own process, which `benchmarks.rounds` starts.
 
     python -m benchmarks.contender_process NAME CONFIGURATION
 
@@ -34,14 +34,14 @@ def main(name, configuration):
 
 
 def _answers():
-    """-> the standard output, which from now on belongs to nobody else: libraries print to it."""
+    """Returns the standard output and sends what libraries print to the error output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
 
 
 def begin(contender, configuration):
-    """-> the step, warmed up, and what the way there cost
+    """Returns the warmed-up step, and what building it cost.
 
     Raises:
         Unsupported, ImportError or whatever the library does: the contender cannot take part.
@@ -65,7 +65,7 @@ def begin(contender, configuration):
 
 
 def _imported(library):
-    """-> seconds of the import, and the packages that came with it"""
+    """Returns the seconds that an import took, and the packages that it loaded."""
     before = set(sys.modules)
     _, seconds = _timed(lambda: importlib.import_module(library))
     packages = {module.partition(".")[0] for module in set(sys.modules) - before}
@@ -96,7 +96,7 @@ def check(result, configuration, contender):
 
 
 def measure(step, steps):
-    """-> seconds of each step, and the peaks of memory while they ran (or since the start)"""
+    """Returns the seconds of each step, and the peak memory of these steps (or since the start)."""
     try:
         memory.forget_peak()
         since = "steps"

@@ -1,16 +1,16 @@
-"""What the turns of a configuration say, as figures."""
+"""The results of a configuration: rates, ratios, memory."""
 
 import numpy as np
 
 from benchmarks.contenders import CONTENDERS, EAGER, PRODUCTS, matrix_product
-from benchmarks.figures import ratio, spread
+from benchmarks.medians import ratio, spread
 from benchmarks.multiply_adds import multiply_adds
 
 PASSES = {"inference": 1, "training": 3}  # as many multiply-adds as so many forward passes
 
 
 def findings(configuration, turns, failures):
-    """-> all figures of one configuration; rates are of each round, memory is the greatest
+    """Returns all measurements of one configuration: rates per round, and peak memory.
 
     `turns` has contenders and matrix products, each with as many rounds; `failures` says of each
     of the others why it is not there.
@@ -49,7 +49,7 @@ def _rates(found, work):
 
 
 def _limit(configuration, turns):
-    """-> the best product of each round, or `None` where there was none"""
+    """Returns the best product of each round, or `None` where there was none."""
     operations = matrix_product.operations(configuration)
     rates = {name: _rates(turns[name], operations) for name in PRODUCTS if name in turns}
     if not rates:
@@ -67,16 +67,16 @@ def _eager(models):
 
 
 def _peers(name, models):
-    """-> whom a contender is compared with: eager PyTorch, and keras.applications on its backend"""
+    """Returns the contender's peers: eager PyTorch, and keras.applications on its backend."""
     eager = _eager(models)
     backend = CONTENDERS[name].environment.get("KERAS_BACKEND")
     return [peer for peer in (eager, f"applications-{backend}") if peer in models]
 
 
 def _memory(found, models):
-    """Greatest of all rounds; the ratio to eager PyTorch is that of the whole processes."""
+    """Returns the peak over all rounds; its ratio to eager PyTorch compares whole processes."""
     before = max(beginning["after_imports_bytes"] for beginning in found.beginnings)
-    figures = {
+    numbers = {
         "peak_bytes": found.peak_bytes,
         "peak_over_imports_bytes": found.peak_bytes - before,
         "device_peak_bytes": found.device_peak_bytes,
@@ -84,11 +84,11 @@ def _memory(found, models):
     }
     if eager := models.get(_eager(models)):
         peaks = [of.device_peak_bytes or of.peak_bytes for of in (found, eager)]
-        figures["to_eager"] = round(peaks[0] / peaks[1], 3)
-    return {name: value for name, value in figures.items() if value is not None}
+        numbers["to_eager"] = round(peaks[0] / peaks[1], 3)
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _beginning(found):
     names = ("build_seconds", "first_step_seconds")
-    figures = {name: spread([begun[name] for begun in found.beginnings]) for name in names}
-    return {**figures, "device": found.beginnings[0]["device"]}
+    numbers = {name: spread([begun[name] for begun in found.beginnings]) for name in names}
+    return {**numbers, "device": found.beginnings[0]["device"]}

@@ -4,21 +4,21 @@ import argparse
 
 
 def positive(text):
-    """-> an int >= 1"""
+    """Returns an int >= 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
     return int(text)
 
 
 def pixels(text):
-    """-> height and width of images, a multiple of 32 as every stage of every contender needs"""
+    """Returns the side of images in pixels: a multiple of 32, which every contender takes."""
     if positive(text) % 32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 32")
     return int(text)
 
 
 def variant(text):
-    """-> the name of a row of `keras_convnext.VARIANTS`"""
+    """Returns the name of a row of `keras_convnext.VARIANTS`."""
     from keras_convnext import VARIANTS
 
     if text not in VARIANTS:

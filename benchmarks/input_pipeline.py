@@ -1,4 +1,4 @@
-"""How many training images per second do the augmentations make of JPEG files?
+"""Measures how many training images per second the augmentations make of JPEG files.
 
     python -m benchmarks.input_pipeline PHOTOS
 
@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.children import run_once
-from benchmarks.figures import ratio, save_results, spread
 from benchmarks.machine import machine
+from benchmarks.medians import ratio, save_results, spread
 
 RESULTS = Path(__file__).parent / "results" / "input_pipeline.json"
 SIZE, CLASSES, BATCH = 224, 1000, 64
@@ -44,13 +44,13 @@ def main(argv=None):
     if arguments.in_child:
         print(json.dumps(timed(arguments.in_child, photographs(arguments.photos), arguments)))
         return
-    figures = measure(arguments)
-    save_results(arguments.results, figures)
-    print(table(figures))
+    numbers = measure(arguments)
+    save_results(arguments.results, numbers)
+    print(table(numbers))
 
 
 def measure(arguments):
-    """-> all figures, the pipelines taken in turns."""
+    """Measures the pipelines in turns and returns all results."""
     paths = photographs(arguments.photos)
     runs = {name: [] for name in PIPELINES}
     for _ in range(arguments.rounds):
@@ -86,13 +86,13 @@ def photographs(folder):
     return paths
 
 
-def table(figures):
+def table(numbers):
     lines = ["| pipeline | images/s | CPU ms/image |", "|---|---|---|"]
-    for name, found in figures["pipelines"].items():
+    for name, found in numbers["pipelines"].items():
         rate, cpu = found["images_per_second"]["median"], found["cpu_ms_per_image"]["median"]
         lines.append(f"| {name} | {rate:.0f} | {cpu:.2f} |")
     for peer in ("pillow_full", "pillow_device"):
-        found = figures[f"exact_to_{peer}"]
+        found = numbers[f"exact_to_{peer}"]
         lines.append(
             f"exact / {peer}: {found['median']} ({found['range'][0]} to {found['range'][1]})"
         )
@@ -103,7 +103,7 @@ def table(figures):
 
 
 def timed(name, paths, arguments):
-    """-> the rate of one pipeline over `arguments.batches` batches, after a few for warmth."""
+    """Returns the rate of one pipeline over `arguments.batches` batches, after a warm-up."""
     # one epoch: what its beginning costs is not the question
     paths = paths * -(-BATCH * (WARM_UP + arguments.batches) // len(paths))
     stream = iter(PIPELINES[name](paths))

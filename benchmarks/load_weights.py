@@ -1,4 +1,4 @@
-"""Is reading a large file of weights bound by the disk, and how much memory does it take?
+"""Measures whether reading a large file of weights is bound by the disk, and the memory it takes.
 
     KERAS_BACKEND=jax python -m benchmarks.load_weights
 
@@ -32,8 +32,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.children import run_once
-from benchmarks.figures import read_results, save_results, spread
 from benchmarks.machine import machine
+from benchmarks.medians import read_results, save_results, spread
 from benchmarks.memory import forget_peak, memory
 
 RESULTS = Path(__file__).parent / "results" / "load_weights.json"
@@ -42,7 +42,7 @@ CHUNK = 1 << 22  # numbers written at once
 
 
 def main(argv=None):
-    """-> exit status: 0, or 1 where the promise on memory is broken."""
+    """Returns the exit status: 1 if loading takes more memory than promised, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--variant", default="convnext_xlarge")
     parser.add_argument("--results", type=Path, default=RESULTS, help="merged by backend")
@@ -52,16 +52,16 @@ def main(argv=None):
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = os.path.join(folder, "model.safetensors")
         child("write", path, arguments.variant)
-        figures = measure(path, arguments.variant, arguments.repeats)
-    print(json.dumps(figures, indent=1))
-    save(arguments.results, figures)
+        numbers = measure(path, arguments.variant, arguments.repeats)
+    print(json.dumps(numbers, indent=1))
+    save(arguments.results, numbers)
     return int(
-        max(figures["load"][state]["peak_ratio"] for state in figures["load"]) > PROMISED_RATIO
+        max(numbers["load"][state]["peak_ratio"] for state in numbers["load"]) > PROMISED_RATIO
     )
 
 
 def measure(path, variant, repeats):
-    """-> all figures of the running backend, the repeats taken in turns."""
+    """Measures the running backend, with the repeats in turns, and returns all results."""
     modes = ("read", "load")
     samples = {(mode, state): [] for mode in modes for state in ("cold", "warm")}
     builds = []
@@ -87,13 +87,13 @@ def measure(path, variant, repeats):
 
 def summary(runs):
     """Median and range of the times, the worst of the memory."""
-    figures = {}
+    numbers = {}
     for name in ("seconds", "cpu_seconds"):
         found = spread([run[name] for run in runs])
-        figures[name], figures[f"{name}_range"] = found["median"], found["range"]
+        numbers[name], numbers[f"{name}_range"] = found["median"], found["range"]
     for name in ("peak_ratio", "peak_private_ratio"):
-        figures[name] = round(max(run[name] for run in runs), 3)
-    return figures
+        numbers[name] = round(max(run[name] for run in runs), 3)
+    return numbers
 
 
 def forget(path):
@@ -108,9 +108,9 @@ def child(mode, path, variant):
     return run_once("benchmarks.load_weights", "--in-child", mode, path, variant)
 
 
-def save(results, figures):
-    """Replaces the figures of this backend in the file of results."""
-    known = read_results(results) | {figures["backend"]: figures}
+def save(results, numbers):
+    """Replaces the numbers of this backend in the file of results."""
+    known = read_results(results) | {numbers["backend"]: numbers}
     save_results(results, known, sort_keys=True)
 
 
@@ -137,7 +137,7 @@ def write(path, variant):
 
 
 def timm_shapes(variant):
-    """-> `{name in timm: shape in PyTorch's order of axes}`"""
+    """Returns `{name in timm: shape in PyTorch's order of axes}`."""
     from keras_convnext import VARIANTS, ConvNeXt
     from keras_convnext.pretrained.layouts import LAYOUTS
 
@@ -158,27 +158,27 @@ def torch_shape(weight):
 
 
 def read(path, variant):
-    with measured(path) as figures:
+    with measured(path) as numbers:
         np.fromfile(path, "uint8")
-    return figures
+    return numbers
 
 
 def build(path, variant):
     convnext = warmed_up()
-    with measured(path) as figures:
+    with measured(path) as numbers:
         synchronise(convnext(variant))
-    return figures
+    return numbers
 
 
 def load(path, variant):
     convnext = warmed_up()
-    with measured(path) as figures:
+    with measured(path) as numbers:
         synchronise(convnext(variant, weights=path))
-    return figures
+    return numbers
 
 
 def warmed_up():
-    """-> `ConvNeXt`, after all imports and the backend's own start."""
+    """Returns `ConvNeXt` after all imports, with the backend started."""
     from keras_convnext import ConvNeXt, pretrained  # noqa: F401 the readers' imports too
 
     synchronise(ConvNeXt("test_convnext"))
@@ -206,7 +206,7 @@ def about(path, variant):
 @contextlib.contextmanager
 def measured(path):
     """Fills a dict with the seconds, and with the peaks of memory per size of the file."""
-    size, figures, stop = os.path.getsize(path), {}, threading.Event()
+    size, numbers, stop = os.path.getsize(path), {}, threading.Event()
     forget_peak()
     before = memory()
     private = [before["RssAnon"]]
@@ -214,14 +214,14 @@ def measured(path):
     watch.start()
     start, cpu_start = time.perf_counter(), time.process_time()
     try:
-        yield figures
-        figures["seconds"] = time.perf_counter() - start
-        figures["cpu_seconds"] = time.process_time() - cpu_start
+        yield numbers
+        numbers["seconds"] = time.perf_counter() - start
+        numbers["cpu_seconds"] = time.process_time() - cpu_start
     finally:
         stop.set()
         watch.join()
-    figures["peak_ratio"] = (memory()["VmHWM"] - before["VmRSS"]) / size
-    figures["peak_private_ratio"] = (max(private) - before["RssAnon"]) / size
+    numbers["peak_ratio"] = (memory()["VmHWM"] - before["VmRSS"]) / size
+    numbers["peak_private_ratio"] = (max(private) - before["RssAnon"]) / size
 
 
 def sample(private, stop):

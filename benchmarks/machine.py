@@ -1,4 +1,4 @@
-"""On what a figure was measured."""
+"""The hardware and the versions behind a measurement."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ from keras_convnext.environment import processor, versions
 
 
 def machine(*packages):
-    """-> {"hardware", "versions"}; packages that are not installed are left out."""
+    """Returns `{"hardware", "versions"}`, without packages that are not installed."""
     hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
     if pages := huge_pages():
         hardware["huge_pages"] = pages
@@ -20,7 +20,7 @@ def machine(*packages):
 
 @functools.cache
 def gpus():
-    """-> names of NVIDIA's GPUs as their driver gives them, `[]` where there is none"""
+    """Returns the names of the NVIDIA GPUs, as the driver gives them."""
     try:
         command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(
@@ -31,8 +31,8 @@ def gpus():
 
 
 def huge_pages():
-    """-> for which memory Linux takes pages of 2 MB, `"always"`, `"madvise"` (that which asks) or
-    `"never"`; `None` where it does not say"""
+    """Returns when Linux uses pages of 2 MB: `"always"`, `"madvise"` (on request), `"never"`, or
+    `None` where the system does not say."""
     try:
         choices = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""How much memory this process holds, and held at most."""
+"""The memory of this process: now, and at its peak."""
 
 import resource
 import sys
@@ -8,7 +8,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def memory():
-    """-> bytes by the names of `/proc/self/status`
+    """Returns the sizes in `/proc/self/status`, in bytes, by name.
 
     Raises:
         OSError: where the system has no such file.
@@ -18,7 +18,7 @@ def memory():
 
 
 def resident():
-    """-> bytes of the resident set; where the system does not tell, its peak so far"""
+    """Returns the resident set in bytes, or its peak so far where the system gives no more."""
     return memory()["VmRSS"] if STATUS.exists() else peak()
 
 
@@ -32,7 +32,7 @@ def forget_peak():
 
 
 def peak():
-    """-> bytes of the resident set at most, since `forget_peak`, or ever where that cannot be"""
+    """Returns the peak of the resident set in bytes, since `forget_peak` where possible."""
     if STATUS.exists():
         return memory()["VmHWM"]
     unit = 1 if sys.platform == "darwin" else 1024

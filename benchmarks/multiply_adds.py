@@ -1,8 +1,8 @@
-"""How many multiply-adds one image costs, by the row of the variant."""
+"""The multiply-adds of one image, counted from the variant's row."""
 
 
 def multiply_adds(architecture, size, classes=1000):
-    """-> those of all convolutions and dense layers in one forward pass.
+    """Returns the multiply-adds of all convolutions and dense layers in one forward pass.
 
     The papers call this number FLOPs; as floating-point operations it counts twice. A training
     step is taken as three forward passes: the activations' and the weights' gradients cost one
@@ -27,7 +27,7 @@ def multiply_adds(architecture, size, classes=1000):
 
 
 def _stem(architecture, size):
-    """-> side of its output in pixels, its multiply-adds"""
+    """Returns the side of the stem's output in pixels, and its multiply-adds."""
     dim, patch = architecture["dims"][0], architecture["patch_size"]
     if architecture["stem"] == "patch":
         side = size // patch

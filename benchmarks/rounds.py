@@ -34,7 +34,7 @@ class Plan:
 
 
 def measure(configuration, names, plan, say=lambda text: None):
-    """-> `{name: Turns}` of all that were measured to the end, `{name: sentence}` of the others"""
+    """Returns `{name: Turns}` of what was measured, and `{name: reason}` of what failed."""
     failures = {}
     with contextlib.ExitStack() as stack:
         turns = {name: Turns(name, configuration, plan, stack) for name in names}
@@ -94,7 +94,7 @@ class Turns:
 
 
 def process(name, configuration, patience=Plan.patience):
-    """-> a child whose first answer says what its beginning cost"""
+    """Returns a child process whose first answer says what its start cost."""
     return Child(
         "benchmarks.contender_process",
         name,

@@ -1,10 +1,10 @@
-"""How fast is keras_convnext, beside every peer that is installed and beside the machine itself?
+"""Measures the speed of keras_convnext beside every installed peer and the machine's own limit.
 
     python -m benchmarks.run                        # Tiny, 224 pixels, batch 8, float32
     python -m benchmarks.run --variants convnext_atto convnext_base --batches 1 32 --sizes 384
     python -m benchmarks.run --dtypes bfloat16 --tasks inference --contenders torch transformers
     python -m benchmarks.run --scaling --tasks inference --contenders jax torch transformers
-    python -m benchmarks.run --quick                # does all run? its figures mean nothing
+    python -m benchmarks.run --quick                # checks that all run; its numbers mean nothing
 
 A configuration is a variant, a size, a batch, a dtype and a task. Each contender of a configuration
 is a process of its own that builds, warms up and waits; then they take turns, several rounds, so
@@ -48,10 +48,10 @@ from benchmarks import scaling, tables
 from benchmarks.children import Child, Failed
 from benchmarks.configuration import DTYPES, TASKS, Configuration
 from benchmarks.contenders import CONTENDERS, PRODUCT, PRODUCTS
-from benchmarks.figures import read_results, save_results
 from benchmarks.findings import findings
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import gpus, machine
+from benchmarks.medians import read_results, save_results
 from benchmarks.rounds import Plan, measure
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
@@ -60,7 +60,7 @@ PACKAGES += ("onnx", "onnxruntime", "openvino")
 
 
 def main(argv=None):
-    """-> exit status: 0, or 1 if nothing at all could be measured"""
+    """Returns the exit status: 1 if nothing could be measured, else 0."""
     arguments = parse(argv)
     results = known(arguments.results)
     measured = {}
@@ -153,7 +153,7 @@ def _all():
 
 
 def configurations(arguments):
-    """-> all that the flags name, the training steps last"""
+    """Yields the configurations that the flags name."""
     from keras_convnext import VARIANTS
 
     named = (arguments.tasks, arguments.dtypes, arguments.variants)
@@ -174,7 +174,7 @@ def configurations(arguments):
 
 
 def one(configuration, arguments, folder):
-    """-> the figures of one configuration, and what they were measured on"""
+    """Measures one configuration; returns the results with hardware and versions."""
     names = contenders(configuration.task, arguments.contenders)
     configuration, failures = with_export(configuration, names, folder)
     names = [name for name in names if name not in failures]
@@ -190,7 +190,7 @@ def one(configuration, arguments, folder):
 
 
 def contenders(task, chosen):
-    """-> names of those that can do the task: the chosen, or all that this machine is for"""
+    """Returns the names of the chosen contenders (default: all for this machine) with this task."""
     usual = [row.name for row in _all() if row.gpu in (None, bool(gpus()))]
     names = chosen or usual
     if not set(names) & set(PRODUCTS):
@@ -199,7 +199,10 @@ def contenders(task, chosen):
 
 
 def with_export(configuration, names, folder):
-    """-> the configuration with our model in ONNX, if a contender wants it; who fails without"""
+    """Exports our model to ONNX if a contender needs it.
+
+    Returns the configuration with the file, and `{contender: reason}` where the export failed.
+    """
     wanting = [name for name in names if CONTENDERS[name].exported]
     if not wanting:
         return configuration, {}
@@ -219,7 +222,7 @@ def with_export(configuration, names, folder):
 
 
 def known(path):
-    """-> the figures of earlier runs
+    """Returns the results of earlier runs.
 
     Raises:
         SystemExit: if the file is not one of results.
@@ -235,7 +238,7 @@ def _progress(text):
 
 
 def keep(path, results):
-    """The figures as JSON, and their tables beside them in a file of the same name in `.md`."""
+    """Writes the results as JSON, and their tables beside them in a `.md` file of the same name."""
     from keras_convnext.atomic import write_text
 
     save_results(path, results)

@@ -1,11 +1,11 @@
-"""How the cost of an image grows with resolution and batch: `benchmarks.run --scaling`."""
+"""The plot of `benchmarks.run --scaling`: how the cost of an image grows with size and batch."""
 
 CENTRE_SIZE, CENTRE_BATCH = 224, 8
 AXES = {"size": "height and width, pixels", "batch": "images per step"}
 
 
 def cross(sizes, batches):
-    """-> (size, batch) of all sizes at one batch and all batches at one size
+    """Returns `(size, batch)` for all sizes at one batch and all batches at one size.
 
     These are 224 pixels and a batch of 8 if they are among them, else the first of each.
     """
@@ -21,7 +21,7 @@ def draw(results, path):
     """Writes a PNG: milliseconds per image over size and over batch, logarithmic; a row per task.
 
     Args:
-        results: figures of `benchmarks.run` by the name of the configuration, of one cross.
+        results: `{configuration: results of benchmarks.run}` of one cross.
         path: of the picture, whose folder exists.
 
     Returns:
@@ -55,7 +55,7 @@ def _line(found):
 
 
 def _along(axis, of_line):
-    """-> those that share the other axis with most, in the order of this one"""
+    """Returns the results with the commonest value on the other axis, sorted along this one."""
     other = "batch" if axis == "size" else "size"
     values = [found["configuration"][other] for found in of_line]
     shared = max(values, key=values.count)

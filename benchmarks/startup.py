@@ -1,4 +1,4 @@
-"""How long until keras_convnext answers for the first time, beside keras.applications?
+"""Measures the time until the first answer, beside keras.applications.
 
     python -m benchmarks.startup
 
@@ -21,9 +21,9 @@ from pathlib import Path
 from benchmarks.children import Failed
 from benchmarks.configuration import Configuration
 from benchmarks.contenders import BACKENDS
-from benchmarks.figures import save_results, spread
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
+from benchmarks.medians import save_results, spread
 from benchmarks.rounds import process
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
@@ -33,7 +33,7 @@ HEAD += ("build", "keras.applications", "first call", "keras.applications")
 
 
 def main(argv=None):
-    """-> exit status: 0, or 1 if no backend could be measured"""
+    """Returns the exit status: 1 if no backend could be measured, else 0."""
     arguments = parser().parse_args(argv)
     beginnings, failures = measure(arguments)
     found = {
@@ -67,7 +67,7 @@ def parser():
 
 
 def measure(arguments):
-    """-> `{contender: [what it cost to begin, per round]}`, `{contender: why there is none}`"""
+    """Returns `{contender: [cost of the start, per round]}` and `{contender: failure}`."""
     from keras_convnext import VARIANTS
 
     configuration = Configuration(
@@ -97,7 +97,7 @@ def measure(arguments):
 
 
 def summary(ours, applications):
-    """-> figures of one backend; `applications` may be `None`"""
+    """Returns the results of one backend; `applications` may be `None`."""
     seconds = lambda library: [run["imports"][library]["seconds"] for run in ours]  # noqa: E731
     packages = [run["imports"]["keras_convnext"]["packages"] for run in ours]
     return {
@@ -115,7 +115,7 @@ def _steps(prefix, runs):
 
 
 def table(found):
-    """-> the figures of `main` in Markdown"""
+    """Returns the results as a Markdown table."""
     lines = [HEAD, ["---"] * len(HEAD)]
     columns = ("import_keras_seconds", "import_keras_convnext_seconds", "brings_along")
     columns += ("build_seconds", "applications_build_seconds")

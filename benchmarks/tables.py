@@ -1,4 +1,4 @@
-"""The figures of `benchmarks.run` in Markdown."""
+"""The results of `benchmarks.run` in Markdown."""
 
 from benchmarks.contenders import EAGER
 
@@ -18,15 +18,15 @@ HEAD = (
 
 
 def document(results):
-    """-> one section for each configuration of the file of results"""
+    """Returns the Markdown document, one section per configuration."""
     return "\n\n".join(section(name, found) for name, found in results.items()) + "\n"
 
 
 def section(name, found):
-    """-> a heading, the table, and a line for all that stands in no row"""
+    """Returns a heading, the table, and a line for what could not be measured."""
     rows = sorted(found["contenders"].items(), key=lambda item: -_rate(item[1]))
     lines = [f"## {name}", "", _line(HEAD), _line(["---", *["---:"] * (len(HEAD) - 1)])]
-    lines += [_line([_name(contender, found), *_cells(figures)]) for contender, figures in rows]
+    lines += [_line([_name(contender, found), *_cells(numbers)]) for contender, numbers in rows]
     lines += ["", _conditions(found)]
     lines += [f"- {contender}: {why}" for contender, why in found["failures"].items()]
     return "\n".join(lines)
@@ -36,8 +36,8 @@ def _line(cells):
     return f"| {' | '.join(cells)} |"
 
 
-def _rate(figures):
-    return figures["images_per_second"]["median"]
+def _rate(numbers):
+    return numbers["images_per_second"]["median"]
 
 
 def _name(contender, found):
@@ -46,18 +46,18 @@ def _name(contender, found):
     return contender + " (on the CPU)" * (alone and "gpus" in found["hardware"])
 
 
-def _cells(figures):
-    ratios = figures["ratios"]
+def _cells(numbers):
+    ratios = numbers["ratios"]
     eager = next((ratios[peer] for peer in EAGER if peer in ratios), None)
     applications = next((ratios[peer] for peer in ratios if peer not in EAGER), None)
-    memory, begun = figures["memory"], figures["beginning"]
-    low, high = figures["images_per_second"]["range"]
+    memory, begun = numbers["memory"], numbers["beginning"]
+    low, high = numbers["images_per_second"]["range"]
     return [
-        _number(_rate(figures)),
+        _number(_rate(numbers)),
         f"{_number(low)} to {_number(high)}",
         _ratio(eager),
         _ratio(applications),
-        f"{figures['of_limit']['median']:.0%}" if figures["of_limit"] else "",
+        f"{numbers['of_limit']['median']:.0%}" if numbers["of_limit"] else "",
         f"{memory.get('device_peak_bytes', memory['peak_bytes']) / 1e6:.0f}",
         f"{memory['to_eager']:.2f}" if "to_eager" in memory else "",
         f"{memory['peak_over_imports_bytes'] / 1e6:.0f}",

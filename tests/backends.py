@@ -1,4 +1,4 @@
-"""What the tests need of the running backend and Keras has no common name for."""
+"""Helpers for what differs between the backends and has no common name in Keras."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def compiles_long(test):
 
 
 def gradients(function, *arrays):
-    """-> the gradients of the sum of `function(*arrays)` with respect to each array."""
+    """Returns the gradients of the sum of `function(*arrays)` with respect to each array."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 

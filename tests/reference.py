@@ -1,4 +1,4 @@
-"""ConvNeXt written down once more, in numpy and float64, from the formulas of the two papers."""
+"""A second ConvNeXt, in numpy and float64, from the formulas of the two papers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is said of a trained model: numbers, pictures and logs."""
+"""The report of a trained model: numbers, pictures and logs."""
 
 import csv
 import dataclasses
@@ -198,7 +198,7 @@ def test_recall_and_precision_of_absent_classes_are_not_defined():
 
 
 def png_size(path):
-    """-> (width, height) in pixels, from the header."""
+    """Returns (width, height) in pixels, from the header."""
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
     return struct.unpack(">II", content[16:24])

@@ -253,7 +253,7 @@ def traced(augment):
 
 
 def many(tf, augment, images, seed=7, epoch=0, first=0, threads=1):
-    """-> the augmented images, with the keys (seed, epoch, first), (seed, epoch, first + 1), ..."""
+    """Returns the images augmented with the keys `(seed, epoch, first + i)`"""
     images = tf.data.Dataset.from_tensor_slices(images).enumerate(first)
     key = lambda i: tf.stack([tf.constant(seed, tf.int64), epoch, i])  # noqa: E731
     images = images.map(lambda i, x: traced(augment)(x, key(i)), num_parallel_calls=threads)
@@ -299,7 +299,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step(tf):
 
 
 def drawn(tf, augment, size, key):
-    """-> the inputs of a black batch, as numpy arrays"""
+    """Returns the inputs of a black batch, as numpy arrays."""
     shape = (size, augment.image_size, augment.image_size, augment.channels)
     images, labels = tf.zeros(shape, tf.uint8), tf.zeros(size, tf.int64)
     inputs, _, _ = augment.batch(images, labels, None, tf.constant(key, tf.int64))
@@ -577,7 +577,7 @@ def test_both_kinds_have_the_same_options():
 
 
 def batches(tf, augment, images, size=4):
-    """-> a dataset of two batches as `fit` takes them, with sample weights."""
+    """Returns a dataset of two batches as `fit` takes them, with sample weights."""
     labels = tf.range(len(images), dtype=tf.int64) % augment.classes
     weights = tf.linspace(0.5, 1.5, len(images))
     key = lambda place: tf.stack([tf.constant(3, tf.int64), 0, place])  # noqa: E731

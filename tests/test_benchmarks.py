@@ -13,8 +13,8 @@ from PIL import Image
 from benchmarks import children, memory, rounds, run, scaling, startup, tables
 from benchmarks.configuration import Configuration
 from benchmarks.contenders import CONTENDERS, PRODUCTS
-from benchmarks.figures import ratio, read_results, save_results, spread
 from benchmarks.findings import findings
+from benchmarks.medians import ratio, read_results, save_results, spread
 from benchmarks.multiply_adds import multiply_adds
 from keras_convnext import VARIANTS, ConvNeXt
 from tests.backends import BACKEND, compiles_long

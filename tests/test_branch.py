@@ -36,7 +36,7 @@ def in_pieces(monkeypatch):
 
 
 def made(shape, **options):
-    """-> a block with weights that show in its output, and an input"""
+    """Returns a block with weights that show in its output, and an input."""
     block = ConvNeXtBlock(**options)
     block.build((None, None, None, shape[-1]))
     randomise(block)
@@ -53,7 +53,7 @@ def exact(block, x, values, **options):
 
 
 def gradients(block, x, factor, training=True):
-    """-> of `sum(factor * block(x))`, by x and by each weight"""
+    """Returns the gradients of `sum(factor * block(x))` with respect to `x` and each weight."""
     weights = block.trainable_variables
     if BACKEND == "jax":
         import jax

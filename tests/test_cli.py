@@ -79,7 +79,7 @@ def given(tmp_path_factory, photos):
 @pytest.fixture
 def run(capsys):
     def run(*arguments):
-        """-> exit code, stdout, stderr."""
+        """Returns the exit code, stdout and stderr."""
         code = cli.main([str(argument) for argument in arguments])
         return (code, *capsys.readouterr())
 

@@ -57,7 +57,7 @@ class Drawn:
 
 
 def content(kind="JPEG", mode="RGB", size=(40, 30), seed=0, **options):
-    """-> an image file"""
+    """Writes an image file and returns its path."""
     random = np.random.default_rng(seed)
     pixels = Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     buffer = io.BytesIO()
@@ -100,7 +100,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def tfds_dirs(tmp_path_factory):
-    """-> {format: data_dir} of a tiny ImageNet of 30 and 10 images, in 3 files each"""
+    """Returns {format: data_dir} of a tiny ImageNet of 30 and 10 images, in 3 files each."""
     found = {}
     for file_format in FORMATS:
         found[file_format] = tmp_path_factory.mktemp(file_format)
@@ -711,7 +711,7 @@ def _damage_of(kind, file):
 
 @pytest.fixture(params=["cut", "flipped", "cut between records"])
 def damaged(request, tfds_dirs, tmp_path):
-    """-> data_dir of a set with one damaged file, and the file's name"""
+    """Returns the `data_dir` of a set with one damaged file, and the file's name."""
     shutil.copytree(tfds_dirs["tfrecord"], tmp_path, dirs_exist_ok=True)
     (file,) = tmp_path.rglob("*train*-00001-of-00003")
     file.write_bytes(_damage_of(request.param, file))

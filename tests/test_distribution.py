@@ -41,7 +41,7 @@ def free_ports(count):
 
 
 def surroundings():
-    """-> the environment of each of two processes on this machine, by backend."""
+    """Returns the environment of each of two processes on this machine, by backend."""
     first, second = free_ports(2)
     if BACKEND == "tensorflow":
         hosts = [f"127.0.0.1:{port}" for port in (first, second)]

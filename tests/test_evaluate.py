@@ -24,7 +24,7 @@ COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}
 
 
 def colour_model(names=tuple(COLOURS), activation="softmax"):
-    """-> the class whose colour is nearest to an image's mean colour, with a confidence."""
+    """Returns a model that finds the class whose colour is nearest to an image's mean colour."""
     colours = np.array([COLOURS[name] for name in names], "float32")
     inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)

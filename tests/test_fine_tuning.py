@@ -1,4 +1,4 @@
-"""Fine-tuning: what keeps its weights, and how fast the rest learns."""
+"""Fine-tuning: frozen layers, and the learning rates of the others."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def train(model, optimizer):
 
 
 def changed(model, action):
-    """-> the parts of the model in which `action()` changed each weight; none changed in others."""
+    """Returns the parts of the model in which `action()` changed every weight."""
     before = {w.path: numpy(w).copy() for w in model.weights}
     action()
     moved = {

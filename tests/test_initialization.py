@@ -1,4 +1,4 @@
-"""How kernels begin."""
+"""The initial values of kernels."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ENCODER = Variant("encoder", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
 
 
 def _deviations(model):
-    """-> {name of the kernel: its standard deviation}"""
+    """Returns {name of the kernel: its standard deviation}."""
     kernels = [weight for weight in model.weights if "kernel" in weight.path.split("/")[-1]]
     return {weight.path: float(np.std(numpy(weight.value))) for weight in kernels}
 

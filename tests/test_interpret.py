@@ -1,4 +1,4 @@
-"""Maps of what a model looks at, against numbers that can be worked out."""
+"""Maps of what a model looks at, against numbers calculated by hand."""
 
 import keras
 import numpy as np

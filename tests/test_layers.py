@@ -102,7 +102,7 @@ def test_inside_time_distributed(make):
 
 
 def random_block(fields, scale, weight_scale=0.1):
-    """-> a block, an image, and the block's weights by their paths."""
+    """Returns a block, an image, and the block's weights by their paths."""
     block = ConvNeXtBlock(**fields)
     x = images(scale=scale)
     block(x)

@@ -120,7 +120,7 @@ def renamed(rules, name):
 
 
 def official(model):
-    """-> {official name: array}"""
+    """Returns {official name: array}."""
     return {renamed(OFFICIAL, path): _torch_axes(path, v) for path, v in values(model).items()}
 
 
@@ -144,7 +144,7 @@ def save_safetensors(path, arrays):
 
 
 def refusal(path, variant=SMALL, **arguments):
-    """-> the message with which the public path refuses a file."""
+    """Returns the message with which the public path refuses a file."""
     with pytest.raises(WeightsError) as caught:
         build(variant, weights=Path(path), **arguments)
     assert str(path) in str(caught.value)
@@ -338,7 +338,7 @@ EXPECTED_LAYOUT = {
 
 
 def listed(path):
-    """-> the names and shapes of a list of keys, named as the reader names them."""
+    """Returns the names and shapes of a list of keys, named as the reader names them."""
     rows = [line.split("\t") for line in path.read_text().splitlines() if line[:1] != "#"]
     if path.stem.startswith("keras"):
         return _numbered([(row[1].rpartition("/")[0], row[2]) for row in rows])
@@ -367,7 +367,7 @@ def unread():
 
 @functools.cache
 def full_size(name):
-    """-> what stands for the model of a variant: paths and shapes, no numbers.
+    """Returns the weights' paths and shapes of a variant's model, without values.
 
     One block per stage is built, the others have the same weights.
     """
@@ -385,7 +385,7 @@ def full_size(name):
 
 
 def with_head(weights, checkpoint):
-    """-> the weights of a model with as many classes as the file, features only if it has none."""
+    """Returns the weights with the head cut to the file's classes, or without a head."""
     for weight in weights:
         shape = weight.shape
         if weight.path.startswith("head/"):
@@ -674,7 +674,7 @@ KINDS = ("safetensors", "pth", "weights.h5", "keras", "legacy.h5")
 
 @pytest.fixture(scope="module")
 def small_files(tmp_path_factory):
-    """-> {kind: the bytes of a good file of `SMALL`}, a model to load into, its weights"""
+    """Returns {kind: the bytes of a good file of `SMALL`}, a model to load into, its weights."""
     folder, model = tmp_path_factory.mktemp("small"), original(SMALL, classes=2)
     save_safetensors(folder / "safetensors", official(model))
     torch.save({"model": tensors(official(model))}, folder / "pth")
@@ -789,7 +789,7 @@ def write_torch(path, pickled, storages=(), compression=zipfile.ZIP_STORED):
 
 
 def calls(canary):
-    """-> objects whose unpickling would write the file `canary`, or start something."""
+    """Returns objects whose unpickling would write the file `canary`, or start something."""
     command = f"touch {canary}"
     code = f"open({str(canary)!r}, 'w').close()"
     return {
@@ -1273,7 +1273,7 @@ for path in sys.argv[1:]:
 
 
 def write_attacks(folder):
-    """-> {name: path}"""
+    """Returns {name: path}."""
     found = {}
 
     def new(kind, name):
@@ -1296,7 +1296,7 @@ HEADERS = headers(None, None)
 
 
 def outcomes(paths):
-    """-> {name: [error, message, seconds, kB of memory]} of all attacks, in one process."""
+    """Returns {name: [error, message, seconds, kB of memory]} of all attacks, in one process."""
     done = subprocess.run(
         [sys.executable, "-c", ATTACK, *map(str, paths.values())],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What every model of the family does, on small networks, and which mistakes would be seen."""
+"""Properties of every model of the family, on small networks, and which mistakes they reveal."""
 
 import dataclasses
 import functools
@@ -53,7 +53,7 @@ def pixels(*shape):
 
 
 def error(computed, expected):
-    """-> the largest difference, relative to the largest magnitude."""
+    """Returns the largest difference, relative to the largest magnitude."""
     computed, expected = np.asarray(computed, "float64"), np.asarray(expected, "float64")
     assert computed.shape == expected.shape
     return np.abs(computed - expected).max() / np.abs(expected).max()
@@ -160,7 +160,7 @@ def weights_of(model):
 
 
 def mistakes(variant):
-    """-> {name: the arguments of `formulas` that make it}"""
+    """Returns `{name: arguments of formulas}`."""
     other_gelu = "gelu" if variant.activation == "silu" else "gelu_tanh"
     fields = {
         "head order": {"head_norm_first": not variant.head_norm_first},
@@ -218,7 +218,7 @@ WITNESSES = ("official_v1", "official_v2", "official_isotropic", "timm_hnf")
 
 
 def witness(golden, name):
-    """-> the row, a model with the file's weights, its input and the peers' output."""
+    """Returns the row, a model with the file's weights, its input and the peers' output."""
     if name not in golden.CLASSIFIERS:
         pytest.skip(f"no case {name} in {golden.GOLDEN}")
     row, expected = golden.CLASSIFIERS[name], golden.expected_of(name)
@@ -240,7 +240,7 @@ def test_the_golden_files_tell_a_deleted_block(golden, name):
 
 
 def mistaken(model, variant, **wrong):
-    """-> a classifier with the weights of `model` and other fields of its row."""
+    """Returns a classifier with the weights of `model` and other fields of its row."""
     arguments = {**LOGITS, "classes": model.output_shape[-1], "input_shape": (None, None, 3)}
     return twin_of(model, ConvNeXt(dataclasses.replace(variant, **wrong), **arguments))
 
@@ -566,7 +566,7 @@ def fit_cases():
 
 
 def trained(model, x, y, jit):
-    """-> the losses of one step of `fit`."""
+    """Returns the losses of one step of `fit`."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=jit)
     return model.fit(x, y, batch_size=len(x), verbose=0).history["loss"]
@@ -707,7 +707,7 @@ def test_names_are_stable(family):
 
 
 def factories():
-    """-> {name in the package: factory}"""
+    """Returns {name in the package: factory}."""
     public = vars(keras_convnext)
     others = ("ConvNeXt", "ConvNeXtBlock")
     return {n: f for n, f in public.items() if n.startswith("ConvNeXt") and n not in others}

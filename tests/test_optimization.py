@@ -142,7 +142,7 @@ def test_what_no_schedule_can_be(arguments, message):
 
 
 def official_names(model):
-    """-> {name in the published files: our weight} of the trained weights."""
+    """Returns {name in the published files: our weight} of the trained weights."""
     layout = next(layout for layout in LAYOUTS if layout.name == "official")
     return {layout.names(SMALL, w.path, "")[0]: w for w in model.trainable_variables}
 
@@ -637,7 +637,7 @@ def test_averages_of_bfloat16_weights_are_float32():
 
 
 def trained_with_everything():
-    """-> weights, averages, losses: clipping on each step, accumulation, scales, averages."""
+    """Returns weights, averages, losses: clipping on each step, accumulation, scales, averages."""
     optimizer = AdamW(
         WarmupCosine(0.1, 20, 2),
         learning_rate_scales={"first": 0.5},

@@ -1,4 +1,4 @@
-"""What README.md shows is what the package has, and its lines run as printed."""
+"""README.md: its tables match the package, and its lines run as printed."""
 
 import re
 import shutil

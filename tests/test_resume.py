@@ -1,4 +1,4 @@
-"""A run that is killed goes on as if nothing had happened: weights, averages and log to the bit."""
+"""A killed run resumes as if nothing had happened: weights, averages and log equal to the bit."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def wait_for(found, run, seconds=240):
 
 
 def outcome(output):
-    """-> variables and log of the one run under `output`, without what time makes differ."""
+    """Returns the variables and the log of the run under `output`, without its times."""
     (folder,) = Path(output).iterdir()
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]

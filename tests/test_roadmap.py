@@ -1,4 +1,4 @@
-"""The road from ResNet to ConvNeXt: its figures, its first step, its last step."""
+"""The roadmap from ResNet to ConvNeXt: its numbers, its first step, its last step."""
 
 import dataclasses
 
@@ -170,7 +170,7 @@ def test_a_regime_keeps_its_stages():
 
 
 def torch_resnet(torch, depths, width, classes):
-    """-> torchvision's ResNet with bottlenecks, by its names, of plain modules."""
+    """Returns torchvision's ResNet with bottlenecks, by its names, of plain modules."""
     nn = torch.nn
 
     def conv(channels, filters, side, stride=1):

@@ -1,4 +1,4 @@
-"""Weights on their way back: names, shapes, axes and bits of the files that others read."""
+"""Saved weights: names, shapes, axes and bits of the files that others read."""
 
 import dataclasses
 import functools
@@ -73,7 +73,7 @@ def arrays_of(model):
 
 
 def read_back(path, variant, model):
-    """-> the weights of `model` after it was given other numbers and filled from the file."""
+    """Returns the weights of `model` after it was given other numbers and filled from the file."""
     randomise(model, seed=99)
     open_checkpoint(path, variant).load_into(model)
     return arrays_of(model)

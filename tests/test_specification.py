@@ -1,4 +1,4 @@
-"""Everything that `weights=` may say, from the name to the filled model."""
+"""Every form of `weights=`, from the name to the filled model."""
 
 import dataclasses
 import inspect
@@ -21,7 +21,7 @@ TIMM = next(layout for layout in LAYOUTS if layout.name == "timm")
 
 
 def tensors_of(variant, classes=1000, seed=0):
-    """-> {name in timm's layout: random array in PyTorch's axes} of a whole model."""
+    """Returns {name in timm's layout: random array in PyTorch's axes} of a whole model."""
     with shapes_only():
         model = ConvNeXt(variant, classes=classes)
     random = np.random.default_rng(seed)

@@ -269,7 +269,7 @@ def test_what_cannot_run_ends_in_one_sentence(arguments, message, capsys, monkey
 
 
 def spoiled(tmp_path, kind):
-    """-> a folder of photos with which something is wrong"""
+    """Returns a folder of photos with which something is wrong."""
     folder = tmp_path / "photos"
     if kind == "one class":
         return photos(folder, classes=("cat",))

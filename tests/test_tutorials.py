@@ -42,7 +42,7 @@ def test_outputs_are_kept_and_of_one_run(path):
 
 @pytest.fixture
 def run_cells(tmp_path, monkeypatch):
-    """-> a function that runs some code cells, counted from 1, in an empty folder: at full size."""
+    """Returns a function that runs some code cells, counted from 1, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     for name in ("TUTORIALS_SMALL", "PHOTOS"):

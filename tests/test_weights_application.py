@@ -68,7 +68,7 @@ def far(label):
 
 
 def colour_model():
-    """-> logits: twice the product of the mean colour with a class's, less the latter's square."""
+    """Returns a model whose logits are largest for the class of the nearest mean colour."""
     inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
     model = keras.Model(inputs, keras.layers.Dense(len(GRID))(x))
@@ -511,7 +511,7 @@ SMALL = {"depths": [1], "dims": [8], "kernel_sizes": [7]}  # what rows may overr
 
 
 def published(folder, name):
-    """-> (bytes of a safetensors file in timm's names, number of parameters, the model)"""
+    """Returns (bytes of a safetensors file in timm's names, number of parameters, the model)."""
     variant = dataclasses.replace(VARIANTS[name], **SMALL)
     shape = (None, None, 3)
     model = ConvNeXt(variant, classes=CLASSES, input_shape=shape, classifier_activation=None)

@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def jpeg(seed, size=(40, 30)):
-    """-> the content of a JPEG file with smooth noise of its own"""
+    """Returns the content of a JPEG file with smooth noise of its own."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     buffer = io.BytesIO()

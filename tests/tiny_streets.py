@@ -8,7 +8,7 @@ NAMES = "ground,red,blue"
 
 
 def draw(seed, height=48, width=64):
-    """-> uint8 (height, width, 3), labels uint8 (height, width)"""
+    """Returns a uint8 image `(height, width, 3)` and uint8 labels `(height, width)`."""
     random = np.random.default_rng(seed)
     labels = np.zeros((height, width), "uint8")
     for label in (1, 2):

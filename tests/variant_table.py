@@ -13,7 +13,7 @@ BEGIN, END = "<!-- variants: begin -->", "<!-- variants: end -->"
 
 
 def rows():
-    """-> (factory name, variant, parameters, multiply-adds at 224 x 224) at 1000 classes."""
+    """Returns (factory name, variant, parameters, multiply-adds at 224 x 224) at 1000 classes."""
     for name, factory in vars(keras_convnext).items():
         if name.startswith("ConvNeXt") and name not in ("ConvNeXt", "ConvNeXtBlock"):
             with shapes_only():
@@ -38,7 +38,7 @@ def table():
 
 
 def replaced(text):
-    """-> `text` with the generated table between its marks."""
+    """Returns `text` with the generated table between its marks."""
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
 

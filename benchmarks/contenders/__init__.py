@@ -1,4 +1,4 @@
-"""Who is measured: one table; the files beside it say how each builds its model and makes a step.
+"""The table of contenders; the files beside it build their models and run their steps.
 
 Every contender has the same architecture with random weights, no preprocessing inside, no
 stochastic depth, 1000 classes and logits as its output, and goes through what its user calls.

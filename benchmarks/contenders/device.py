@@ -1,4 +1,4 @@
-"""What the libraries that this process has imported compute on."""
+"""The device that the imported libraries compute on."""
 
 import sys
 
@@ -6,7 +6,7 @@ from benchmarks.configuration import Unsupported
 
 
 def name():
-    """-> "cpu", or the name of the GPU"""
+    """Returns "cpu", or the name of the GPU."""
     torch, jax, tensorflow = _libraries()
     if torch and torch.cuda.is_available():
         return torch.cuda.get_device_name()
@@ -55,7 +55,7 @@ def forget_peak():
 
 
 def peak():
-    """-> bytes of the GPU's memory at most, since `forget_peak`; `None` without a GPU"""
+    """Returns the peak of the GPU's memory since `forget_peak`, in bytes; `None` without a GPU."""
     torch, jax, tensorflow = _libraries()
     if torch and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()

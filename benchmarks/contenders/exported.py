@@ -50,7 +50,7 @@ def openvino(configuration):
 
 
 def compiled_by_openvino(core, model, dtype):
-    """-> a model, or the file of one, for one request at a time
+    """Returns an OpenVINO model, given a model or its file, compiled for one request at a time.
 
     Raises:
         Unsupported: if it cannot compute in that dtype here.

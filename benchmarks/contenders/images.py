@@ -1,4 +1,4 @@
-"""What all contenders compute on."""
+"""The images that all contenders compute on."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ CLASSES = 1000
 
 
 def batch(configuration, channels_first=False):
-    """-> normalised images (batch, size, size, 3) or (batch, 3, size, size), labels (batch,)"""
+    """Returns normalised images, channels last or first, and labels `(batch,)`."""
     random = np.random.default_rng(0)
     shape = [configuration.batch, configuration.size, configuration.size]
     shape.insert(1 if channels_first else 3, 3)

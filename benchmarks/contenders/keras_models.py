@@ -1,4 +1,4 @@
-"""Our model and that of keras.applications, on the backend of the process.
+"""Our model and keras.applications' model, on the backend of the process.
 
 bfloat16 is the policy `bfloat16` for inference, weights included, as the peers' `.to(bfloat16)`;
 for training it is `mixed_bfloat16`, as their autocast.

@@ -8,7 +8,7 @@ from benchmarks.contenders.exported import compiled_by_openvino
 
 
 def operations(configuration):
-    """-> floating-point operations of a step"""
+    """Returns the number of floating-point operations of a step."""
     return 2 * configuration.side**3
 
 

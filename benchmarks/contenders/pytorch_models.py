@@ -74,7 +74,7 @@ def _step(model, configuration, logits, compiled=False, mode=None, channels_last
 
 
 def _batch(configuration, where, channels_last):
-    """-> a function that gives images and labels on the device, from numpy unless they stay"""
+    """Returns a function that puts images and labels on the device, once or at each call."""
     import torch
 
     x, y = images.batch(configuration, channels_first=True)
