@@ -20,7 +20,7 @@ from keras_convnext import ConvNeXt, Variant, cli, labels
 from keras_convnext.cli import classifier_rows, classifiers, transforms, upernet_rows, verify
 from keras_convnext.cli.main import _parser
 from keras_convnext.preprocessing import EvalTransform
-from keras_convnext.pretrained import download, files, registry, saving, specification
+from keras_convnext.pretrained import download, files, registry, resolve, saving
 from keras_convnext.segmentation import checkpoints
 from tests import hub_server
 from tests.backends import on_one_backend, randomise
@@ -623,7 +623,7 @@ def test_verify_compares_logits_and_knows_a_file_by_its_hash(
 
 
 def test_verify_sees_a_changed_bit_that_the_clock_hides(run, published):
-    path = specification.fetch(published[0])
+    path = resolve.fetch(published[0])
     times, data = path.stat(), bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

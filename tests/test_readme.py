@@ -10,11 +10,11 @@ from PIL import Image
 
 import keras_convnext.segmentation
 from keras_convnext import VARIANTS, labels, roadmap
-from keras_convnext.pretrained import find, specification
+from keras_convnext.pretrained import find, resolve
 from keras_convnext.segmentation import UperNet
 from tests.backends import BACKEND, compiles_long, on_one_backend
+from tests.test_resolve import tensors_of
 from tests.test_roadmap import SMALL
-from tests.test_specification import tensors_of
 from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
@@ -42,7 +42,7 @@ def with_weights(tmp_path, monkeypatch):
     names = tuple((f"n{i:08d}", f"class {i}") for i in range(1000))
     monkeypatch.setattr(labels, "class_names", lambda label_set: names)
     row = find("convnext_tiny.fb_in1k")
-    place = specification.source_of(row.sources[0], row).place
+    place = resolve.source_of(row.sources[0], row).place
     place.parent.mkdir(parents=True)
     safetensors.numpy.save_file(tensors_of(VARIANTS["convnext_tiny"]), place)
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), "uint8")

@@ -19,7 +19,9 @@ from keras_convnext.variants import VARIANTS, Variant
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ROWS = registry.rows()
 SOURCES = [(row, source) for row in ROWS for source in row.sources]
-TEXT = (importlib.resources.files("keras_convnext.pretrained") / "registry.json").read_text()
+TEXT = (
+    importlib.resources.files("keras_convnext.pretrained.registry") / "registry.json"
+).read_text()
 # Rows of the inventory that are no classifier or encoder on its own.
 OUT_OF_SCOPE = re.compile(r"v1-downstream-(coco|ade20k)")
 LEFT_OUT = {"mmpretrain/spark_sparse-convnextv2-tiny_800e_in1k"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 
 from keras_convnext import ConvNeXt
-from keras_convnext.pretrained import find, search, specification
+from keras_convnext.pretrained import find, resolve, search
 from keras_convnext.pretrained.saving import WRITABLE, save_keras, save_weights
 
 SUFFIXES = (".weights.h5", ".safetensors")
@@ -34,7 +34,7 @@ def convert(row, folder, suffix=".weights.h5", layout="timm"):
     if path.exists():
         return path
     with_top = bool(row.classes)
-    source = specification.fetch(row, include_top=with_top)
+    source = resolve.fetch(row, include_top=with_top)
     model = ConvNeXt(
         row.architecture(),
         include_top=with_top,

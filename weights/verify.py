@@ -33,7 +33,7 @@ import numpy as np
 from keras_convnext import ConvNeXt
 from keras_convnext.atomic import write_text
 from keras_convnext.cli.verify import logit_differences
-from keras_convnext.pretrained import download, registry, specification
+from keras_convnext.pretrained import download, registry, resolve
 
 
 def verify(row, source, image=None):
@@ -63,7 +63,7 @@ def _address(source):
 
 def _file(row, source):
     alone = dataclasses.replace(row, sources=(source,))
-    path = specification.fetch(alone, include_top=source.top)
+    path = resolve.fetch(alone, include_top=source.top)
     digest = download.sha256_of(path)
     # `fetch` trusts what it hashed before; the bytes as they are now must agree, too
     if source.sha256 not in (None, digest):

@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_convnext.cli import console, naming, transforms
 from keras_convnext.cli.flags import UsageError
-from keras_convnext.pretrained import download, registry, specification
+from keras_convnext.pretrained import download, registry, resolve
 
 # rows without a published accuracy come last
 ORDERS = {"params": lambda row: row.params, "top1": lambda row: -(row.top1 or 0)}
@@ -73,7 +73,7 @@ def run_info(arguments):
 
 def verified_file(row):
     """-> where the verified file of the row is, or `None`."""
-    sources = (specification.source_of(source, row) for source in row.sources)
+    sources = (resolve.source_of(source, row) for source in row.sources)
     found = filter(None, map(download.cached, sources))
     return next(map(str, found), None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import checkpoint as loading
-from keras_convnext.pretrained import registry, specification
+from keras_convnext.pretrained import registry, resolve
 from keras_convnext.variants import VARIANTS
 
 
@@ -46,11 +46,11 @@ def weights_of(name, variant):
     """-> the `Weights` of a registry name, a path or a hub address; downloads if need be."""
     row = row_of(name, variant)
     if row is not None:
-        path = specification.fetch(row, include_top=row.classes > 0)
+        path = resolve.fetch(row, include_top=row.classes > 0)
         return Weights(row.name, row.architecture(), path, row)
     path = name
     if name.startswith("hf://"):  # the architecture does not matter until the file is here
-        path = specification.open_checkpoint(name, VARIANTS["convnext_tiny"]).path
+        path = resolve.open_checkpoint(name, VARIANTS["convnext_tiny"]).path
     return Weights(name, VARIANTS[variant or _identified(name, path)], Path(path))
 
 
@@ -63,7 +63,7 @@ def row_of(name, variant):
     try:
         return registry.find(name, variant)
     except ValueError:
-        if os.sep in name or Path(name).suffix in specification.SUFFIXES:
+        if os.sep in name or Path(name).suffix in resolve.SUFFIXES:
             raise FileNotFoundError(f"No file {name!r}, and no checkpoint of that name.") from None
         raise
 

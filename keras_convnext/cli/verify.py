@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from keras_convnext.cli import console, flags, naming, transforms
-from keras_convnext.pretrained import download, registry, specification
+from keras_convnext.pretrained import download, registry, resolve
 
 
 def add_parser(commands):
@@ -60,7 +60,7 @@ def _expected_hash(weights, digest):
     if weights.row is None:
         return None, "nowhere: not a published file with a known sha256"
     for source in weights.row.sources:
-        place = specification.source_of(source, weights.row)
+        place = resolve.source_of(source, weights.row)
         if source.sha256 and (source.sha256 == digest or download.cached(place) == weights.path):
             return source.sha256, "published"
     recorded = [e.sha256 for e in download.cache_entries() if e.path == weights.path]

@@ -7,6 +7,6 @@ transform, its accuracy, licence and sources.
 from keras_convnext.pretrained.download import DownloadError
 from keras_convnext.pretrained.files.tensors import WeightsError
 from keras_convnext.pretrained.registry import find, rows, search, tags
-from keras_convnext.pretrained.specification import open_checkpoint
+from keras_convnext.pretrained.resolve import open_checkpoint
 
 __all__ = ["DownloadError", "WeightsError", "find", "open_checkpoint", "rows", "search", "tags"]

@@ -11,7 +11,7 @@ import importlib.resources
 import json
 import os
 
-from keras_convnext.pretrained import WeightsError, specification
+from keras_convnext.pretrained import WeightsError, resolve
 from keras_convnext.pretrained import checkpoint as loading
 from keras_convnext.pretrained.layouts import UPERNET_LAYOUTS
 from keras_convnext.pretrained.registry import Licence, Source
@@ -150,7 +150,7 @@ def identify(path):
 def local_file(weights, variant=None):
     """-> the path that `weights` stands for; downloads what is named. Arguments as of `find`."""
     if isinstance(weights, str) and weights.startswith("hf://"):
-        return specification.hub_file(weights)
-    if isinstance(weights, os.PathLike) or specification.is_path(weights):
+        return resolve.hub_file(weights)
+    if isinstance(weights, os.PathLike) or resolve.is_path(weights):
         return weights
-    return specification.fetch(find(weights, variant))
+    return resolve.fetch(find(weights, variant))

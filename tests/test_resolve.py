@@ -11,7 +11,7 @@ import safetensors.numpy
 
 import keras_convnext
 from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtTest, ConvNeXtV2Atto, Variant
-from keras_convnext.pretrained import download, find, open_checkpoint, registry, specification
+from keras_convnext.pretrained import download, find, open_checkpoint, registry, resolve
 from keras_convnext.pretrained.layouts import LAYOUTS
 from tests.backends import numpy, randomise
 from tests.hub_server import COMMIT, hub, unused_port
@@ -52,7 +52,7 @@ def home(tmp_path, monkeypatch):
 
 def put_by_hand(row, tensors):
     """What the error message of a failed download tells its reader to do."""
-    place = specification.source_of(row.sources[0], row).place
+    place = resolve.source_of(row.sources[0], row).place
     place.parent.mkdir(parents=True)
     safetensors.numpy.save_file(tensors, place)
     return place
@@ -148,7 +148,7 @@ def test_a_bare_encoder_and_its_licence(home, monkeypatch):
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
 def test_a_row_brings_its_mean_and_std(home, monkeypatch):
     row = unhashed(monkeypatch, "convnext_base.clip_laion2b")
-    monkeypatch.setattr(specification, "fetch", lambda row, include_top: home / "tower")
+    monkeypatch.setattr(resolve, "fetch", lambda row, include_top: home / "tower")
     home.mkdir()
     variant = VARIANTS["convnext_base"]
     with shapes_only():
