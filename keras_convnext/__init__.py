@@ -1,8 +1,7 @@
 """ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
 
-from keras_convnext import interpret, roadmap
+from keras_convnext import deprecation, interpret, roadmap
 from keras_convnext.features import PyramidModel, feature_model
-from keras_convnext.fine_tuning import fine_tune, freeze_layers
 from keras_convnext.layers import (
     ConvNeXtBlock,
     GlobalResponseNormalization,
@@ -51,9 +50,13 @@ from keras_convnext.optimization import (
     AverageWeights,
     WarmupCosine,
     averaged_weights,
+    fine_tuning_optimizer,
+    freeze_layers,
     layer_groups,
     learning_rate_scales,
 )
 from keras_convnext.simple_norm import SimpleNorm
 from keras_convnext.variants import VARIANTS, Variant
 from keras_convnext.version import __version__
+
+__getattr__ = deprecation.renamed(__name__, {"fine_tune": "fine_tuning_optimizer"})

@@ -35,7 +35,7 @@ def integer(argument, value, least, most=None, *, optional=False, note=""):
     """
     if optional and value is None:
         return None
-    if _is_integer(value) and least <= value and (most is None or value <= most):
+    if is_integer(value, least, most):
         return int(value)
     limits = f">= {least}" if most is None else f"from {least} to {most}"
     fail(argument, value, f"{_none(optional)}an integer {limits}", note)
@@ -83,7 +83,7 @@ def integers(argument, values, least, count=None):
     length = f"{count} " if count is not None else ""
     is_sequence = isinstance(values, (tuple, list)) and len(values) > 0
     if is_sequence and count in (None, len(values)):
-        if all(_is_integer(value) and value >= least for value in values):
+        if all(is_integer(value, least) for value in values):
             return values
     fail(argument, values, f"a tuple of {length}integers >= {least}")
 
@@ -94,8 +94,10 @@ def is_number(value):
     return real and math.isfinite(value)
 
 
-def _is_integer(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+def is_integer(value, least, most=None):
+    """Returns whether `value` is an integer from `least` to `most` (`None`: without an end)."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and least <= value and (most is None or value <= most)
 
 
 def _none(optional):

@@ -101,7 +101,7 @@ def stage_depths(names):
     depths = depth_by_stage(names)
     if not depths:
         raise ValueError(
-            f"The model has no ConvNeXt blocks {block(0, 0)!r} and so on: it must be a model made "
-            "by `ConvNeXt(...)`, or have one inside."
+            f"The model has no ConvNeXt blocks {block(0, 0)!r} and so on: this needs a model made "
+            "by `ConvNeXt(...)`, or one that has such a model inside."
         )
     return [depths.get(stage, 0) for stage in range(max(depths) + 1)]

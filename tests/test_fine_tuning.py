@@ -8,7 +8,7 @@ from keras_convnext import (
     AdamW,
     ConvNeXt,
     Variant,
-    fine_tune,
+    fine_tuning_optimizer,
     freeze_layers,
     learning_rate_scales,
     roadmap,
@@ -61,7 +61,7 @@ CASES = [
 @pytest.mark.parametrize(("freeze", "first"), CASES)
 def test_frozen_layers_keep_their_weights_and_others_learn(freeze, first):
     model = build()
-    optimizer = fine_tune(model, 10, learning_rate=1e-3, freeze=freeze)
+    optimizer = fine_tuning_optimizer(model, 10, learning_rate=1e-3, freeze=freeze)
     assert changed(model, lambda: train(model, optimizer)) == list(PREFIXES[first:])
 
 
@@ -69,7 +69,9 @@ def test_frozen_layers_keep_their_weights_and_others_learn(freeze, first):
 def test_later_layers_learn_faster():
     """The first step of Adam is the learning rate, whatever the gradient."""
     model = build()
-    optimizer = fine_tune(model, 100, learning_rate=0.01, layer_decay=0.5, weight_decay=0.0)
+    optimizer = fine_tuning_optimizer(
+        model, 100, learning_rate=0.01, layer_decay=0.5, weight_decay=0.0
+    )
     scales = learning_rate_scales(model, 0.5)
     assert scales["stem"] == 0.125 and scales["head"] == 1
     before = {w.path: numpy(w).copy() for w in model.trainable_variables}
@@ -82,7 +84,7 @@ def test_later_layers_learn_faster():
 
 @on_one_backend
 def test_the_defaults_are_the_paper_s():
-    optimizer = fine_tune(build(), total_steps=7)
+    optimizer = fine_tuning_optimizer(build(), total_steps=7)
     assert isinstance(optimizer, AdamW) and optimizer.weight_decay == 1e-8
     config = optimizer.get_config()["learning_rate"]["config"]
     assert config == {
@@ -107,7 +109,7 @@ def test_another_call_thaws_what_it_does_not_freeze():
 def test_a_model_inside_another_is_frozen():
     inputs = keras.Input((32, 32, 3))
     outer = keras.Model(inputs, keras.layers.Dense(3, name="mine")(build()(inputs)))
-    fine_tune(outer, 10, freeze=2)
+    fine_tuning_optimizer(outer, 10, freeze=2)
     layers = {w.path.split("/")[-2] for w in outer.trainable_variables}
     assert layers == {"head_norm", "head", "mine"}
 
@@ -121,7 +123,7 @@ def test_a_model_inside_another_is_frozen():
         ({"freeze": True}, "received True"),
         ({"freeze": "stage0"}, "received 'stage0'"),
         ({"freeze": [1]}, r"received \[1\]"),
-        ({"freeze": 1, "layer_decay": 1.5}, "`decay` must be in"),
+        ({"freeze": 1, "layer_decay": 1.5}, "`decay` must be a number in"),
         ({"freeze": 1, "learning_rate": -1.0}, "`learning_rate` must be"),
         ({"freeze": 1, "warmup_steps": 10}, "`warmup_steps` must be"),
         ({"freeze": 1, "weight_decay": -1.0}, "`weight_decay` must be"),
@@ -130,15 +132,15 @@ def test_a_model_inside_another_is_frozen():
 def test_a_wrong_argument_leaves_the_model_as_it_was(arguments, message):
     model = build()
     with pytest.raises(ValueError, match=message):
-        fine_tune(model, 10, **arguments)
+        fine_tuning_optimizer(model, 10, **arguments)
     assert len(model.trainable_variables) == len(build().trainable_variables)
 
 
 @on_one_backend
 def test_a_model_without_blocks_cannot_be_fine_tuned():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match="need a model made by `ConvNeXt"):
-        fine_tune(model, 10)
+    with pytest.raises(ValueError, match="needs a model made by `ConvNeXt"):
+        fine_tuning_optimizer(model, 10)
 
 
 @on_one_backend
@@ -147,6 +149,6 @@ def test_a_step_of_the_roadmap_cannot_be_frozen(step):
     """Its blocks end in activations or sums that have a block's name and no weights."""
     model = roadmap.roadmap(step, SMALL, input_shape=(16, 16, 3), classes=2)
     before = len(model.trainable_variables)
-    with pytest.raises(ValueError, match="need a model made by `ConvNeXt"):
+    with pytest.raises(ValueError, match="needs a model made by `ConvNeXt"):
         freeze_layers(model, 1)
     assert len(model.trainable_variables) == before

@@ -57,5 +57,7 @@ def test_the_depths_of_the_stages():
     assert names.stage_depths(["stem", *blocks, "downsample1", "head"]) == [1, 2, 12]
     assert names.depth_by_stage(reversed(blocks)) == {0: 1, 1: 2, 2: 12}
     assert names.depth_by_stage(["stage3_block2"]) == {3: 3}
-    with pytest.raises(ValueError, match="no ConvNeXt blocks 'stage0_block0'.*made by `ConvNeXt"):
+    with pytest.raises(
+        ValueError, match="no ConvNeXt blocks 'stage0_block0'.*needs a model made by `ConvNeXt"
+    ):
         names.stage_depths(["stem", "stage0_block0_conv1"])

@@ -124,13 +124,16 @@ def test_the_schedule_takes_tensors_and_returns_from_its_config():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.0, 10), "`learning_rate` must be finite and > 0, received 0.0"),
+        ((0.0, 10), "`learning_rate` must be a number > 0, received 0.0"),
         ((float("nan"), 10), "received nan"),
-        ((1.0, 0), "`total_steps` must be an int >= 1, received 0"),
+        ((1.0, 0), "`total_steps` must be an integer >= 1, received 0"),
         ((1.0, 2.5), "received 2.5"),
-        ((1.0, 10, 10), "below the 10 of `total_steps`, received 10"),
-        ((1.0, 10, 0, 2.0), "`minimum` must be from 0 to the `learning_rate` of 1.0"),
-        ((1.0, 10, 0, 0.0, -1.0), "`start` must be finite and >= 0, received -1.0"),
+        ((1.0, 10, 10), "an integer from 0 to 9, received 10. The warm-up"),
+        (
+            (1.0, 10, 0, 2.0),
+            r"`minimum` must be a number in \[0, 1\], received 2.0. The `learning_rate` is 1.0",
+        ),
+        ((1.0, 10, 0, 0.0, -1.0), "`start` must be a number >= 0, received -1.0"),
     ],
 )
 def test_what_no_schedule_can_be(arguments, message):
@@ -192,9 +195,9 @@ def test_groups_of_a_model_inside_another():
     outer = keras.Model(inputs, keras.layers.Dense(3, name="mine")(inner(inputs)))
     groups = layer_groups(inner)
     assert layer_groups(outer) == {**groups, "mine": max(groups.values())}
-    with pytest.raises(ValueError, match="need a model made by `ConvNeXt"):
+    with pytest.raises(ValueError, match="needs a model made by `ConvNeXt"):
         layer_groups(dense_model())
-    with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\], received 0"):
+    with pytest.raises(ValueError, match=r"`decay` must be a number in \(0, 1\], received 0"):
         learning_rate_scales(inner, 0)
 
 
@@ -389,9 +392,9 @@ def test_excluded_weights_have_no_decay():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"beta_1": 1.0}, r"`beta_1` must be in \[0, 1\), received 1.0"),
-        ({"epsilon": 0}, "`epsilon` must be > 0, received 0"),
-        ({"weight_decay": None}, "`weight_decay` must be finite and >= 0, received None"),
+        ({"beta_1": 1.0}, r"`beta_1` must be a number in \[0, 1\), received 1.0"),
+        ({"epsilon": 0}, "`epsilon` must be a number > 0, received 0"),
+        ({"weight_decay": None}, "`weight_decay` must be a number >= 0, received None"),
         ({"weight_decay": -1.0}, "received -1.0"),
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be None or an"),
         ({"learning_rate_scales": {"stem": 0}}, r"learning_rate_scales\['stem'\]"),
@@ -474,7 +477,8 @@ def test_the_callback_validates_with_averages_and_trains_on_with_weights():
     held_out = batches(seed=2)
     model, plain = averaging_model(), averaging_model()
     kept = Weights()
-    history = fit(model, epochs=3, validation_data=held_out, callbacks=[AverageWeights(), kept])
+    swap = AverageWeights(until_epoch_end=False)
+    history = fit(model, epochs=3, validation_data=held_out, callbacks=[swap, kept])
     plain_kept = Weights()
     raw = fit(plain, epochs=3, validation_data=held_out, callbacks=[plain_kept])
     assert_equal(values(model), values(plain))
@@ -490,6 +494,53 @@ def test_the_callback_validates_with_averages_and_trains_on_with_weights():
     swap = AverageWeights()
     assert model.evaluate(*held_out, verbose=0, callbacks=[swap]) == pytest.approx(loss)
     np.testing.assert_allclose(model.predict(held_out[0], verbose=0, callbacks=[swap]), predicted)
+    assert_equal(values(model), values(plain))
+
+
+@pytest.mark.parametrize(("place", "best_epoch"), [(0, 1), (3, 1), (3, 2)])
+def test_what_was_measured_is_what_other_callbacks_keep(place, best_epoch, tmp_path):
+    """Wherever the callback is listed, and also where the last epoch is the best."""
+    average = [averages_after(epochs) for epochs in (1, 2, 3)]
+    held_out = exact_data(average[best_epoch])
+    model, plain = averaging_model(), averaging_model()
+    kept, path = Weights(), tmp_path / "best.keras"
+    callbacks = [
+        kept,
+        keras.callbacks.ModelCheckpoint(path, save_best_only=True),
+        keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True),
+    ]
+    callbacks.insert(place, AverageWeights())
+    losses = fit(model, epochs=3, validation_data=held_out, callbacks=callbacks).history["val_loss"]
+    for found, expected in zip(kept.seen, average, strict=True):
+        assert_equal(found, expected)
+    assert int(np.argmin(losses)) == best_epoch
+    assert_equal(values(keras.saving.load_model(path)), average[best_epoch])
+    assert_equal(values(model), average[best_epoch])
+    fit(plain, epochs=3)
+    assert_equal(averages(model), averages(plain))  # the training was that of the weights
+
+
+def averages_after(epochs):
+    model = averaging_model()
+    fit(model, epochs=epochs)
+    return averages(model)
+
+
+def exact_data(weights):
+    """Data whose targets are what a model with these weights predicts."""
+    model, (x, _) = dense_model(), batches(seed=2)
+    model.set_weights(weights)
+    return x, model.predict(x, verbose=0)
+
+
+def test_an_epoch_without_validation_keeps_the_weights():
+    model, plain = averaging_model(), averaging_model()
+    kept, plain_kept = Weights(), Weights()
+    arguments = {"epochs": 2, "validation_data": batches(seed=2), "validation_freq": 2}
+    fit(model, callbacks=[AverageWeights(), kept], **arguments)
+    fit(plain, callbacks=[plain_kept], **arguments)
+    assert_equal(kept.seen[0], plain_kept.seen[0])
+    assert_equal(kept.seen[1], averages(plain))
     assert_equal(values(model), values(plain))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_convnext import Variant
 from keras_convnext.images import ImageError
+from keras_convnext.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation import (
     SCALES,
     MeanIoU,
@@ -26,7 +27,6 @@ from keras_convnext.segmentation import (
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, distorted, resampled
 from keras_convnext.segmentation.inference import in_bands, starts
 from keras_convnext.segmentation.masks import LabelMap, read_mask
-from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation.resampling import resize_to
 from tests import tiny_streets
 from tests.backends import numpy, on_one_backend
@@ -482,7 +482,9 @@ def test_the_schedule_of_the_paper():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-12)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
     assert again.get_config() == schedule.get_config()
-    with pytest.raises(ValueError, match="`warmup_steps` is out of its range"):
+    with pytest.raises(
+        ValueError, match="`warmup_steps` must be an integer from 0 to 99, received 100"
+    ):
         WarmupPolynomial(1e-4, 100, 100)
 
 
@@ -496,6 +498,6 @@ def test_the_rates_of_the_paper():
         assert scales[name] == pytest.approx(0.9**power)
     assert not {"norm0", "decode_head", "auxiliary_head"} & set(scales)  # those have 1
     assert stage_wise_scales(model, 0.9, 6)["stage3_block0"] == pytest.approx(0.9**3)
-    for arguments in ((0, 6), (0.9, 2)):
-        with pytest.raises(ValueError, match="`decay` must be in"):
+    for name, arguments in (("decay", (0, 6)), ("depth", (0.9, 2))):
+        with pytest.raises(ValueError, match=f"`{name}` must be a"):
             stage_wise_scales(model, *arguments)

@@ -3,9 +3,9 @@
 import functools
 
 from keras_convnext.initialization import scale_to_inputs
+from keras_convnext.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
-from keras_convnext.segmentation.optimization import WarmupPolynomial, stage_wise_scales
 from training.data import pairs, stream
 from training.data.masked_tfds import masked_set
 from training.run import replicas

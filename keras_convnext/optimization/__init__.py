@@ -1,0 +1,24 @@
+"""How the models are optimized: learning rates, AdamW, averaged weights, fine-tuning."""
+
+from keras_convnext.optimization.adamw import AdamW
+from keras_convnext.optimization.averages import AverageWeights, averaged_weights
+from keras_convnext.optimization.fine_tuning import fine_tuning_optimizer, freeze_layers
+from keras_convnext.optimization.layer_wise import (
+    layer_groups,
+    learning_rate_scales,
+    stage_wise_scales,
+)
+from keras_convnext.optimization.schedules import WarmupCosine, WarmupPolynomial
+
+__all__ = [
+    "AdamW",
+    "AverageWeights",
+    "WarmupCosine",
+    "WarmupPolynomial",
+    "averaged_weights",
+    "fine_tuning_optimizer",
+    "freeze_layers",
+    "layer_groups",
+    "learning_rate_scales",
+    "stage_wise_scales",
+]
