@@ -1,20 +1,21 @@
 """Datasets by name: `load("digits")`, `load("folder", "photos/")`, `load("cifar10")`.
 
-`load` says what there is; `stream` makes batches of it. An example is an encoded image, or an
-array, with its label, its place in a fixed order and a name for messages; nothing is decoded
+`load` returns a `Dataset`; `stream` makes batches of its splits. An example is an encoded image or
+an array, with its label, its place in a fixed order and a name for messages; nothing is decoded
 before the transform.
 """
 
 from training.data.dataset import DataError, Dataset, Split
 from training.data.digits import digits
+from training.data.fingerprint import differences
 from training.data.folder import folder
 from training.data.tfds import prepared_set
 
-__all__ = ("DataError", "Dataset", "Split", "load", "of_config")
+__all__ = ("DataError", "Dataset", "Split", "differences", "load", "of_config")
 
 OPTIONS = {
     "digits": (),
-    "folder": ("data_dir", "validation_fraction", "split_seed"),
+    "folder": ("data_dir", "validation_fraction", "split_seed", "class_names"),
     "a set of TensorFlow Datasets": ("data_dir", "train_split", "validation_split"),
 }
 
@@ -27,19 +28,22 @@ def load(
     validation_split=None,
     validation_fraction=None,
     split_seed=None,
+    class_names=None,
 ):
-    """The Dataset of that name. None stands for an option's default.
+    """Returns the Dataset with that name. None stands for an option's default.
 
     Args:
-        name: `"digits"`; `"folder"`; or that of a set of TensorFlow Datasets which is prepared,
-            such as `"cifar10"`, `"imagenet_v2/topimages"` or `"tf_flowers:3.*"`.
+        name: `"digits"`; `"folder"`; or the name of a prepared set of TensorFlow Datasets, such as
+            `"cifar10"`, `"imagenet_v2/topimages"` or `"tf_flowers:3.*"`.
         data_dir: of `"folder"`: the directory, see `training.data.folder`. Of a set of TensorFlow
             Datasets: where these are kept.
-        train_split, validation_split: of a set of TensorFlow Datasets, as there.
+        train_split, validation_split: names of splits in a set of TensorFlow Datasets.
         validation_fraction, split_seed: of `"folder"`, where it has no folder for validation.
+        class_names: of `"folder"`: the order of the classes, such as a record has it.
 
     Raises:
-        DataError: (a ValueError) if it is not there or not usable, or an option is not its own.
+        DataError: (a ValueError) if the data are missing or unusable, or an option belongs to
+            another kind of dataset.
     """
     given = dict(
         data_dir=data_dir,
@@ -47,6 +51,7 @@ def load(
         validation_split=validation_split,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
+        class_names=class_names,
     )
     given = {option: value for option, value in given.items() if value is not None}
     kind = name if name in OPTIONS else "a set of TensorFlow Datasets"
@@ -55,7 +60,7 @@ def load(
             owners = " and ".join(k for k in OPTIONS if option in OPTIONS[k])
             raise DataError(
                 f"The dataset {name!r} has no option `{option}`, which belongs to {owners}: "
-                "leave it out."
+                "omit it."
             )
     if name == "digits":
         return digits()
@@ -65,11 +70,14 @@ def load(
 
 
 def of_config(fields):
-    """`load` of what a training configuration names.
+    """Returns the Dataset that a training configuration names.
 
     Args:
         fields: dict with `"dataset"` and, where they are set, the options of `load`; other fields
-            are not looked at.
+            are ignored.
+
+    Raises:
+        DataError: as `load`.
     """
     options = {option for owned in OPTIONS.values() for option in owned}
     return load(fields["dataset"], **{name: fields.get(name) for name in options})

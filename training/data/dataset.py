@@ -1,13 +1,15 @@
-"""What every dataset is: two splits of labelled images, each in a fixed order."""
+"""`Dataset`: splits of labelled images, each in a fixed order."""
 
 import contextlib
 import dataclasses
 
 import numpy as np
 
+from training.data.fingerprint import digest
+
 
 class DataError(ValueError):
-    """Data that is not there, damaged, or cannot be used so. The message is one sentence or two."""
+    """Data that is missing, damaged or unusable as it is. The message is one sentence or two."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,13 +32,13 @@ class Split:
         """The examples of one epoch, a pure function of `(order_seed, epoch)`.
 
         Args:
-            start: number of examples that are left out at the front; they are not decoded.
-            part: None for all, or `(worker, workers, batch)`: of each run of `batch` consecutive
-                examples (counted from the front of the epoch, not from `start`) the `worker`-th of
-                `workers` equal stretches.
-            order_seed: None for the fixed order, or a whole number >= 0: each epoch then has a
+            start: number of examples to skip at the front; they are not decoded.
+            part: None for all, or `(worker, workers, batch)`: of each `batch` consecutive examples
+                (counted from the front of the epoch, not from `start`) the `worker`-th of
+                `workers` equal parts.
+            order_seed: None for the fixed order, or an integer >= 0: each epoch then has a
                 permutation of its own.
-            epoch: a whole number >= 0.
+            epoch: an integer >= 0.
 
         Returns:
             tf.data.Dataset of `{"image": scalar string with the content of an image file, or an
@@ -59,7 +61,7 @@ class Split:
         raise NotImplementedError
 
     def all_labels(self):
-        """-> (size,) int64 in the fixed order; where they are not known, the split is read."""
+        """Returns int64 (size,) in the fixed order; where they are not known, the split is read."""
         if self.labels is not None:
             return self.labels
         examples = self.examples().as_numpy_iterator()
@@ -69,10 +71,22 @@ class Split:
         """Yields a sentence about each file that cannot be read. Reads everything."""
         yield from ()
 
+    def fingerprint(self):
+        """Returns `{"images": number, "digest": text}`, equal for equal examples in equal order.
+
+        Files count by their names relative to the directory, their sizes and labels; their
+        contents are not read.
+        """
+        return {"images": int(self.size), "digest": digest(self._identity())}
+
+    def _identity(self):
+        """Yields strings that together tell this split from another one."""
+        yield f"{self.name} {self.size}"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class IndexedSplit(Split):
-    """A split of which any image can be had at once: its order is any permutation."""
+    """A split with random access to its images: its order is any permutation."""
 
     def _examples(self, start, part, order_seed, epoch):
         tf = tensorflow()
@@ -93,29 +107,72 @@ class IndexedSplit(Split):
         return np.random.default_rng((seed, epoch)).permutation(self.size)
 
     def _reader(self, tf):
-        """-> a function of the scalar tensor `index` that gives image, label and name."""
+        """Returns a function of the scalar tensor `index` that gives image, label and name."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification set.
+    """A set of labelled images for training and validation.
 
     Attributes:
         name: as it was asked for.
         class_names: of the labels 0, 1, ..., in order.
         train: the `Split` to learn from.
         validation: the `Split` that accuracy is reported on.
+        test: a `Split` that training never uses, or None.
+        summary: a sentence about what was found, for a reader before the training; may be empty.
+
+    Raises:
+        DataError: if a label is none of 0 to `len(class_names) - 1`.
     """
 
     name: str
     class_names: tuple
     train: Split
     validation: Split
+    test: Split | None = None
+    summary: str = ""
+
+    def __post_init__(self):
+        for split in (self.train, self.validation, self.test):
+            if split is not None and split.labels is not None:
+                check_labels(split.name, split.labels, len(self.class_names))
+
+    def fingerprint(self):
+        """Returns what identifies the data, for a record: a dict that JSON can hold.
+
+        `{"classes": names, "train": {"images": number, "digest": text}, "validation": the same}`;
+        `training.data.differences` compares two of them. It does not depend on where the
+        directory lies.
+        """
+        splits = {"train": self.train.fingerprint(), "validation": self.validation.fingerprint()}
+        return {"classes": list(self.class_names), **splits}
+
+
+def check_labels(name, labels, classes):
+    """Raises DataError unless all labels of the split `name` are integers in [0, classes).
+
+    Labels that begin with 1 would otherwise be shifted by one class, or be clipped or become NaN
+    on some backends.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"The labels of {name!r} must be integers, received {labels.dtype}.")
+    wrong = np.unique(labels[(labels < 0) | (labels >= classes)])
+    if not len(wrong):
+        return
+    hint = ""
+    if labels.min() == 1 and labels.max() == classes:
+        hint = f" They seem to count from 1: subtract 1, so that they are 0 to {classes - 1}."
+    raise DataError(
+        f"The labels of {name!r} must be in 0 to {classes - 1} for {classes} classes, received "
+        f"{', '.join(map(str, wrong[:5]))}.{hint}"
+    )
 
 
 def check_part(part):
-    """Raises ValueError unless `part` is None or a sound `(worker, workers, batch)`."""
+    """Raises ValueError unless `part` is None or a valid `(worker, workers, batch)`."""
     if part is None:
         return
     worker, workers, batch = part
@@ -128,20 +185,21 @@ def check_part(part):
 
 
 def is_kept(places, part):
-    """-> which places of an epoch (array or tensor) belong to the worker of `part`."""
+    """Returns which places of an epoch (array or tensor) belong to the worker of `part`."""
     worker, workers, batch = part
     return places % batch // (batch // workers) == worker
 
 
 def tensorflow():
-    """-> the module, imported late: Keras on PyTorch aborts if TensorFlow is there before it.
+    """Returns the module, imported late: Keras on PyTorch aborts if TensorFlow is imported first.
 
-    On other backends TensorFlow only reads; it would take all memory of every GPU for that.
+    On other backends TensorFlow only reads data, for which it would reserve the memory of every
+    GPU.
     """
     import keras
     import tensorflow as tf
 
     if keras.backend.backend() != "tensorflow":
-        with contextlib.suppress(RuntimeError):  # it was used before, so the choice is made
+        with contextlib.suppress(RuntimeError):  # it is in use, so the choice is made
             tf.config.set_visible_devices([], "GPU")
     return tf

@@ -1,32 +1,41 @@
-"""A directory with a folder of images for each class.
+"""A directory with a folder of images for each class becomes a `Dataset`.
 
-Either `DIR/CLASS/...` (a part of each class is then kept for validation) or `DIR/train/CLASS/...`
-with `DIR/val`, `DIR/validation` or `DIR/test` beside it. EXIF orientation is ignored when the
-images are decoded, as in every published evaluation: turn the files themselves if it matters.
+`training.data.layout` says which directories are understood. Where there is no folder for
+validation, a part of each class is kept for it; images for testing are never used in training.
+EXIF orientation is ignored when the images are decoded, as in every published evaluation: rotate
+the files themselves if it matters.
 """
 
 import dataclasses
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
+from PIL import features
 
 from training.data.dataset import DataError, Dataset, IndexedSplit
+from training.data.duplicates import shared_images
+from training.data.layout import recognise
+from training.data.listing import some, unreadable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-VALIDATION_FOLDERS = ("val", "validation", "test")
 VALIDATION_FRACTION = 0.2
+SHOWN_CLASSES = 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileSplit(IndexedSplit):
-    """Image files; an image's name is its path."""
+    """Image files; the name of an image is its path.
+
+    Attributes:
+        paths: of the files, a tuple of strings.
+        root: the directory relative to which the fingerprint names the files.
+    """
 
     paths: tuple
+    root: str = os.sep
 
     def _reader(self, tf):
-        # as bytes: a name need not be text
+        # As bytes, because the name of a file need not be text.
         paths = tf.constant([os.fsencode(path) for path in self.paths], tf.string)
         labels = tf.constant(self.labels)
 
@@ -44,168 +53,122 @@ class FileSplit(IndexedSplit):
             except OSError as error:
                 yield f"{path!r} cannot be read: {error.strerror}."
 
+    def _identity(self):
+        for path, label in zip(self.paths, self.labels, strict=True):
+            yield f"{label} {file_identity(path, self.root)}"
 
-def file_split(name, paths, labels):
-    """-> the FileSplit of these paths, in their order."""
+
+def file_identity(path, root):
+    """Returns the name of a file relative to `root`, with `/` on every system, and its size."""
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return f"{os.path.relpath(path, root).replace(os.sep, '/')} {size}"
+
+
+def file_split(name, paths, labels, root=os.sep):
+    """Returns the FileSplit of these paths, in their order."""
     labels = np.asarray(labels, "int64")
-    return FileSplit(name, len(paths), (None, None, 3), labels, tuple(paths))
+    return FileSplit(name, len(paths), (None, None, 3), labels, tuple(paths), str(root))
 
 
-def folder(data_dir, validation_fraction=None, split_seed=None):
-    """The images under `data_dir`, see above.
+def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None):
+    """Returns the Dataset of the images under `data_dir`.
 
-    Classes are the names of the folders, sorted as text. Images are the files with one of
-    `SUFFIXES` in any case, in folders below too; hidden files are ignored, others are counted in a
-    warning.
+    Classes are the names of the folders in natural order, so that 2 comes before 10. Images are
+    the files with one of `listing.SUFFIXES` in any case, in folders below too; hidden files and
+    those of operating systems are ignored, all others are counted in a warning.
 
     Args:
         data_dir: the directory.
         validation_fraction: of each class, in (0, 1), where there is no folder for validation;
-            default 0.2. At least one image, and not all, of each class.
-        split_seed: of the choice, default 0. It is not the seed of the training, so that runs with
-            different seeds are measured on the same images.
+            default 0.2. At least one image of each class, and not all, are kept.
+        split_seed: of that choice, default 0. It is not the seed of the training, so that runs
+            with different seeds are measured on the same images.
+        class_names: the order of the classes, such as the record of a trained model has it.
 
     Raises:
-        DataError: if directory, classes or images are missing, or too few to split, or the
-            arguments contradict what is there.
+        DataError: if directory, classes or images are missing, or too few to divide, if the layout
+            is ambiguous, or the arguments contradict what is there.
+
+    Warns:
+        UserWarning: about each kind of file or folder that is not used, and about images that are
+            in two splits.
     """
-    root = _checked(data_dir)
-    train, validation = _layout(root)
-    class_names = _class_names(train)
-    files = _listing(train, class_names)
-    if validation is None:
-        splits = _divided(files, class_names, validation_fraction, split_seed or 0)
-    else:
-        _refuse_split_options(validation, validation_fraction, split_seed)
-        splits = files, _listing(validation, _known_classes(validation, class_names))
-    train_split, validation_split = (
-        _split(name, listing, class_names)
-        for name, listing in zip(("train", "validation"), splits, strict=True)
+    layout = recognise(data_dir, class_names)
+    _check_formats(layout)
+    parts, how = _parts(layout, validation_fraction, split_seed)
+    splits = {name: _split(name, part, layout) for name, part in parts.items()}
+    for note in (*layout.notes, *_leaks(splits)):
+        warnings.warn(note, stacklevel=3)
+    return Dataset(
+        str(layout.root),
+        layout.class_names,
+        splits["train"],
+        splits["validation"],
+        splits.get("test"),
+        summary=_summary(layout, splits, how),
     )
-    return Dataset(str(root), class_names, train_split, validation_split)
 
 
 def every_split(data_dir):
-    """All images under a directory: {"all": FileSplit}, or one for each of train, val, ... there.
+    """Returns all images under a directory: `{"all": FileSplit}`, or one for each folder of a
+    split, under its name there, such as "train", "valid" and "test".
 
     Unlike `folder` it divides nothing, so that any number of images will do.
 
     Raises:
         DataError: as `folder`.
     """
-    root = _checked(data_dir)
-    train, validation = _layout(root)
-    class_names = _class_names(train)
-    if train == root:
-        return {"all": _split("all", _listing(root, class_names), class_names)}
-    names = [name for name in ("train", *VALIDATION_FOLDERS) if (root / name).is_dir()]
-    return {
-        name: _split(
-            name, _listing(root / name, _known_classes(root / name, class_names)), class_names
-        )
-        for name in names
-    }
+    return splits_of(recognise(data_dir))
 
 
-def _checked(data_dir):
-    if data_dir is None:
+def splits_of(layout):
+    """Returns the splits of a `Layout` as `every_split` does."""
+    names = {split: layout.place(split).rstrip("/") for split in layout.splits}
+    if not layout.has_splits:
+        names = {"all": "all"}
+    return {names[split]: _split(names[split], layout.splits[split], layout) for split in names}
+
+
+def _split(name, listing, layout):
+    position = {key: label for label, key in enumerate(layout.class_names)}
+    pairs = [(path, position[key]) for key, paths in listing.items() for path in paths]
+    paths, labels = zip(*pairs, strict=True) if pairs else ((), ())
+    return file_split(name, paths, labels, layout.root)
+
+
+def _check_formats(layout):
+    paths = (path for part in layout.splits.values() for paths in part.values() for path in paths)
+    first = next((path for path in paths if path.lower().endswith(".avif")), None)
+    if first and not features.check("avif"):
         raise DataError(
-            "The dataset 'folder' needs `data_dir`, a directory with a folder per class."
+            f"{first!r} is an AVIF file, which the installed Pillow cannot read: install Pillow "
+            "11.3 or later, or convert these files to PNG."
         )
-    root = Path(data_dir).expanduser()
-    try:
-        if not root.exists():
-            raise DataError(f"The directory {str(root)!r} does not exist: check `data_dir`.")
-        if not root.is_dir():
-            raise DataError(f"{str(root)!r} is a file; `data_dir` must be a directory.")
-    except OSError as error:
-        raise _unreadable(root, error) from error
-    return root
 
 
-def _unreadable(path, error):
-    return DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.")
+# ---------------------------------------------------------------- training and validation
 
 
-def _entries(directory):
-    """-> the visible entries of a directory, sorted by name."""
-    try:
-        with os.scandir(directory) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise _unreadable(directory, error) from error
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def _folders(directory):
-    return [Path(entry.path) for entry in _entries(directory) if entry.is_dir()]
-
-
-def _layout(root):
-    """-> folder of the training classes, folder of the validation classes or None"""
-    train = root / "train"
-    # "train" may be a class, among cars and ships: then it holds images and not folders
-    if not (train.is_dir() and _folders(train)):
-        return root, None
-    found = [root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()]
-    return train, found[0] if found else None
-
-
-def _class_names(directory):
-    names = tuple(path.name for path in _folders(directory))
-    if not names:
-        raise DataError(
-            f"{str(directory)!r} has no class folders: put the images of each class into a folder "
-            "with the name of the class."
-        )
-    if len(names) == 1:
-        raise DataError(
-            f"{str(directory)!r} has a single class, {names[0]!r}; a classifier needs two or more."
-        )
-    return names
-
-
-def _known_classes(directory, class_names):
-    unknown = sorted({path.name for path in _folders(directory)} - set(class_names))
-    if unknown:
-        raise DataError(
-            f"{str(directory)!r} has classes that the training images lack: {unknown[:5]}."
-        )
-    known = [name for name in class_names if (directory / name).is_dir()]
-    if not known:
-        raise DataError(f"{str(directory)!r} has no class folders, such as {class_names[0]!r}.")
-    return known
-
-
-def _listing(directory, names):
-    """-> {class: paths of its images, sorted}; warns about other files, once for all of them"""
-    listing, others = {}, []
-    for name in names:
-        paths = list(_files(directory / name))
-        listing[name] = [path for path in paths if path.lower().endswith(SUFFIXES)]
-        others += [path for path in paths if not path.lower().endswith(SUFFIXES)]
-        if not listing[name]:
+def _parts(layout, fraction, seed):
+    """Returns {split: {class: paths}}, and in words how images for validation were chosen."""
+    splits = layout.splits
+    if "validation" in splits:
+        _refuse_split_options(layout.places["validation"], fraction, seed)
+        if not layout.count("validation"):
             raise DataError(
-                f"The class folder {str(directory / name)!r} has no images "
-                f"({', '.join(SUFFIXES)}): add some, or remove the folder."
+                f"{str(layout.places['validation'])!r} has no images: add some, or remove the "
+                "folder, so that a part of the training images is kept for validation."
             )
-    if others:
-        warnings.warn(
-            f"{len(others)} files under {str(directory)!r} are not used, as they have none of the "
-            f"suffixes {', '.join(SUFFIXES)}: {', '.join(others[:3])}"
-            + (", ..." if len(others) > 3 else "."),
-            stacklevel=4,
-        )
-    return listing
-
-
-def _files(directory):
-    for entry in _entries(directory):
-        # links to files are followed; links to folders are not, they may lead back
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path)
-        elif entry.is_file():
-            yield entry.path
+        return splits, f"validation on {layout.place('validation')}"
+    fraction = VALIDATION_FRACTION if fraction is None else fraction
+    train = splits["train" if layout.has_splits else "all"]
+    parts = _divided(train, layout.class_names, fraction, seed or 0)
+    if "test" in splits:
+        parts["test"] = splits["test"]
+    return parts, f"validation on {fraction:g} of each class, chosen with seed {seed or 0}"
 
 
 def _refuse_split_options(validation, fraction, seed):
@@ -213,17 +176,16 @@ def _refuse_split_options(validation, fraction, seed):
         if value is not None:
             raise DataError(
                 f"`{option}` divides a directory without folder for validation, but there is "
-                f"{str(validation)!r}: leave the option out, or remove the folder."
+                f"{str(validation)!r}: omit the option, or remove the folder."
             )
 
 
 def _divided(files, class_names, fraction, seed):
-    """Stratified: the same fraction of every class -> ({class: paths}, {class: paths})"""
-    fraction = VALIDATION_FRACTION if fraction is None else fraction
+    """Returns the parts for training and validation, with the same fraction of every class."""
     if not 0 < fraction < 1:
         raise DataError(f"`validation_fraction` must be in (0, 1), received {fraction}.")
     train, validation = {}, {}
-    for label, name in enumerate(class_names):
+    for name in class_names:
         paths = files[name]
         if len(paths) < 2:
             raise DataError(
@@ -231,14 +193,58 @@ def _divided(files, class_names, fraction, seed):
                 "validation need one each: add images, or make folders train/ and val/."
             )
         count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
-        order = np.random.default_rng((seed, label)).permutation(len(paths))
+        order = _permutation(seed, sorted(class_names).index(name), len(paths))
         validation[name] = [paths[index] for index in sorted(order[:count])]
         train[name] = [paths[index] for index in sorted(order[count:])]
-    return train, validation
+    return {"train": train, "validation": validation}
 
 
-def _split(name, listing, class_names):
-    position = {key: label for label, key in enumerate(class_names)}
-    pairs = [(path, position[key]) for key, paths in listing.items() for path in paths]
-    paths, labels = zip(*pairs, strict=True)
-    return file_split(name, paths, labels)
+def _permutation(seed, place, length):
+    """The same choice for a class whatever the order of the labels: `place` is that in text order,
+    in which earlier versions had the labels."""
+    return np.random.default_rng((seed, place)).permutation(length)
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def _leaks(splits):
+    """Yields a sentence for each two splits with images in common."""
+    names = [name for name in ("train", "validation", "test") if name in splits]
+    for number, name in enumerate(names):
+        for other in names[number + 1 :]:
+            pairs, skipped = shared_images(splits[name].paths, splits[other].paths)
+            if pairs:
+                same = some([f"{one} = {two}" for one, two in pairs])
+                yield (
+                    f"{len(pairs)} images are in {name} and in {other}, so that what was learned "
+                    f"is measured; `python -m training.verify_data` lists them all: {same}"
+                )
+            if skipped:
+                yield (
+                    f"{skipped} images of {name} and {other} were not compared with each other "
+                    "because there are too many of equal size; `python -m training.verify_data` "
+                    "compares all."
+                )
+
+
+def _summary(layout, splits, how):
+    names = layout.class_names
+    shown = ", ".join(names[:SHOWN_CLASSES]) + (", ..." if len(names) > SHOWN_CLASSES else "")
+    place = layout.place("train" if layout.has_splits else "all")
+    text = (
+        f"training on {splits['train'].size:,} images of {place} ({_range(splits['train'], names)}"
+        f"), {how} ({splits['validation'].size:,} images)"
+    )
+    if "test" in splits:
+        text += f", {layout.place('test')} ({splits['test'].size:,} images) is not touched"
+    return f"{len(names)} classes ({shown}); {text}."
+
+
+def _range(split, names):
+    """Returns the numbers of images of the smallest and of the largest class, in words."""
+    counts = np.bincount(split.labels, minlength=len(names))
+    few, many = int(counts.argmin()), int(counts.argmax())
+    if counts[few] == counts[many]:
+        return f"{counts[few]:,} of each class"
+    return f"{counts[few]:,} of {names[few]!r} to {counts[many]:,} of {names[many]!r}"

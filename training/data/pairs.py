@@ -8,6 +8,7 @@ import numpy as np
 
 from training.data.bad_images import BadImages
 from training.data.dataset import DataError, Dataset, IndexedSplit
+from training.data.folder import file_identity
 from training.data.images import problem
 
 IMAGES, MASKS = (".jpg", ".jpeg", ".png", ".bmp", ".webp"), (".png", ".bmp", ".gif", ".tif")
@@ -21,6 +22,7 @@ class PairSplit(IndexedSplit):
 
     paths: tuple
     mask_paths: tuple
+    root: str
 
     def _reader(self, tf):
         paths, masks = (
@@ -33,6 +35,10 @@ class PairSplit(IndexedSplit):
             return {"image": pair, "label": tf.zeros((), tf.int64), "name": paths[index]}
 
         return read
+
+    def _identity(self):
+        for pair in zip(self.paths, self.mask_paths, strict=True):
+            yield " ".join(file_identity(path, self.root) for path in pair)
 
 
 def folders(
@@ -74,7 +80,7 @@ def pair_split(name, data_dir, images, masks):
             f"first is {lost[0]!r}: a mask has the name of its image and one of {' '.join(MASKS)}."
         )
     names = sorted(files)
-    return _split(name, [files[n] for n in names], [theirs[n] for n in names])
+    return _split(name, [files[n] for n in names], [theirs[n] for n in names], root)
 
 
 def verify(split, read):
@@ -107,9 +113,10 @@ def _files(root, flag, folder, suffixes):
     return found
 
 
-def _split(name, paths, masks):
+def _split(name, paths, masks, root):
     zeros = np.zeros(len(paths), "int64")
-    return PairSplit(name, len(paths), (None, None, 3), zeros, tuple(paths), tuple(masks))
+    shape = (None, None, 3)
+    return PairSplit(name, len(paths), shape, zeros, tuple(paths), tuple(masks), str(root))
 
 
 def _divided(split):
@@ -119,9 +126,8 @@ def _divided(split):
     parts = []
     for name, wanted in (("train", False), ("validation", True)):
         places = [n for n in range(split.size) if kept[n] == wanted]
-        parts.append(
-            _split(name, [split.paths[n] for n in places], [split.mask_paths[n] for n in places])
-        )
+        paths, masks = ([some[n] for n in places] for some in (split.paths, split.mask_paths))
+        parts.append(_split(name, paths, masks, split.root))
     return parts
 
 

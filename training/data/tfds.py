@@ -238,6 +238,13 @@ class Labelled:
         return {"image": example["image"], "label": tf.cast(example["label"], tf.int64)}
 
 
+def _stretch_identity(split):
+    """Yields the set and the stretches of its record files that a split consists of."""
+    yield split.builder.info.full_name
+    for stretch in split.builder.info.splits[split.name].file_instructions:
+        yield f"{os.path.basename(stretch.filename)} {stretch.skip} {stretch.take}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourceSplit(IndexedSplit):
     """Files of which any record can be had at once: array_record, parquet."""
@@ -260,6 +267,9 @@ class SourceSplit(IndexedSplit):
             return self.form.contract(tf, self.name, example, index)
 
         return read
+
+    def _identity(self):
+        return _stretch_identity(self)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -349,6 +359,9 @@ class RecordSplit(Split):
         info = self.builder.info
         mean = max(1, info.dataset_size // max(1, info.splits.total_num_examples))
         return int(min(self.size, max(1024, WINDOW_BYTES // mean)))
+
+    def _identity(self):
+        return _stretch_identity(self)
 
     def damage(self):
         tf = tensorflow()
