@@ -26,23 +26,28 @@ pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 BODY = random.Random(0).randbytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
 CORRUPT = BODY[:150_000] + bytes([BODY[150_000] ^ 1]) + BODY[150_001:]
+LIBRARY = Path(download.__file__).parents[2]
 OTHER_SHA = hashlib.sha256(CORRUPT).hexdigest()
 
-# Loads the module by its path: the package would import Keras, which costs seconds.
+# Imports the package without its parents: these would import Keras, which costs seconds.
 WORKER = """
-import importlib.util, json, resource, sys
-spec = importlib.util.spec_from_file_location("download", sys.argv[1])
-module = sys.modules["download"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-module.CHUNK, module.BACKOFF = 1 << 16, 0.01
+import json, resource, sys, types
+from pathlib import Path
+library = Path(sys.argv[1])
+for folder in (library, library / "pretrained"):
+    name = ".".join(folder.relative_to(library.parent).parts)
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [str(folder)]
+from keras_convnext.pretrained import download
+download.settings.CHUNK, download.settings.BACKOFF = 1 << 16, 0.01
 job = json.loads(sys.argv[2])
 if job["limit"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
-source = getattr(module, job["kind"])(**job["fields"])
+source = getattr(download, job["kind"])(**job["fields"])
 print("ready", flush=True)
 try:
-    print(module.fetch([source], name="some model"), flush=True)
-except module.DownloadError as error:
+    print(download.fetch([source], name="some model"), flush=True)
+except download.DownloadError as error:
     sys.exit(str(error))
 """
 
@@ -78,10 +83,10 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(download, "BACKOFF", 0.01)
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.4)
-    monkeypatch.setattr(download, "CHUNK", 1 << 16)
-    monkeypatch.setattr(download, "_noticed", set())
+    monkeypatch.setattr(download.settings, "BACKOFF", 0.01)
+    monkeypatch.setattr(download.settings, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(download.settings, "CHUNK", 1 << 16)
+    monkeypatch.setattr(download.failures, "_noticed", set())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
     # Otherwise the hub library makes a request of its own, about the program that runs it.
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -123,7 +128,7 @@ def go_on():
 
 def start(source, limit=None) -> subprocess.Popen:
     job = {"kind": type(source).__name__, "fields": vars(source), "limit": limit}
-    command = [sys.executable, "-c", WORKER, download.__file__, json.dumps(job)]
+    command = [sys.executable, "-c", WORKER, str(LIBRARY), json.dumps(job)]
     # Unbuffered: a buffer would swallow what follows the first line, and `communicate` lose it.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd="/"
@@ -161,7 +166,7 @@ def test_second_load_makes_no_request_and_does_not_read_the_file(site, tmp_path,
     assert path.read_bytes() == BODY
     assert [p.read_bytes() == BODY for p in files_below(tmp_path)] == [True]
     before = len(site.server.requests)
-    monkeypatch.setattr(download, "sha256_of", None)
+    monkeypatch.setattr(download.records, "sha256_of", None)
     assert fetch([source], name="x") == path == cached(source)
     assert len(site.server.requests) == before
 

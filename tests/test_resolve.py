@@ -132,7 +132,7 @@ def test_a_bare_encoder_and_its_licence(home, monkeypatch):
     variant = VARIANTS["convnextv2_atto"]
     bare = {n: a for n, a in tensors_of(variant, 2).items() if not n.startswith("head.")}
     put_by_hand(row, bare)
-    download._noticed.clear()
+    download.failures._noticed.clear()
     with pytest.warns(download.LicenceNotice, match="(?i)cc-by-nc-4.0"):
         features = ConvNeXtV2Atto(weights="fcmae", include_top=False)
     assert features.count_params() == row.params
