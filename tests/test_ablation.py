@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests import cifar_set
 from tests.backends import BACKEND
-from training import ablation
-from training.run import config, record
+from training import ablation, command
+from training.run import record
 from training.tasks.classification import building
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="runs of training.train, tested there")
@@ -36,17 +36,17 @@ def test_steps_are_trained_and_compared(tmp_path, capfd):
     assert [(row["step"], row["seed"]) for row in single] == [(step, "3") for step in steps]
     assert [float(row["accuracy"]) for row in single] == last
     assert [row["record"] for row in single] == [run.parent.name for run in runs]
-    same = config.load("cifar10_roadmap", smoke=True, step=steps[0], seed=3, output=str(output))
+    same = command.load("cifar10_roadmap", smoke=True, step=steps[0], seed=3, output=str(output))
     same = dataclasses.replace(same, tensorboard=False)
     assert record.newest(same, finished=True) is not None
     assert record.newest(same, finished=True, here=True) is None  # these were other data
-    real = config.load("cifar10_roadmap", step=steps[0], seed=3, output=str(output))
+    real = command.load("cifar10_roadmap", step=steps[0], seed=3, output=str(output))
     assert record.newest(real, finished=True) is None  # what was tried out is no result of it
 
 
 def test_each_step_is_a_network_of_the_road():
     first, last = (
-        building.network(config.load("cifar10_roadmap", step=step), 3, 10)
+        building.network(command.load("cifar10_roadmap", step=step), 10)
         for step in ("resnet", "separate_downsampling")
     )
     assert first.name == "cifar_resnet" and last.name == "convnext_cifar_road"
@@ -67,4 +67,4 @@ def test_each_step_is_a_network_of_the_road():
 )
 def test_a_step_that_cannot_be(fields, message):
     with pytest.raises(ValueError, match=message):
-        config.load("cifar10_roadmap", **fields)
+        command.load("cifar10_roadmap", **fields)

@@ -1,5 +1,7 @@
 """The initial values of kernels."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -7,12 +9,9 @@ from keras_convnext import ConvNeXt, Variant
 from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.segmentation import UperNet
 from tests.backends import numpy
-from training import data
-from training.experiments import segmentation as segmentation_configs
-from training.run import config, distribution, plan
-from training.tasks.classification import building
-from training.tasks.segmentation import building as segmentation_building
-from training.tasks.segmentation.plan import SegmentPlan
+from training import command, data
+from training.run import compiling, distribution, plan
+from training.tasks.table import TASKS
 
 NARROW = Variant("narrow", depths=(1, 1), dims=(24, 48), kernel_sizes=5)
 ENCODER = Variant("encoder", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
@@ -52,14 +51,15 @@ def test_heads_that_begin_otherwise_are_left_alone():
 
 def test_runs_begin_with_kernels_of_their_gain():
     devices = distribution.start("none")
-    digits = config.load("digits", kernel_gain=2.0)
-    dataset = data.of_config(vars(digits))
-    classifier = building.build(
-        plan.make(digits, dataset.train.size, 10, devices), dataset, devices
-    )
-    streets = config.load("camvid", package=segmentation_configs, kernel_gain=2.0)
-    schedule = plan.make(streets, 367, len(streets.names), devices, SegmentPlan)
-    for model in (classifier, segmentation_building.build(schedule, devices)):
+    task, dataset = TASKS["classification"], data.load("digits")
+    digits = command.load("digits", kernel_gain=2.0)
+    schedule = plan.make(task.plan, digits, dataset.train.size, 10, devices)
+    classifier = compiling.compiled(schedule, task, dataset, devices)
+    streets = command.load("camvid", kernel_gain=2.0)
+    schedule = plan.make(TASKS["segmentation"].plan, streets, 367, len(streets.names), devices)
+    photographs = types.SimpleNamespace(train=types.SimpleNamespace(image_shape=(None, None, 3)))
+    upernet = compiling.compiled(schedule, TASKS["segmentation"], photographs, devices)
+    for model in (classifier, upernet):
         paths = {w.path: w.shape[0] for w in model.weights if w.path.endswith("pwconv1/kernel")}
         assert len(paths) > 5
         found = _deviations(model)

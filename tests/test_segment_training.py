@@ -12,10 +12,8 @@ from PIL import Image
 
 from tests import tiny_streets
 from tests.backends import BACKEND, compiles_long, on_one_backend
-from training import data, segment
+from training import command, data, train
 from training.data import pairs
-from training.experiments import segmentation as configs
-from training.run import config as configuration
 from training.tasks.segmentation import building
 
 
@@ -34,13 +32,13 @@ def streets(tmp_path_factory):
 def load(name, streets, tmp_path, **fields):
     data_dir = streets / "folder" if name == "folder" else streets
     fields = {"data_dir": str(data_dir), "output": str(tmp_path / "records")} | fields
-    return configuration.load(name, True, configs, tensorboard=False, **fields)
+    return command.load(name, True, "segmentation", tensorboard=False, **fields)
 
 
 @compiles_long
 def test_a_run_leaves_its_record(streets, tmp_path):
     config = load("camvid", streets, tmp_path, epochs=2, batch_size=2)
-    folder, result = segment.train(configuration.Request(config))
+    folder, result = train.train(command.Request(config))
     assert sorted(path.name for path in folder.iterdir()) == [
         "best.keras",
         "checkpoints",
@@ -76,7 +74,7 @@ def test_every_experiment_trains_two_steps(name, streets, tmp_path):
         pytest.skip("the same on every backend")
     fields = {"class_names": tiny_streets.NAMES} if name == "folder" else {}
     config = load(name, streets, tmp_path, **fields)
-    folder, result = segment.train(configuration.Request(config))
+    folder, result = train.train(command.Request(config))
     assert json.loads((folder / "result.json").read_text()) == result
     assert "validation" in result and "test" not in result
 
@@ -91,7 +89,7 @@ def test_coloured_rectangles_are_learned(tmp_path):
     fields |= {"learning_rate": 0.01, "distort": False, "stage_decay": 1.0, "size": None}
     fields |= {"warmup_updates": 10}
     config = load("folder", root, tmp_path, **fields)
-    _, result = segment.train(configuration.Request(config))
+    _, result = train.train(command.Request(config))
     assert result["validation"]["mean_iou"] > 0.6
 
 
@@ -99,12 +97,12 @@ def test_coloured_rectangles_are_learned(tmp_path):
 def test_a_run_goes_on_where_it_was_stopped(streets, tmp_path):
     """One epoch of two, a copy of its folder without a result, then the second."""
     whole = load("folder", streets, tmp_path / "a", epochs=2, class_names=tiny_streets.NAMES)
-    _, expected = segment.train(configuration.Request(whole))
+    _, expected = train.train(command.Request(whole))
     run = next((tmp_path / "a" / "records").iterdir())
     (run / "result.json").unlink()
     last = sorted((run / "checkpoints").iterdir())[-1]
     shutil.rmtree(last)
-    _, result = segment.train(configuration.Request(whole, resume="auto"))
+    _, result = train.train(command.Request(whole, resume="auto"))
     for key in ("last_mean_iou", "validation"):
         assert result[key] == expected[key]
 
@@ -187,7 +185,7 @@ def test_a_wrong_mask_ends_the_run_before_it_begins(split, number, streets, tmp_
     Image.fromarray(np.full((48, 64), 77, "uint8")).save(odd)
     config = load("camvid", root, tmp_path)
     with pytest.raises(data.DataError, match=rf"{number}.png cannot be used .*the values \[77\]"):
-        segment.train(configuration.Request(config))
+        train.train(command.Request(config))
     assert not (tmp_path / "records").exists()
 
 
@@ -195,9 +193,9 @@ def test_a_wrong_mask_ends_the_run_before_it_begins(split, number, streets, tmp_
 def test_names_of_a_file_are_kept(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("road\n house \n\ntree")
-    config = configuration.load("folder", package=configs, class_names=str(path))
+    config = command.load("folder", task="segmentation", class_names=str(path))
     path.unlink()
-    again = configuration.load("folder", package=configs, class_names=config.class_names)
+    again = command.load("folder", task="segmentation", class_names=config.class_names)
     assert config.names == again.names == ("road", "house", "tree") and config == again
 
 
@@ -205,10 +203,10 @@ def test_names_of_a_file_are_kept(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--crop=16"], "`crop` must be at least 32"),
+        (["--crop=16"], "`crop` must be an integer >= 32"),
         (["--crop=64", "--stride=65"], "`stride` must be from 1 to the `crop` of 64 pixels"),
-        (["--channels=0"], "`channels` must be at least 1"),
-        (["--dropout=1"], "`dropout` must be between 0 and 1"),
+        (["--channels=0"], "`channels` must be an integer >= 1"),
+        (["--dropout=1"], "`dropout` must be a number in [0, 1)"),
         (["--scale=2,1"], "`scale` must be two numbers"),
         (["--class_names=nams.txt"], "`class_names` 'nams.txt' is no file"),
         (["--first_label=-1"], "received `classes`=11 and `first`=-1"),
@@ -221,24 +219,24 @@ def test_names_of_a_file_are_kept(tmp_path):
 )
 def test_wrong_flags_end_in_one_sentence(flags, message, capsys):
     with pytest.raises(SystemExit):
-        segment.from_command_line(["--config=camvid", *flags])
+        command.from_command_line(["--config=camvid", *flags], "segmentation")
     assert message in capsys.readouterr().err
 
 
 @on_one_backend
 def test_flags_change_fields():
     flags = ["--config=ade20k", "--variant=convnext_base", "--weights=fb_in22k", "--size=none"]
-    config = segment.from_command_line(flags).config
+    config = command.from_command_line(flags, "segmentation").config
     assert (config.crop, config.decay_depth, config.drop_path_rate) == (640, 12, 0.4)
     assert config.size is None and len(config.names) == 150
-    config = configuration.load("ade20k", package=configs)
+    config = command.load("ade20k")
     assert (config.weights, config.size, config.decay_depth) == ("fb_in1k_nonema", (2048, 512), 6)
 
 
 @on_one_backend
 def test_the_plan_is_that_of_the_paper(capsys):
     flags = ["--config=ade20k", "--data_dir=/nowhere", "--dry-run"]
-    assert segment.train(segment.from_command_line(flags)) == (None, None)
+    assert train.train(command.from_command_line(flags, "segmentation")) == (None, None)
     text = " ".join(capsys.readouterr().out.split())
     for part in (
         "127 epochs x 1,263 = 160,401 updates",

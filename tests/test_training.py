@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import resource
 import subprocess
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_convnext import VARIANTS
 from tests import cifar_set, tiny_imagenet
 from tests.backends import BACKEND, compiles_long, on_one_backend
-from training import data, train
+from training import command, data, train
 from training.run import checkpoint, loop
-from training.run import config as configuration
+from training.tasks.table import TASKS
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["--config=digits", "--smoke", "--tensorboard=false"]
@@ -40,7 +42,7 @@ def run(*arguments, timeout=300, without=(), **kwargs):
 
 
 def request(*arguments):
-    return configuration.from_command_line([*SMOKE, *arguments])
+    return command.from_command_line([*SMOKE, *arguments])
 
 
 def photos(directory, count=6, classes=("cat", "dog")):
@@ -90,7 +92,7 @@ def test_a_run_leaves_its_record(tmp_path):
 
 @pytest.mark.slow
 def test_digits_are_learned(tmp_path):
-    """What `make demo` promises, at the full length of the configuration."""
+    """What `make demo` promises, at the full length of the command."""
     flags = "--config=digits", f"--output={tmp_path}"
     done = run(*flags, timeout=1200, without=["XLA_FLAGS"])  # which trade speed for compilation
     assert done.returncode == 0, done.stderr
@@ -128,14 +130,14 @@ def test_every_experiment_trains_two_steps(name, request, tmp_path):
         data_dir = photos(tmp_path / "photos")
     else:
         data_dir = request.getfixturevalue("prepared")
-    config = configuration.load(
+    config = command.load(
         name,
         smoke=True,
         data_dir=str(data_dir),
         output=str(tmp_path / "records"),
         tensorboard=False,
     )
-    folder, result = train.train(configuration.Request(config))
+    folder, result = train.train(command.Request(config))
     assert json.loads((folder / "result.json").read_text()) == result
     (row,) = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
     assert np.isfinite(row["loss"]) and np.isfinite(row["val_loss"])
@@ -163,12 +165,12 @@ def test_a_folder_with_every_option(tmp_path):
 
 
 @on_one_backend
-@pytest.mark.parametrize("name", configuration.names())
+@pytest.mark.parametrize("name", command.names())
 def test_every_experiment_says_what_it_is(name):
-    config = configuration.load(name)
+    config = command.load(name)
     assert config.name == name
-    assert "python -m training.train --config" in configuration.lab_book(name)
-    assert configuration.load(name, smoke=True).batch_size <= 512
+    assert "python -m training.train --config" in command.lab_book(name)
+    assert command.load(name, smoke=True).batch_size <= 512
 
 
 # Table 5 of the paper: stochastic depth from scratch on 1K, and on 22K.
@@ -185,7 +187,7 @@ TABLE_5 = {
 @pytest.mark.parametrize(("variant", "rates"), TABLE_5.items())
 def test_the_paper_s_training_settings(variant, rates):
     for name, rate in zip(("imagenet1k", "imagenet22k"), rates, strict=True):
-        given = configuration.load(name, variant=configuration.VARIANTS[variant])
+        given = command.load(name, variant=VARIANTS[variant])
         is_1k = name == "imagenet1k"
         assert rate in (None, given.drop_path_rate)
         assert (given.epochs, given.warmup_epochs) == ((300, 20) if is_1k else (90, 5))
@@ -204,10 +206,10 @@ def test_the_paper_s_training_settings(variant, rates):
 
 @on_one_backend
 def test_fine_tuning_follows_table_6():
-    base = configuration.VARIANTS["convnext_base"]
-    from_22k = configuration.load("finetune", variant=base, image_size=384)
+    base = VARIANTS["convnext_base"]
+    from_22k = command.load("finetune", variant=base, image_size=384)
     assert (from_22k.layer_decay, from_22k.drop_path_rate) == (0.8, 0.2)
-    from_1k = configuration.load("finetune", variant=base, weights="fb_in1k", image_size=384)
+    from_1k = command.load("finetune", variant=base, weights="fb_in1k", image_size=384)
     assert (from_1k.layer_decay, from_1k.drop_path_rate) == (0.7, 0.8)
     assert (from_22k.epochs, from_22k.batch_size, from_22k.learning_rate) == (30, 512, 5e-5)
     assert (from_22k.weight_decay, from_22k.warmup_epochs, from_22k.mixup) == (1e-8, 0, 0)
@@ -216,7 +218,7 @@ def test_fine_tuning_follows_table_6():
 @on_one_backend
 def test_a_dry_run_needs_no_data(capsys):
     asked = ["--config=imagenet1k", "--dry-run", "--variant=convnext_atto", "--batch_size=1024"]
-    assert train.train(configuration.from_command_line(asked)) == (None, None)
+    assert train.train(command.from_command_line(asked)) == (None, None)
     plan = " ".join(capsys.readouterr().out.split())
     assert "0.001 = 0.004 x 1024 / 4096" in plan
     assert "300 epochs x 1,251 = 375,300 updates" in plan
@@ -229,14 +231,13 @@ def test_a_dry_run_needs_no_data(capsys):
         (["--config=nothing"], "digits"),
         (["--config=digits", "--epoch=3"], "--epoch"),
         (["--config=digits", "--epochs=many"], "invalid int value: 'many'"),
-        (["--config=digits", "--epochs=0"], "`epochs` must be at least 1, received 0"),
+        (["--config=digits", "--epochs=0"], "`epochs` must be an integer >= 1, received 0"),
         (["--config=digits", "--warmup_epochs=99"], "from 0 to below the 30 epochs"),
-        (["--config=digits", "--epochs=3"], "with few epochs give --warmup_epochs"),
         (["--config=digits", "--variant=resnet50"], "convnext_tiny"),
         (["--config=digits", "--augmentation=wild"], "`augmentation` must be one of"),
         (["--config=digits", "--class_weights=perhaps"], "neither true nor false"),
         (["--config=digits", "--crop_scale=2"], "not two numbers"),
-        (["--config=digits", "--crop_scale=0.5,2"], "0 < low <= high <= 1"),
+        (["--config=digits", "--crop_scale=0.5,2"], "0 < a <= b <= 1"),
         (["--config=digits", "--gradient_accumulation=3"], "is not divisible by"),
         (["--config=finetune", "--batch_size=8"], "above the peak of 7.8125e-07"),
     ],
@@ -244,9 +245,65 @@ def test_a_dry_run_needs_no_data(capsys):
 @on_one_backend
 def test_wrong_flags_say_what_is_allowed(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        configuration.from_command_line(arguments)
+        command.from_command_line(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@on_one_backend
+def test_a_wrong_flag_is_answered_by_one_sentence(capsys):
+    with pytest.raises(SystemExit):
+        command.from_command_line(["--config=digits", "--epoch=3"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "did you mean --epochs" in lines[0]
+    assert lines[1] == "`python -m training.train --help` shows all flags."
+
+
+@on_one_backend
+def test_every_flag_has_a_meaning_limits_and_the_experiment_s_default(capsys):
+    with pytest.raises(SystemExit):
+        command.from_command_line(["--config=digits", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "passes over the training images (>= 1; default: 30)" in text
+    assert "one of none, exact, keras_cv; default: none" in text
+    for task in TASKS.values():
+        for field in dataclasses.fields(task.config):
+            assert len(field.metadata["meaning"]) > 5, field.name
+
+
+@on_one_backend
+def test_the_name_of_a_run_can_be_chosen(capsys):
+    assert request("--name=mine").config.name == "mine"
+    with pytest.raises(SystemExit):
+        request("--name=../elsewhere")
+    assert "`name` must be letters, digits" in capsys.readouterr().err
+
+
+@on_one_backend
+def test_numbers_that_are_none_are_refused():
+    for field, value in (("learning_rate", math.nan), ("weight_decay", math.inf), ("epochs", True)):
+        with pytest.raises(ValueError, match=f"`{field}` must be"):
+            command.load("digits", **{field: value})
+
+
+@on_one_backend
+def test_a_short_run_has_a_short_warm_up():
+    asked = command.from_command_line(["--config=folder", "--weights=none", "--epochs=5"])
+    assert asked.config.warmup_epochs == pytest.approx(5 * 5 / 120)
+    (note,) = asked.notes
+    assert "0.208333 epochs in place of the recipe's 5" in note
+    asked = command.from_command_line(["--config=folder", "--weights=none", "--epochs=50"])
+    assert asked.config.warmup_epochs == 5 and not asked.notes
+    asked = request("--epochs=100", "--warmup_epochs=40")
+    assert asked.config.warmup_epochs == 40 and not asked.notes
+
+
+@on_one_backend
+def test_an_experiment_knows_its_task():
+    assert command.from_command_line(["--config=camvid"]).config.ignored_label == 11
+    asked = command.from_command_line(["--task=segmentation", "--config=folder"])
+    assert type(asked.config) is TASKS["segmentation"].config
+    assert command.from_command_line(["--config=folder"]).config.augmentation == "keras_cv"
 
 
 @on_one_backend

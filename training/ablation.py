@@ -20,7 +20,8 @@ from keras_convnext import count_macs
 from keras_convnext.atomic import write_text
 from keras_convnext.macs import trained_parameters
 from keras_convnext.roadmap import STEPS
-from training.run import config, pictures, record
+from training import command
+from training.run import pictures, record
 from training.run.logs import csv_text
 from training.tasks.classification import building
 
@@ -33,7 +34,7 @@ def main(arguments=None):
     output = Path(given.output)
     fields = {"data_dir": given.data_dir, "output": given.output, "tensorboard": False}
     runs = {
-        (step, seed): config.load(EXPERIMENT, given.smoke, step=step, seed=seed, **fields)
+        (step, seed): command.load(EXPERIMENT, given.smoke, step=step, seed=seed, **fields)
         for seed in given.seeds
         for step in given.steps
     }
@@ -101,7 +102,7 @@ def _result(run):
 
 def _row(run, accuracies):
     """-> what the table says of one step, of a run and the accuracies of all; in [0, 1]."""
-    network = building.network(run, 3, run.published_classes)
+    network = building.network(run, run.published_classes)
     return {
         "step": run.step,
         "macs": count_macs(network),

@@ -1,55 +1,57 @@
-"""Trains a ConvNeXt with `fit()`: `python -m training.train --config digits [--field=value ...]`.
+"""Trains with `fit()`: `python -m training.train --config digits [--field=value ...]`.
 
-data -> model -> compile -> fit -> record. `KERAS_BACKEND` chooses the backend.
+data -> model -> compile -> fit -> record, for every task. `KERAS_BACKEND` chooses the backend.
 """
 
 import dataclasses
 
-from training import data
-from training.run import config as configuration
-from training.run import course, pictures, plan, record
-from training.tasks.classification import building, report
+from training import command
+from training.data import DataError
+from training.run import compiling, course, pictures, plan, record
+from training.tasks.table import task_of
 
 
 def train(request):
-    """Does what a `training.run.config.Request` asks for.
+    """Does what a `training.command.Request` asks for.
 
     Returns:
         the folder of the run's record and its result (a dict), both `None` for a dry run and in
         the processes of a distributed run that do not write.
     """
-    config = request.config
-    devices = course.begin(config)
+    config, task = request.config, task_of(request.config)
+    devices = course.begin(request)
     if request.dry_run:
-        record.print_plan(*_dry_plan(config, devices))
+        record.print_plan(*_dry_plan(task, config, devices))
         return None, None
     pictures.check()
-    dataset = data.of_config(vars(config))
-    schedule = plan.make(config, dataset.train.size, len(dataset.class_names), devices)
-    model = building.build(schedule, dataset, devices)
-    pipeline = building.Pipeline(config, dataset, devices, schedule.steps_per_epoch)
-    return course.follow(request, schedule, model, pipeline, devices, report.finish)
+    dataset = task.load(config)
+    images, classes = dataset.train.size, len(dataset.class_names)
+    schedule = plan.make(task.plan, config, images, classes, devices)
+    model = compiling.compiled(schedule, task, dataset, devices)
+    pipeline = task.pipeline(config, dataset, devices, schedule.steps_per_epoch)
+    return course.follow(request, schedule, model, pipeline, devices, task.finish)
 
 
-def _dry_plan(config, devices):
+def _dry_plan(task, config, devices):
     """The plan and a model to count; without the data, for the size that their makers state."""
     try:
-        dataset = data.of_config(vars(config))
+        dataset = task.load(config)
         images, classes = dataset.train.size, len(dataset.class_names)
-        channels = building.channels_of(dataset)
-    except data.DataError:
+        channels = compiling.channels_of(dataset)
+    except DataError as error:
         if config.published_images is None:
             raise
+        course.note(f"The plan is for the published size of the data, which are not here: {error}")
         images, classes, channels = config.published_images, config.published_classes, 3
-    model = building.network(dataclasses.replace(config, weights=None), channels, classes)
-    return plan.make(config, images, classes, devices), model
+    model = task.network(dataclasses.replace(config, weights=None), classes, channels)
+    return plan.make(task.plan, config, images, classes, devices), model
 
 
-def main():
-    return course.status(
-        lambda: train(configuration.from_command_line()),
-        lambda result: f"Validation accuracy {result['accuracy']:.2%}",
-    )
+def main(task=None):
+    """Runs the command line; returns the exit code."""
+    request = command.from_command_line(task=task)
+    headline = task_of(request.config).headline
+    return course.status(lambda: train(request), headline)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,21 @@ import sys
 import keras
 
 from training.data import stream
-from training.run import checkpoint, distribution, loop, record, replicas
+from training.run import checkpoint, compiling, distribution, loop, record, replicas
 from training.run.logs import open_logs
-from training.tasks.classification import building
 
 
-def begin(config):
-    """Sets devices, seed and dtype of a `training.run.config.Run` -> the `Distribution`."""
+def note(sentence):
+    """Says something to who started the run."""
+    print(f"Note: {sentence}", file=sys.stderr)
+
+
+def begin(request):
+    """Sets devices, seed and dtype for a `training.command.Request`; returns the `Distribution`."""
+    config = request.config
     devices = distribution.start(config.distribute)
+    for sentence in request.notes if devices.is_chief else ():
+        note(sentence)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.dtype)
     return devices
@@ -23,7 +30,7 @@ def follow(request, schedule, model, pipeline, devices, finish):
     """Trains to the end, from where an earlier run was stopped, and reports.
 
     Args:
-        request: a `training.run.config.Request`.
+        request: a `training.command.Request`.
         schedule: a `Plan`.
         model: compiled.
         pipeline: has `dataset`, `training(epoch, start_step)` and `validation()`.
@@ -38,7 +45,7 @@ def follow(request, schedule, model, pipeline, devices, finish):
     dataset, validation = pipeline.dataset, pipeline.validation()
     splits = dataset.train, dataset.validation
     with stream.sentences(*splits):
-        building.prepare(model, validation, devices)
+        compiling.prepare(model, validation, devices)
     run = record.open_run(schedule.config, request.resume, devices)
     progress = loop.Progress()
     saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
@@ -54,7 +61,7 @@ def follow(request, schedule, model, pipeline, devices, finish):
 
 
 def status(train, headline):
-    """Runs `train()` for the command line -> the exit code.
+    """Runs `train()` for the command line; returns the exit code.
 
     Args:
         train: returns the folder of the record and the result, or twice `None`.

@@ -5,12 +5,15 @@ import math
 
 import keras
 
-from training.run.config import Config
+from training.run.config import Run
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What a configuration means for a dataset on these devices.
+
+    Each task has a class of its own, which adds `score`, the column of the log by which the best
+    epoch is chosen, `warmup_updates`, and the words for what the task alone knows.
 
     Attributes:
         config: the configuration.
@@ -20,16 +23,14 @@ class Plan:
         device: what they are, in words.
         steps_per_epoch: micro-batches per epoch; the images that fill no whole batch are left
             out, others in each epoch.
-        score: the column of the log by which the best epoch is chosen.
     """
 
-    config: Config
+    config: Run
     images: int
     classes: int
     replicas: int
     device: str
     steps_per_epoch: int
-    score = "val_accuracy"
 
     @property
     def updates_per_epoch(self):
@@ -40,12 +41,8 @@ class Plan:
         """Optimizer steps of the run: what the schedule counts."""
         return self.updates_per_epoch * self.config.epochs
 
-    @property
-    def warmup_updates(self):
-        return int(self.config.warmup_epochs * self.updates_per_epoch)
-
     def rows(self, model=None):
-        """-> `[(name, value)]` in words, for a reader."""
+        """Returns `[(name, value)]` in words, for a reader."""
         config = self.config
         rows = [
             ("experiment", f"{config.name}: {self._network()} on {config.dataset}"),
@@ -64,13 +61,6 @@ class Plan:
             rows.append(("memory", self._memory(model)))
         return rows
 
-    def _network(self):
-        step = self.config.step
-        return self.config.variant.name if step is None else f"{step} of the roadmap"
-
-    def _size(self):
-        return f"{self.config.image_size} x {self.config.image_size} pixels"
-
     def _batch(self):
         config = self.config
         text = f"{config.batch_size} = {config.micro_batch // self.replicas} images"
@@ -85,19 +75,6 @@ class Plan:
             f"updates ({left} images of each epoch fill no batch)"
         )
 
-    def _rates(self):
-        config = self.config
-        text = f"{config.peak_learning_rate:g}"
-        if config.learning_rate_batch:
-            text += (
-                f" = {config.learning_rate:g} x {config.batch_size} / {config.learning_rate_batch}"
-            )
-        if config.warmup_epochs:
-            text += f" after {config.warmup_epochs:g} epochs"
-            text += f" ({self.warmup_updates:,} updates) from 0"
-        text += f", cosine to {config.minimum_learning_rate:g}"
-        return text + (f", x {config.layer_decay:g} per group" if config.layer_decay < 1 else "")
-
     def _optimizer(self):
         config = self.config
         average = f"{config.ema_momentum:g}" if config.ema_momentum is not None else "none"
@@ -107,30 +84,9 @@ class Plan:
             f"clip {clip}, EMA {average}"
         )
 
-    def _regularization(self):
-        config = self.config
-        scale = config.variant.layer_scale
-        return (
-            f"stochastic depth {config.drop_path_rate:g}, label smoothing "
-            f"{config.label_smoothing:g}, layer scale {'none' if scale is None else f'{scale:g}'}, "
-            f"head init scale {config.head_init_scale:g}"
-        )
-
-    def _augmentation(self):
-        config = self.config
-        if config.augmentation == "none":
-            return "none"
-        low, high = config.crop_scale
-        crop = f"padding {config.padding}" if config.padding else f"crop {low:g} to {high:g}"
-        return (
-            f"{config.augmentation}: {crop}, flip {config.flip:g}, {config.rand_augment or 'no'} "
-            f"RandAugment, mixup {config.mixup:g}, cutmix {config.cutmix:g}, "
-            f"erasing {config.erase:g}"
-        )
-
     def _memory(self, model):
-        """An estimate: weights, gradients, moments and averages, and what is kept for the backward
-        pass. The compiler's own buffers are not in it."""
+        """Returns an estimate: weights, gradients, moments and averages, and what is kept for the
+        backward pass. The compiler's own buffers are not in it."""
         config = self.config
         weights = model.count_params() * 4
         copies = 4 + (config.ema_momentum is not None) + (config.gradient_accumulation > 1)
@@ -142,16 +98,10 @@ class Plan:
             f"and optimizer, {activations / 2**30:.1f} for activations)"
         )
 
-    def _values_kept(self):
-        """Numbers per image that the backward pass needs."""
-        config = self.config
-        return self._values_of_blocks(
-            config.image_size // (config.stem_stride or config.variant.stem_stride)
-        )
-
     def _values_of_blocks(self, side):
-        """In each block its input, what the depthwise convolution and the norm return, and the
-        hidden layer of 4 widths before and after GELU; `side` is that of the first stage's maps."""
+        """Returns the numbers that the blocks keep: the input, what the depthwise convolution and
+        the norm return, and the hidden layer of 4 widths before and after GELU. `side` is the side
+        of the first stage's maps."""
         variant, kept = self.config.variant, 0
         for depth, dim in zip(variant.depths, variant.dims, strict=True):
             kept += depth * side * side * dim * (3 + 2 * 4)
@@ -159,10 +109,10 @@ class Plan:
         return kept
 
 
-def make(config, images, classes, distribution, kind=Plan):
-    """-> the Plan of `config` for `images` training images in `classes` classes.
+def make(kind, config, images, classes, distribution):
+    """Returns the Plan of `config` for `images` training images in `classes` classes.
 
-    `kind` is the class of the plan.
+    `kind` is the class of the plan, and `distribution` the `Distribution` of the run.
 
     Raises:
         ValueError: if a batch is larger than the set, or the devices cannot share it.

@@ -11,23 +11,16 @@ from keras_convnext.segmentation.models import SegmentationModel
 
 
 def training_model(model, devices):
-    """-> the model that is trained: erasing and mixing in its step, and what `devices` need."""
-    return augmented(model) if _needs_nothing(devices) else _shared(DeviceAugmented, model)
+    """Returns the model that is trained: with what its task and `devices` need in each step.
 
-
-def segmentation_model(model, devices):
-    """-> the model that is trained, of a `SegmentationModel`: with what `devices` need."""
-    return model if _needs_nothing(devices) else _shared(SegmentationModel, model)
-
-
-def _needs_nothing(devices):
-    return devices.workers == 1 or keras.backend.backend() == "jax"
-
-
-def _shared(kind, model):
-    """-> a model of the same layers, of a class made of `kind` for several processes"""
+    A classifier erases and mixes its images there.
+    """
+    is_classifier = not isinstance(model, SegmentationModel)
+    if devices.workers == 1 or keras.backend.backend() == "jax":
+        return augmented(model) if is_classifier else model
     make = {"tensorflow": _multi_worker, "torch": _all_reduced}[keras.backend.backend()]
-    return make(kind)(model.input, model.output, name=model.name)
+    kind = make(DeviceAugmented if is_classifier else SegmentationModel)
+    return kind(model.input, model.output, name=model.name)
 
 
 def adamw(config, schedule, scales, devices):
@@ -64,7 +57,7 @@ def _multi_worker(kind):
             return _with_axis(super().test_step(data))
 
         def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-            pass  # `building.prepare` has made all variables
+            pass  # `compiling.prepare` has made all variables
 
     return MultiWorker
 

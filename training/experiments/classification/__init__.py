@@ -1,1 +1,1 @@
-"""One experiment per file; each has a `config()` that returns a `training.run.config.Config`."""
+"""Classifiers: one experiment per file, with a `config()` that returns a `Config`."""

@@ -13,7 +13,7 @@ Augmentation is "exact", for exact resume (see `imagenet1k`).
 import dataclasses
 
 from keras_convnext import Variant
-from training.run.config import Config
+from training.tasks.classification.config import Config
 
 CIFAR = Variant(
     "convnext_cifar",

@@ -17,7 +17,7 @@ as it is 52.9 %, `--kernel_gain=none` 45.8 %, `--kernel_gain=none --learning_rat
 import dataclasses
 
 from training.experiments.classification import cifar10
-from training.run.config import Config
+from training.tasks.classification.config import Config
 
 QUICK = dataclasses.replace(
     cifar10.CIFAR,

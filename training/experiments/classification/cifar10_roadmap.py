@@ -15,7 +15,7 @@ import dataclasses
 
 from keras_convnext.roadmap import Regime
 from training.experiments.classification import cifar10
-from training.run.config import Config
+from training.tasks.classification.config import Config
 
 END = dataclasses.replace(
     cifar10.CIFAR, name="convnext_cifar_road", depths=(1, 1, 3, 1), dims=(24, 48, 96, 192)

@@ -14,7 +14,7 @@ Augmentation is "exact", for exact resume (see `imagenet1k`); no mixup and no cu
 
 from keras_convnext import VARIANTS
 from training.experiments.classification import imagenet1k
-from training.run.config import Config
+from training.tasks.classification.config import Config
 
 # From ImageNet-22K (Table 6, right); from 1K at 384 pixels Base has 0.8 and Large 0.95.
 DROP_PATH = {

@@ -20,7 +20,7 @@ import dataclasses
 
 from keras_convnext import VARIANTS
 from training.experiments.classification import imagenet1k
-from training.run.config import Config
+from training.tasks.classification.config import Config
 
 # From scratch on hundreds of photos there is no time for the residual branches to grow from 1e-6.
 SMALL = dataclasses.replace(VARIANTS["convnext_atto"], depths=(1, 1, 3, 1), layer_scale=None)

@@ -10,7 +10,7 @@ Augmentation is "exact" for the reason that `imagenet1k` gives: exact resume.
 
 from keras_convnext import VARIANTS
 from training.experiments.classification import imagenet1k
-from training.run.config import Config
+from training.tasks.classification.config import Config
 
 # Table 5; the variants the paper does not train get none.
 DROP_PATH = {

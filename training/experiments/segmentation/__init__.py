@@ -1,1 +1,1 @@
-"""One experiment per file; each has a `config()` that returns a `SegmentConfig`."""
+"""UperNets: one experiment per file, with a `config()` that returns a `SegmentConfig`."""

@@ -1,16 +1,18 @@
-"""A configuration becomes what `fit` needs: pipelines and a compiled model."""
+"""What `fit` needs for a classifier: batches, network, optimizer and objective."""
 
 import keras
 import numpy as np
 
-from keras_convnext import ConvNeXt, freeze_layers
+from keras_convnext import ConvNeXt
 from keras_convnext.augmentation import Exact, KerasCV, Plain
-from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.optimization import WarmupCosine, learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.roadmap import roadmap
+from training import data
 from training.data import stream
 from training.run import replicas
+from training.run.batches import Batches
+from training.run.compiling import channels_of
 
 # The fields of a configuration that an augmentation takes as they are.
 AUGMENTATION = (
@@ -23,46 +25,15 @@ AUGMENTATION = (
     "cutmix",
     "label_smoothing",
 )
-JIT = {"auto": "auto", "on": True, "off": False}
 
 
-class Batches:
-    """The training batches of a run, whatever it learns.
+def load(config):
+    """Returns the Dataset that a configuration names.
 
-    Args:
-        config: a `training.run.config.Run`.
-        dataset: a `training.data.Dataset`.
-        devices: a `Distribution`.
-        steps_per_epoch: micro-batches per epoch.
-        augment: has `image` and `batch`, as `augmentation.Exact`.
-        bad_images: counts the images that it cannot take, for the whole run.
-        weights: of the classes, or `None`.
+    Raises:
+        DataError: if it is not there or not usable.
     """
-
-    def __init__(
-        self, config, dataset, devices, steps_per_epoch, augment, bad_images, weights=None
-    ):
-        self.config, self.dataset, self.devices = config, dataset, devices
-        self.steps_per_epoch = steps_per_epoch
-        self.augment, self.bad_images, self.weights = augment, bad_images, weights
-
-    def training(self, epoch, start_step=0):
-        """-> what `augment.batch` returns, for the rest of an epoch: a pure function of the seed,
-        the epoch and the step."""
-        batches = stream.batches(
-            self.dataset.train,
-            self.augment,
-            self.augment.batch,
-            self.config.micro_batch,
-            seed=self.config.seed,
-            epoch=epoch,
-            start_step=start_step,
-            steps=self.steps_per_epoch,
-            part=self.devices.part,
-            weights=self.weights,
-            on_bad=self.bad_images,
-        )
-        return self.devices.dataset(batches)
+    return data.of_config(vars(config))
 
 
 class Pipeline(Batches):
@@ -81,7 +52,7 @@ class Pipeline(Batches):
         )
 
     def validation(self):
-        """-> (images, one-hot labels, weights): each image once, in batches of equal size."""
+        """Returns (images, one-hot labels, weights): each image once, in batches of equal size."""
         import tensorflow as tf
 
         split, batch = self.dataset.validation, self.config.micro_batch
@@ -102,7 +73,7 @@ class Pipeline(Batches):
 
 
 def augmentation(config, dataset):
-    """-> what makes training images and batches of a dataset's examples."""
+    """Returns what makes training images and batches of a dataset's examples."""
     size, classes, channels = config.image_size, len(dataset.class_names), channels_of(dataset)
     if config.augmentation == "none":
         return Plain(size, classes, channels=channels, label_smoothing=config.label_smoothing)
@@ -118,19 +89,15 @@ def augmentation(config, dataset):
 
 
 def evaluation_transform(config, dataset):
-    """-> the paper's evaluation at this size; `None` for images that have it already."""
+    """Returns the paper's evaluation at this size; `None` for images that have it already."""
     size = config.image_size
     if dataset.validation.image_shape[:2] == (size, size):
         return None
     return EvalTransform(size, 0.875) if size < 384 else EvalTransform(size, resize="squash")
 
 
-def channels_of(dataset):
-    return dataset.train.image_shape[-1] or 3
-
-
 def class_weights(split, classes):
-    """-> (classes,) float32: n / (classes * n of the class), 0 for a class without images."""
+    """Returns (classes,) float32: n / (classes * n of the class), 0 for a class without images."""
     labels = split.all_labels()
     counts = np.bincount(labels, minlength=classes)
     return np.divide(
@@ -138,8 +105,8 @@ def class_weights(split, classes):
     ).astype("float32")
 
 
-def network(config, channels, classes, activation=None):
-    """-> the model of a configuration; it returns logits, or with "softmax" probabilities."""
+def network(config, classes, channels=3, activation=None):
+    """Returns the model of a configuration: of logits, or with "softmax" of probabilities."""
     arguments = {
         "input_shape": (config.image_size, config.image_size, channels),
         "classes": classes,
@@ -158,27 +125,16 @@ def network(config, channels, classes, activation=None):
     )
 
 
-def build(plan, dataset, devices):
-    """-> the compiled model of a plan, on the devices of a `Distribution`."""
-    config = plan.config
-    with devices.scope():
-        model = network(config, channels_of(dataset), plan.classes)
-        if config.kernel_gain is not None:
-            scale_to_inputs(model, config.kernel_gain)
-        model = replicas.training_model(model, devices)
-        if config.freeze_stages:
-            freeze_layers(model, config.freeze_stages)
-        model.compile(
-            optimizer(plan, model, devices),
-            keras.losses.CategoricalCrossentropy(from_logits=True),
-            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            jit_compile=JIT[config.jit],
-        )
-    return model
+def objective(plan):
+    """Returns the loss and the metrics of a plan, as arguments of `compile`."""
+    return {
+        "loss": keras.losses.CategoricalCrossentropy(from_logits=True),
+        "weighted_metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
+    }
 
 
 def optimizer(plan, model, devices):
-    """-> the paper's AdamW (section 3.1 and Appendix A), with what the configuration asks for."""
+    """Returns the paper's AdamW (section 3.1 and Appendix A) as the configuration asks for it."""
     config = plan.config
     schedule = WarmupCosine(
         config.peak_learning_rate,
@@ -189,12 +145,3 @@ def optimizer(plan, model, devices):
     decay = config.layer_decay
     scales = learning_rate_scales(model, decay) if decay < 1 else None
     return replicas.adamw(config, schedule, scales, devices)
-
-
-def prepare(model, batches, devices):
-    """Makes every variable that a checkpoint holds: Keras makes those of metrics and optimizer
-    only when it first needs them. One batch is evaluated, which finds broken data early, too."""
-    with devices.scope():
-        model.optimizer.build(model.trainable_variables)
-    model.evaluate(batches, steps=1, verbose=0)
-    model.reset_metrics()

@@ -1,21 +1,33 @@
-"""A configuration of segmentation becomes what `fit` needs: pipelines and a compiled model."""
+"""What `fit` needs for segmentation: batches, network, optimizer and objective."""
 
 import functools
 
-from keras_convnext.initialization import scale_to_inputs
 from keras_convnext.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
 from training.data import pairs, stream
 from training.data.masked_tfds import masked_set
 from training.run import replicas
-from training.tasks.classification.building import JIT, Batches
+from training.run.batches import Batches
 
 FOLDERS = ("train_images", "train_masks", "validation_images", "validation_masks")
 
 
 def load(config):
-    """-> the Dataset that a configuration names."""
+    """Returns the Dataset that a configuration names.
+
+    The masks of the test set are read, so that what is wrong with them shows before a training.
+
+    Raises:
+        DataError: if the data are not there or not usable.
+    """
+    dataset = _dataset(config)
+    if test := test_split(config):
+        pairs.verify(test, reader(config))
+    return dataset
+
+
+def _dataset(config):
     if config.dataset == "folder":
         places = {name: getattr(config, name) for name in FOLDERS}
         return pairs.folders(config.data_dir, config.names, **places)
@@ -29,12 +41,12 @@ def load(config):
 
 
 def reader(config):
-    """-> what reads a pair of two contents of files: `read_pair` with the labels of a run."""
+    """Returns what reads a pair of two contents of files: `read_pair` with the labels of a run."""
     return functools.partial(read_pair, labels=config.labels)
 
 
 def test_split(config):
-    """-> the PairSplit of the third pair of folders, or `None`.
+    """Returns the PairSplit of the third pair of folders, or `None`.
 
     Raises:
         DataError: if there is something wrong with a folder.
@@ -62,7 +74,7 @@ class Pipeline(Batches):
         super().__init__(config, dataset, devices, steps_per_epoch, augment, bad_images)
 
     def validation(self):
-        """-> (images, labels): each image once, in one frame, in batches of equal size."""
+        """Returns (images, labels): each image once, in one frame, in batches of equal size."""
         config = self.config
         sides = map(int, config.validation_size)
         frame = Fit(*sides, config.labels, size=config.size, mean=config.variant.mean)
@@ -81,8 +93,8 @@ class Pipeline(Batches):
         )
 
 
-def network(config, classes):
-    """-> the UperNet of a configuration."""
+def network(config, classes, channels=3):
+    """Returns the UperNet of a configuration; its images have 3 channels."""
     return UperNet(
         config.variant,
         backbone_weights=config.weights,
@@ -94,25 +106,16 @@ def network(config, classes):
     )
 
 
-def build(plan, devices):
-    """-> the compiled model of a plan, on the devices of a `Distribution`."""
-    config = plan.config
-    with devices.scope():
-        model = network(config, plan.classes)
-        if config.kernel_gain is not None:
-            scale_to_inputs(model, config.kernel_gain)
-        model = replicas.segmentation_model(model, devices)
-        model.compile(
-            optimizer(plan, model, devices),
-            PixelCrossEntropy(config.loss_average),
-            metrics=for_fit(plan.classes),
-            jit_compile=JIT[config.jit],
-        )
-    return model
+def objective(plan):
+    """Returns the loss and the metrics of a plan, as arguments of `compile`."""
+    return {
+        "loss": PixelCrossEntropy(plan.config.loss_average),
+        "metrics": for_fit(plan.classes),
+    }
 
 
 def optimizer(plan, model, devices):
-    """-> the paper's AdamW (Appendix A.3), with what the configuration asks for."""
+    """Returns the paper's AdamW (Appendix A.3) as the configuration asks for it."""
     config = plan.config
     schedule = WarmupPolynomial(
         config.learning_rate,

@@ -4,112 +4,109 @@ import dataclasses
 import os
 from pathlib import Path
 
-from keras_convnext.augmentation import checks
+from keras_convnext import checks
 from keras_convnext.segmentation import checkpoints
 from keras_convnext.segmentation.inference import LEAST, is_pair
 from keras_convnext.segmentation.losses import AVERAGES
 from keras_convnext.segmentation.masks import LabelMap
 from training.run.config import Run
+from training.run.knobs import knob
+
+
+def _sides(name, value):
+    if not is_pair(value):
+        checks.fail(name, value, f"two numbers of pixels >= {LEAST}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SegmentConfig(Run):
     """One training of an UperNet, with the fields of `Run` and these.
 
-    Defaults are those of arXiv 2201.03545, Appendix A.3, for Tiny.
-
-    Data:
-        dataset: `"folder"`, or `"scene_parse150"` of TensorFlow Datasets (or another set of it with
-            the features `image` and `annotation`).
-        data_dir: of the folders, or where TensorFlow Datasets keeps its sets.
-        train_images, train_masks, validation_images, validation_masks: folders in `data_dir`; an
-            image and its mask have equal names but for the suffix, in folders below too. Where
-            there are none for validation, every tenth pair is kept for it.
-        test_images, test_masks: a third pair of folders that the best model is measured on at the
-            end; `None`: there is none.
-        train_split, validation_split: as TensorFlow Datasets writes them.
-        class_names: names with commas between them, or a file with one per line, or `"ade20k"`.
-            A file is read once: the configuration, and so the record, has the names.
-        first_label: the value of the first class in the masks; lower ones do not count.
-        ignored_label: another value that does not count; 255 never does.
-
-    Model:
-        weights: of the ConvNeXt, as `ConvNeXt(weights=...)` takes them; `None` is from scratch.
-        channels, auxiliary_channels: of the convolutions of the heads.
-        dropout: rate at which whole channels are dropped before the classifiers, in [0, 1).
-
-    Optimization:
-        learning_rate: at the start, behind the warm-up, for this batch size.
-        warmup_updates: optimizer steps of linear warm-up.
-        stage_decay, decay_depth: as `stage_wise_scales(model, decay, depth)`; a decay of 1 gives
-            all layers one rate.
-        loss_average: `"all"` (the paper) or `"valid"`, see `PixelCrossEntropy`.
-
-    Augmentation:
-        crop: side of the training crops in pixels.
-        size: `(long, short)` that images are resized to, keeping their ratio; `None`: not at all.
-        scale: the two numbers between which the factor on that size is drawn.
-        category_limit: share of one class in a crop from which on it is drawn again, in (0, 1].
-        flip: probability of a mirror image.
-        distort: whether brightness, contrast, saturation and hue are changed at random.
-
-    Validation:
-        validation_size: `(height, width)` of the part from the centre of each image, at the size of
-            the training, that is validated after each epoch.
-        stride: of the windows of `crop` pixels with which the best model is measured in the end;
-            `None`: two thirds.
+    Defaults are those of arXiv 2201.03545, Appendix A.3, for Tiny. `dataset` is `"folder"`, or
+    `"scene_parse150"` of TensorFlow Datasets (or another set of it with the features `image` and
+    `annotation`). In the folders an image and its mask have equal names but for the suffix, in
+    folders below too. Where there are none for validation, every tenth pair is kept for it.
+    A file of class names is read once: the configuration, and so the record, has the names.
 
     Raises:
         ValueError: if a field has a value that is not allowed.
     """
 
-    train_images: str | None = None
-    train_masks: str | None = None
-    validation_images: str | None = None
-    validation_masks: str | None = None
-    test_images: str | None = None
-    test_masks: str | None = None
-    train_split: str | None = None
-    validation_split: str | None = None
-    class_names: str = "ade20k"
-    first_label: int = 0
-    ignored_label: int | None = None
+    train_images: str | None = knob("data", "folder of images in data_dir", None)
+    train_masks: str | None = knob("data", "folder of their masks in data_dir", None)
+    validation_images: str | None = knob(
+        "data", "folder of images for validation; none: every tenth pair", None
+    )
+    validation_masks: str | None = knob("data", "folder of their masks", None)
+    test_images: str | None = knob(
+        "data", "folder of images that the best model is measured on at the end", None
+    )
+    test_masks: str | None = knob("data", "folder of their masks", None)
+    train_split: str | None = knob("data", "split as TensorFlow Datasets writes it", None)
+    validation_split: str | None = knob("data", "split as TensorFlow Datasets writes it", None)
+    class_names: str = knob(
+        "data", "names with commas between them, a file with one per line, or ade20k", "ade20k"
+    )
+    first_label: int = knob("data", "value of the first class; lower ones do not count", 0)
+    ignored_label: int | None = knob(
+        "data", "another value that does not count; 255 never does", None
+    )
 
-    channels: int = 512
-    auxiliary_channels: int = 256
-    dropout: float = 0.1
+    channels: int = knob("model", "channels of the main head", 512, least=1)
+    auxiliary_channels: int = knob("model", "channels of the auxiliary head", 256, least=1)
+    dropout: float = knob(
+        "model", "rate at which channels are dropped before the classifiers", 0.1, least=0, below=1
+    )
 
-    learning_rate: float = 1e-4
-    minimum_learning_rate: float = 0.0
-    warmup_updates: int = 1500
-    stage_decay: float = 0.9
-    decay_depth: int = 6
-    loss_average: str = "all"
+    learning_rate: float = knob(
+        "optimization", "rate after the warm-up, for this batch_size", 1e-4, least=0
+    )
+    minimum_learning_rate: float = knob("optimization", "rate at the end", 0.0, least=0)
+    warmup_updates: int = knob("optimization", "updates of linear warm-up", 1500, least=0)
+    stage_decay: float = knob(
+        "optimization", "rate of a stage relative to the next; 1: one rate", 0.9, above=0, most=1
+    )
+    decay_depth: int = knob("optimization", "steps of that decay down to the stem", 6, least=3)
+    loss_average: str = knob(
+        "optimization", "pixels that the loss is averaged over", "all", choices=AVERAGES
+    )
 
-    crop: int = 512
-    size: tuple | None = (2048, 512)
-    scale: tuple = (0.5, 2.0)
-    category_limit: float = 0.75
-    flip: float = 0.5
-    distort: bool = True
+    crop: int = knob("augmentation", "side of the training crops in pixels", 512, least=LEAST)
+    size: tuple | None = knob(
+        "augmentation",
+        "long,short that images are resized to, keeping their ratio; none: as they are",
+        (2048, 512),
+        check=_sides,
+    )
+    scale: tuple = knob(
+        "augmentation", "low,high factor on that size", (0.5, 2.0), check=checks.interval
+    )
+    category_limit: float = knob(
+        "augmentation",
+        "share of one class in a crop from which on it is drawn again",
+        0.75,
+        above=0,
+        most=1,
+    )
+    flip: float = knob("augmentation", "probability of a mirror image", 0.5, least=0, most=1)
+    distort: bool = knob("augmentation", "whether colours are changed at random", True)
 
-    validation_size: tuple = (512, 768)
-    stride: int | None = None
+    validation_size: tuple = knob(
+        "validation",
+        "height,width of the centre of each image that is validated after each epoch",
+        (512, 768),
+        check=_sides,
+    )
+    stride: int | None = knob(
+        "validation",
+        "stride of the windows of crop pixels that measure the best model; none: two thirds",
+        None,
+        least=1,
+    )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.loss_average not in AVERAGES:
-            raise ValueError(
-                f"`loss_average` must be one of {AVERAGES}, received {self.loss_average!r}."
-            )
-        for name in ("size", "validation_size"):
-            pair = getattr(self, name)
-            if pair is not None and not is_pair(pair):
-                raise ValueError(
-                    f"`{name}` must be two numbers of pixels >= {LEAST}, received {pair}."
-                )
-        checks.interval("scale", self.scale, float("inf"))
-        if self.stride is not None and not 1 <= self.stride <= self.crop:
+        if self.stride is not None and self.stride > self.crop:
             raise ValueError(
                 f"`stride` must be from 1 to the `crop` of {self.crop} pixels, received "
                 f"{self.stride}: windows further apart leave pixels out."
@@ -128,13 +125,18 @@ class SegmentConfig(Run):
         return tuple(name.strip() for name in lines if name.strip())
 
     @property
+    def published_classes(self):
+        """The number of classes, which is known without the data."""
+        return len(self.names)
+
+    @property
     def labels(self):
         """What the values of the masks mean, a `LabelMap`."""
         return LabelMap(len(self.names), self.first_label, self.ignored_label)
 
 
 def _read(class_names):
-    """-> what a file of names has, if this is one; else what is given."""
+    """Returns the content of a file of names if this is one, else what is given."""
     path = Path(class_names).expanduser()
     if os.path.isfile(path):
         return path.read_text(encoding="utf-8")

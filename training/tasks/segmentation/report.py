@@ -8,9 +8,8 @@ from keras_convnext.atomic import write_text
 from keras_convnext.segmentation import Segmenter, scores
 from keras_convnext.segmentation.resampling import fitting
 from training.data import stream
-from training.run import pictures, record
+from training.run import models, pictures, record
 from training.run.logs import csv_text
-from training.tasks.classification import report
 from training.tasks.segmentation import building
 from training.tasks.segmentation.pictures import Example, comparison
 
@@ -27,9 +26,9 @@ def finish(run, model, plan, dataset, progress, devices):
     Returns:
         the content of `result.json`; `None` in the processes that do not write.
     """
-    report.use_one_device()
+    models.use_one_device()
     served = building.network(dataclasses.replace(plan.config, weights=None), plan.classes)
-    report.write_models(run, served, model, plan, progress, devices)
+    models.write_models(run, served, model, plan, progress, devices)
     if not devices.is_chief:
         return None
     record.write_json(run / record.CLASSES, list(dataset.class_names))
@@ -49,14 +48,20 @@ def finish(run, model, plan, dataset, progress, devices):
     return result
 
 
+def headline(result):
+    """Returns what is said first of a result."""
+    splits = [name for name in ("validation", "test") if name in result]
+    return ", ".join(f"{name} mean IoU {result[name]['mean_iou']:.2%}" for name in splits)
+
+
 def segmenter_of(model, config):
-    """-> the paper's evaluation at one scale."""
+    """Returns the paper's evaluation at one scale."""
     stride = None if config.stride is None else int(config.stride)
     return Segmenter(model, window=config.crop, stride=stride, batch_size=config.micro_batch)
 
 
 def assess(run, name, split, segmenter, config):
-    """Writes `<name>_classes.csv` and `<name>_overlays.png` -> {"mean_iou": ..., ...}"""
+    """Writes `<name>_classes.csv` and `<name>_overlays.png`; returns {"mean_iou": ..., ...}."""
     classes, total, examples = len(config.names), None, []
     shown = {round(n * (split.size - 1) / max(1, SHOWN - 1)) for n in range(SHOWN)}
     read = building.reader(config)

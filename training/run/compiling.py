@@ -1,0 +1,39 @@
+"""A plan becomes a compiled model with every variable that a checkpoint holds."""
+
+from keras_convnext import freeze_layers
+from keras_convnext.initialization import scale_to_inputs
+from training.run import replicas
+
+JIT = {"auto": "auto", "on": True, "off": False}
+
+
+def compiled(plan, task, dataset, devices):
+    """Returns the compiled model of a plan, on the devices of a `Distribution`."""
+    config = plan.config
+    with devices.scope():
+        model = task.network(config, plan.classes, channels_of(dataset))
+        if config.kernel_gain is not None:
+            scale_to_inputs(model, config.kernel_gain)
+        model = replicas.training_model(model, devices)
+        if stages := getattr(config, "freeze_stages", 0):
+            freeze_layers(model, stages)
+        optimizer = task.optimizer(plan, model, devices)
+        model.compile(optimizer, **task.objective(plan), jit_compile=JIT[config.jit])
+    return model
+
+
+def prepare(model, batches, devices):
+    """Makes every variable that a checkpoint holds.
+
+    Keras makes those of metrics and optimizer only when it first needs them. One batch is
+    evaluated, which finds broken data early, too.
+    """
+    with devices.scope():
+        model.optimizer.build(model.trainable_variables)
+    model.evaluate(batches, steps=1, verbose=0)
+    model.reset_metrics()
+
+
+def channels_of(dataset):
+    """Returns the number of channels of a dataset's images; 3 where it varies."""
+    return dataset.train.image_shape[-1] or 3

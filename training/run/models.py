@@ -1,0 +1,42 @@
+"""The models that a run leaves, as `.keras` files."""
+
+import keras
+
+from keras_convnext.pretrained.saving import save_keras
+from training.run import checkpoint, loop
+
+
+def use_one_device():
+    """Ends the sharing of batches: one device is enough for the few that are left."""
+    if keras.backend.backend() == "jax":
+        keras.distribution.set_distribution(None)
+
+
+def write_models(run, served, model, plan, progress, devices):
+    """Writes the models of a run; `served` has the weights of the best one afterwards.
+
+    `best.keras` has the weights of the best epoch as they were validated (the moving average where
+    there is one); `last.keras` and `last_ema.keras` are those of the last step. All processes of a
+    run come here, because a strategy needs them all to change a variable; the first one writes.
+
+    Args:
+        run: the folder.
+        served: what is written, a model on one device with weights like those of `model`.
+        model: the trained one.
+        plan: a `Plan`.
+        progress: a `Progress`.
+        devices: a `Distribution`.
+    """
+    _save(run / "last.keras", served, model, devices.is_chief)
+    if plan.config.ema_momentum is not None:
+        with loop.averages(model, plan.config):
+            _save(run / "last_ema.keras", served, model, devices.is_chief)
+    checkpoint.restore(run / "checkpoints" / f"step-{progress.best['step']:08d}", model)
+    with loop.averages(model, plan.config):
+        _save(run / "best.keras", served, model, devices.is_chief)
+
+
+def _save(path, served, model, writes):
+    served.set_weights(model.get_weights())
+    if writes:
+        save_keras(served, path)

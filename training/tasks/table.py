@@ -1,0 +1,11 @@
+"""The table of all tasks; a new one adds a row here."""
+
+from training.tasks.classification.task import CLASSIFICATION
+from training.tasks.segmentation.task import SEGMENTATION
+
+TASKS = {task.name: task for task in (CLASSIFICATION, SEGMENTATION)}
+
+
+def task_of(config):
+    """Returns the `Task` of a configuration."""
+    return next(task for task in TASKS.values() if type(config) is task.config)
