@@ -6,6 +6,7 @@ from keras_convnext.layers import (
     ConvNeXtBlock,
     GlobalResponseNormalization,
     LayerScale,
+    SimpleNorm,
     StochasticDepth,
 )
 from keras_convnext.macs import count_macs
@@ -55,7 +56,6 @@ from keras_convnext.optimization import (
     layer_groups,
     learning_rate_scales,
 )
-from keras_convnext.simple_norm import SimpleNorm
 from keras_convnext.variants import VARIANTS, Variant
 from keras_convnext.version import __version__
 

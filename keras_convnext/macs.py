@@ -8,8 +8,7 @@ import math
 
 import keras
 
-from keras_convnext.chain import Chain
-from keras_convnext.layers import ConvNeXtBlock
+from keras_convnext.layers import Chain, ConvNeXtBlock
 
 
 def count_macs(model, input_shape=None):

@@ -9,12 +9,10 @@ import inspect
 import keras
 import numpy as np
 
-from keras_convnext.activations import ACTIVATIONS
-from keras_convnext.chain import Chain
+from keras_convnext.checks import one_of
 from keras_convnext.features import PyramidModel
-from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
-from keras_convnext.layers import NORMS, ConvNeXtBlock, one_of
-from keras_convnext.patches import PatchConv2D
+from keras_convnext.layers import ACTIVATIONS, NORMS, Chain, ConvNeXtBlock, PatchConv2D
+from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
 from keras_convnext.variants import VARIANTS
 
 

@@ -15,8 +15,8 @@ import os
 import numpy as np
 from PIL import Image
 
+from keras_convnext.checks import one_of
 from keras_convnext.images import ImageError, load_image
-from keras_convnext.layers import one_of
 
 RESIZES = ("shortest", "squash")
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

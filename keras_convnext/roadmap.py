@@ -14,11 +14,10 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_convnext.activations import gelu
-from keras_convnext.depthwise import DepthwiseConv2D
-from keras_convnext.initialization import kernel_initializer, kernels_will_be_loaded
-from keras_convnext.layer_norm import LayerNormalization
-from keras_convnext.layers import StochasticDepth, one_of
+from keras_convnext.checks import one_of
+from keras_convnext.layers import DepthwiseConv2D, LayerNormalization, StochasticDepth
+from keras_convnext.layers.activations import gelu
+from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
 from keras_convnext.macs import count_macs, trained_parameters
 from keras_convnext.models import (
     ConvNeXt,

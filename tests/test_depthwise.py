@@ -1,13 +1,13 @@
 """The forms of the depthwise convolution are one function, with one gradient."""
 
-import importlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_convnext import depthwise
+from keras_convnext import fast
+from keras_convnext.fast import conditions
+from keras_convnext.layers import DepthwiseConv2D
 from tests.backends import BACKEND
 
 # batch, height, width, channels, side of the kernel, dilation: what the family uses, and odd ones
@@ -58,12 +58,27 @@ def data(shape, side):
     return RNG.normal(size=shape), RNG.normal(size=(side, side, shape[-1], 1))
 
 
+def convolved(x, kernel, dilation=1, bias=None, training=False):
+    """Returns what the layer computes with this kernel."""
+    layer = DepthwiseConv2D(
+        kernel.shape[0],
+        padding="same",
+        data_format="channels_last",
+        dilation_rate=dilation,
+        use_bias=bias is not None,
+        dtype=keras.backend.standardize_dtype(x.dtype),
+    )
+    layer.built = True
+    layer.kernel, layer.bias = ops.convert_to_tensor(kernel), bias
+    return layer.call(ops.convert_to_tensor(x), training=training)
+
+
 def computed_gradients(x, kernel, factor, dilation, training=False):
     x, kernel, factor = (np.float32(values) for values in (x, kernel, factor))
     if BACKEND == "jax":
         import jax
 
-        total = lambda x, k: (factor * depthwise.depthwise_conv(x, k, dilation)).sum()  # noqa: E731
+        total = lambda x, k: (factor * convolved(x, k, dilation)).sum()  # noqa: E731
         return jax.grad(total, (0, 1))(x, kernel)
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -72,27 +87,26 @@ def computed_gradients(x, kernel, factor, dilation, training=False):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             bias = tf.zeros(x.shape[-1:])
-            y = depthwise.depthwise_conv(x, kernel, dilation, bias, training)
+            y = convolved(x, kernel, dilation, bias, training)
             total = tf.reduce_sum(factor * y)
         return tape.gradient(total, [x, kernel])
     x, kernel = (ops.convert_to_tensor(v).requires_grad_() for v in (x, kernel))
     factor = ops.convert_to_tensor(factor)
-    (factor * depthwise.depthwise_conv(x, kernel, dilation)).sum().backward()
+    (factor * convolved(x, kernel, dilation)).sum().backward()
     return x.grad, kernel.grad
 
 
-@pytest.fixture(params=depthwise.FORMS if BACKEND == "jax" else ("native", ""))
+@pytest.fixture(params=["portable", ""])
 def pinned(request, monkeypatch):
-    monkeypatch.setenv(depthwise.PIN, request.param)
+    monkeypatch.setenv(conditions.PIN, request.param)
+    return request.param
 
 
 @pytest.fixture(params=[False, True] if BACKEND == "torch" else [False])
 def one_by_one(request, monkeypatch):
     """PyTorch's gradients take large images one after the other."""
     if request.param:
-        from keras_convnext import torch_depthwise
-
-        monkeypatch.setattr(torch_depthwise, "SMALL", 0)
+        monkeypatch.setattr(fast.forms, "SMALL", 0)
 
 
 @pytest.fixture(params=[False, True] if BACKEND == "tensorflow" else [False])
@@ -110,7 +124,7 @@ def assert_close(found, expected):
 def test_each_form_is_the_convolution(case, pinned):
     *shape, side, dilation = case
     x, kernel = data(shape, side)
-    found = depthwise.depthwise_conv(np.float32(x), np.float32(kernel), dilation)
+    found = convolved(np.float32(x), np.float32(kernel), dilation)
     assert_close(found, reference(x, kernel, dilation))
 
 
@@ -128,7 +142,7 @@ def test_a_kernel_that_is_not_finite(pinned):
     """On JAX the sum of shifted images is a case of its own, that of finite kernels."""
     x, kernel = (np.float32(values) for values in data((2, 8, 8, 4), 7))
     kernel[0, 0, 0] = np.inf
-    found = ops.convert_to_numpy(depthwise.depthwise_conv(x, kernel))
+    found = ops.convert_to_numpy(convolved(x, kernel))
     assert not np.isfinite(found[:, 3:, 3:, 0]).any()  # what this tap reads of the image
     assert_close(found[..., 1:], reference(x, kernel, 1)[..., 1:])
 
@@ -138,12 +152,12 @@ def test_half_precision(dtype, pinned):
     """Shifted sums are added up in float32; some native forms add in half precision."""
     x, kernel = data((1, 8, 8, 4), 7)
     x, kernel = (ops.cast(values, dtype) for values in (x, kernel))
-    found = depthwise.depthwise_conv(x, kernel)
+    found = convolved(x, kernel)
     assert keras.backend.standardize_dtype(found.dtype) == dtype
     exact = reference(*(ops.convert_to_numpy(ops.cast(v, "float32")) for v in (x, kernel)), 1)
     error = np.abs(ops.convert_to_numpy(ops.cast(found, "float32")) - exact).max()
     unit = {"bfloat16": 2**-8, "float16": 2**-10}[dtype]
-    added_up_in_half = depthwise.form(x) == "native"
+    added_up_in_half = pinned or BACKEND != "jax"
     assert error <= np.abs(exact).max() * unit * (8 if added_up_in_half else 1)
 
 
@@ -152,12 +166,10 @@ def test_half_precision(dtype, pinned):
 def test_gradients_have_gradients(small, monkeypatch):
     import torch
 
-    from keras_convnext import torch_depthwise
-
-    monkeypatch.setattr(torch_depthwise, "SMALL", small)
+    monkeypatch.setattr(fast.forms, "SMALL", small)
     arrays = (RNG.normal(size=size) for size in ((2, 3, 5, 6), (3, 1, 5, 5), (3,)))
     tensors = tuple(torch.tensor(array, requires_grad=True) for array in arrays)
-    convolve = lambda *tensors: torch_depthwise.depthwise_conv(*tensors, 2)  # noqa: E731
+    convolve = lambda *tensors: fast.forms._DepthwiseConv.apply(*tensors, 2)  # noqa: E731
     assert torch.autograd.gradgradcheck(convolve, tensors)
 
 
@@ -175,7 +187,7 @@ def test_sizes_that_are_known_late(batch, jit_compile):
     def by_kernel(x, kernel):
         with tf.GradientTape() as tape:
             tape.watch(kernel)
-            total = tf.reduce_sum(depthwise.depthwise_conv(x, kernel, 1, bias, True) ** 2)
+            total = tf.reduce_sum(convolved(x, kernel, 1, bias, True) ** 2)
         return tape.gradient(total, kernel)
 
     wide = by_kernel.get_concrete_function(
@@ -195,7 +207,7 @@ def test_the_gradient_of_a_bias_is_summed_in_float32(dtype):
     x, kernel, bias = (tf.ones(shape, dtype) for shape in shapes)
     with tf.GradientTape() as tape:
         tape.watch(bias)
-        y = depthwise.depthwise_conv(x, kernel, 1, bias, True)
+        y = convolved(x, kernel, 1, bias, True)
         total = tf.reduce_sum(tf.cast(y, "float32"))
     np.testing.assert_allclose(
         tf.cast(tape.gradient(total, bias), "float32"), 8 * 56 * 56, rtol=2**-8
@@ -213,7 +225,7 @@ def test_gradients_of_gradients():
             outer.watch([x, kernel])
             with tf.GradientTape() as tape:
                 tape.watch([x, kernel])
-                y = depthwise.depthwise_conv(x, kernel, 1, tf.zeros(3), training)
+                y = convolved(x, kernel, 1, tf.zeros(3), training)
                 total = tf.reduce_sum(y**3)
             first = tape.gradient(total, [x, kernel])
             total = sum(tf.reduce_sum(gradient**2) for gradient in first)
@@ -223,14 +235,17 @@ def test_gradients_of_gradients():
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * np.abs(theirs).max())
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="there is one form")
-def test_a_cpu_takes_shifted_sums_and_symbolic_sizes_the_native_form():
+@pytest.mark.skipif(BACKEND != "jax", reason="of JAX's symbolic sizes")
+def test_symbolic_sizes_get_the_operation_of_keras():
     import jax
     from jax import export
 
-    assert depthwise.form(np.zeros((1, 2, 2, 1))) == "shifted"
+    kernel = np.zeros((3, 3, 4, 1), "float32")
+    assert (
+        fast.depthwise_conv(np.zeros((1, 8, 8, 4), "float32"), kernel, None, 1, False) is not None
+    )
     x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 8, 8, 4"), "float32")
-    assert depthwise.form(x) == "native"
+    assert fast.depthwise_conv(x, kernel, None, 1, False) is None
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="XLA's program")
@@ -239,28 +254,25 @@ def test_a_constant_kernel_leaves_the_sum_a_case_of_its_own():
     import jax
 
     x, kernel = (np.float32(values) for values in data((2, 8, 8, 4), 7))
-    program = jax.jit(lambda x: depthwise.depthwise_conv(x, kernel)).lower(x).compile()
+    program = jax.jit(lambda x: convolved(x, kernel)).lower(x).compile()
     assert "conditional(" in program.as_text()
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="has no file of its own to leave out")
-def test_native_is_the_operation_of_keras(monkeypatch):
-    name = {"torch": "torch_depthwise", "tensorflow": "tf_depthwise"}[BACKEND]
-    ours = importlib.import_module(f"keras_convnext.{name}")
+def test_the_operation_of_keras_can_be_pinned(monkeypatch):
     x, kernel = (ops.convert_to_tensor(np.float32(values)) for values in data((1, 4, 4, 2), 3))
 
     def refuse(*_):
         raise AssertionError("ours")
 
-    monkeypatch.setattr(ours, "depthwise_conv", refuse)
+    monkeypatch.setattr(fast.forms, "depthwise_conv", refuse)
     with pytest.raises(AssertionError, match="ours"):
-        depthwise.depthwise_conv(x, kernel, 1, ops.zeros(2), True)
-    monkeypatch.setenv(depthwise.PIN, "native")
-    depthwise.depthwise_conv(x, kernel, 1, ops.zeros(2), True)
+        convolved(x, kernel, 1, ops.zeros(2), True)
+    monkeypatch.setenv(conditions.PIN, "portable")
+    convolved(x, kernel, 1, ops.zeros(2), True)
 
 
 def test_an_unknown_form_is_refused(monkeypatch):
-    monkeypatch.setenv(depthwise.PIN, "magic")
-    x, kernel = data((1, 2, 2, 1), 3)
-    with pytest.raises(ValueError, match="'native', 'shifted'"):
-        depthwise.depthwise_conv(x, kernel)
+    monkeypatch.setenv(conditions.PIN, "magic")
+    x, kernel = (np.float32(values) for values in data((1, 2, 2, 1), 3))
+    with pytest.raises(ValueError, match="must be 'portable', or unset"):
+        convolved(x, kernel)

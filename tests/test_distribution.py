@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from keras_convnext import depthwise
+from keras_convnext.fast import conditions
 from tests.backends import BACKEND
 from tests.test_resume import wait_for
 from training.run import checkpoint, distribution
@@ -71,7 +71,7 @@ def start(output, kind, environment=None, program=("-m", "training.train"), comm
         env={
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            depthwise.PIN: "native",
+            conditions.PIN: "portable",
             **(environment or {}),
         },
         stdout=subprocess.DEVNULL,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_convnext import ConvNeXt, Variant
-from keras_convnext.initialization import scale_to_inputs
+from keras_convnext.layers.initializers import scale_to_inputs
 from keras_convnext.segmentation import UperNet
 from tests.backends import numpy
 from training import command, data

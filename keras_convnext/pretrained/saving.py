@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_convnext.atomic import replacing
-from keras_convnext.layers import one_of
+from keras_convnext.checks import one_of
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.variants import VARIANTS
 

@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 
 from keras_convnext.augmentation import checks
+from keras_convnext.checks import one_of
 from keras_convnext.images import load_image
-from keras_convnext.layers import one_of
 from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
 
 MODES = ("slide", "whole")

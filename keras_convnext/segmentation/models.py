@@ -8,9 +8,9 @@ from collections import OrderedDict
 
 import keras
 
+from keras_convnext.checks import one_of
 from keras_convnext.features import PyramidModel, feature_model
-from keras_convnext.initialization import kernels_will_be_loaded
-from keras_convnext.layers import one_of
+from keras_convnext.layers.initializers import kernels_will_be_loaded
 from keras_convnext.models import ConvNeXt
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.resampling import ResizeTo

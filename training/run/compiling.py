@@ -1,7 +1,7 @@
 """A plan becomes a compiled model with every variable that a checkpoint holds."""
 
 from keras_convnext import freeze_layers
-from keras_convnext.initialization import scale_to_inputs
+from keras_convnext.layers.initializers import scale_to_inputs
 from training.run import replicas
 
 JIT = {"auto": "auto", "on": True, "off": False}

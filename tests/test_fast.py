@@ -1,15 +1,13 @@
 """A block in the forms that compute it: equal to the formulas, and so are its gradients."""
 
-import importlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_convnext import runtime
-from keras_convnext.layers import ConvNeXtBlock
-from keras_convnext.patches import PatchConv2D
+from keras_convnext import fast
+from keras_convnext.fast import conditions
+from keras_convnext.layers import ConvNeXtBlock, PatchConv2D
 from tests import reference
 from tests.backends import BACKEND, numpy, randomise
 
@@ -30,9 +28,8 @@ OPTIONS = [
 def in_pieces(monkeypatch):
     """Small tensors go through the pieces that large ones are cut into."""
     if BACKEND != "tensorflow":
-        form = importlib.import_module(f"keras_convnext.{BACKEND}_branch")
-        monkeypatch.setattr(form, "WHOLE", 0)
-        monkeypatch.setattr(form, "ROWS", 16)
+        monkeypatch.setattr(fast.forms, "WHOLE", 0)
+        monkeypatch.setattr(fast.forms, "ROWS", 16)
 
 
 def made(shape, **options):
@@ -193,7 +190,7 @@ def test_low_rank_adaptation(training, monkeypatch):
     block.pwconv2.enable_lora(2)
     randomise(block)
     ours = numpy(block(x, training=training))
-    monkeypatch.setenv(runtime.PIN, "portable")
+    monkeypatch.setenv(conditions.PIN, "portable")
     np.testing.assert_allclose(ours, numpy(block(x, training=training)), atol=1e-5)
     assert np.abs(ours - before).max() > 1e-3
 
@@ -209,12 +206,12 @@ def test_a_stateless_call_computes_in_the_dtype_of_the_policy():
 def test_the_portable_forms_can_be_pinned(monkeypatch):
     block, x = made((2, 4, 4, 8))
     expected = numpy(block(x))
-    monkeypatch.setenv(runtime.PIN, "portable")
-    assert runtime.portable(ops.convert_to_tensor(x)) and not runtime.tensorflow_on_cpu()
+    monkeypatch.setenv(conditions.PIN, "portable")
+    assert conditions.portable(ops.convert_to_tensor(x)) and not conditions.tensorflow_on_cpu()
     np.testing.assert_allclose(numpy(block(x)), expected, atol=1e-5)
-    monkeypatch.setenv(runtime.PIN, "magic")
+    monkeypatch.setenv(conditions.PIN, "magic")
     with pytest.raises(ValueError, match="must be 'portable'"):
-        runtime.portable(ops.convert_to_tensor(x))
+        conditions.portable(ops.convert_to_tensor(x))
 
 
 # ---------------------------------------------------------------- what a backend adds
@@ -247,11 +244,9 @@ def test_a_gradient_of_the_gradient(in_pieces):
 def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, is_intel):
     import torch
 
-    from keras_convnext import torch_products
-
-    monkeypatch.setattr(torch_products, "_is_intel", lambda: is_intel)
+    monkeypatch.setattr(fast.forms, "_is_intel", lambda: is_intel)
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    assert torch_products.by_onednn(torch.float32) == (both and not is_intel)
+    assert fast.forms._by_onednn(torch.float32) == (both and not is_intel)
     block, x = made((2, 7, 7, 16), **options)
     values = [np.float64(numpy(w)) for w in block.trainable_variables]
     exactly = exact(block, np.float64(x), values, **options)
@@ -259,7 +254,7 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, i
         np.testing.assert_allclose(numpy(block(x)), exactly, atol=1e-5)
     np.testing.assert_allclose(numpy(block(x)), exactly, atol=1e-5)
     found = gradients(block, x, np.ones_like(x))
-    monkeypatch.setenv(runtime.PIN, "portable")
+    monkeypatch.setenv(conditions.PIN, "portable")
     for ours, theirs in zip(found, gradients(block, x, np.ones_like(x)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * max(1, np.abs(theirs).max()))
 
@@ -270,13 +265,11 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, i
 def test_a_bias_may_be_a_view(monkeypatch, dtype, bias):
     import torch
 
-    from keras_convnext import products, torch_products
-
-    monkeypatch.setattr(torch_products, "_is_intel", lambda: False)
+    monkeypatch.setattr(fast.forms, "_is_intel", lambda: False)
     shapes, dtype = ((30, 48), (48, 20), (20, 2)), getattr(torch, dtype)
     x, kernel, pairs = (torch.randn(shape, dtype=dtype) for shape in shapes)
     view = pairs[:, 0] if bias == "strided" else pairs[0, :1].expand(20)
-    found = products.dense(x, kernel, view).double()
+    found = fast.dense(x, kernel, view).double()
     expected = x.double() @ kernel.double() + view.double()
     assert (found - expected).abs().max() < (1e-4 if dtype == torch.float32 else 0.2)
 
@@ -378,14 +371,12 @@ def test_tensorflow_on_cpus_is_not_left_to_xla():
 def test_a_gradient_of_a_fused_gradient():
     import tensorflow as tf
 
-    from keras_convnext import tf_fused
-
     x = tf.constant([0.3, -1.2])
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as inner:
             inner.watch(x)
-            y = tf_fused.fused(lambda x: x**3)(x)
+            y = fast.forms.fused(lambda x: x**3)(x)
         first = inner.gradient(y, x)
     np.testing.assert_allclose(first, 3 * x**2, rtol=1e-6)
     np.testing.assert_allclose(outer.gradient(first, x), 6 * x, rtol=1e-6)

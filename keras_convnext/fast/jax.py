@@ -1,0 +1,257 @@
+"""JAX on a CPU: the residual branch in pieces, and the depthwise convolution as shifted sums.
+
+Left to XLA, training keeps the hidden layer, four times as wide as the feature map, before and
+after the activation, and the steps between. To write and to read them takes longer than to compute
+them once more. Its depthwise convolution on CPUs is naive.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from keras_convnext.fast.conditions import own_kernel, reads_as_one, weights
+
+MULTIPLIES_PATCHES = True
+WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
+ROWS = 4096  # of a piece, at most, if an image has no more
+IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: beyond, it is slower
+
+
+def residual_branch(block, x, inputs, training):
+    """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added."""
+    if not (own_kernel(x) and reads_as_one(block)):
+        return None
+    form, tensors = (block.activation, block.norm.epsilon), weights(block)
+    if not training:
+        return _inferred(form, WHOLE, ROWS, x, inputs, *tensors)
+    return _added(_trained(form, _rows(x), *tensors), x, inputs)
+
+
+def depthwise_conv(x, kernel, bias, dilation, training):
+    """As `fast.depthwise_conv`."""
+    if not own_kernel(x):
+        return None
+    outputs = shifted_sums(x, kernel[..., 0], dilation)
+    return outputs if bias is None else outputs + bias
+
+
+def dense(x, kernel, bias):
+    """As `fast.dense`; tensors of several dtypes promote."""
+    if not own_kernel(x):
+        return None
+    return (_product(x, kernel) + bias).astype(jnp.result_type(x, kernel, bias))
+
+
+def layer_norm(x, gamma, beta, epsilon):
+    """XLA makes one loop of Keras' operations."""
+
+
+def gelu(x):
+    """With erf, as on the other backends: on CPUs JAX's own, with erfc, takes a third longer."""
+    wide = x.astype(_wide_dtype(x))
+    return (wide * (0.5 + 0.5 * lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
+def _wide_dtype(*tensors):
+    return jnp.promote_types(jnp.result_type(*tensors), jnp.float32)
+
+
+def _product(a, b):
+    """Returns `a @ b`, in float32 where the factors have half precision: XLA on a CPU multiplies
+    bfloat16 at up to twice the speed if it need not round the result."""
+    return jnp.matmul(a, b, preferred_element_type=_wide_dtype(a, b))
+
+
+# ---------------------------------------------------------------- the residual branch
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+def _added(rows, x, inputs):
+    out = rows.reshape(x.shape)
+    return out if inputs is None else inputs + out
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _inferred(form, whole, rows, x, inputs, *weights):
+    """Computes x `(batch, height, width, channels)` in pieces where the hidden layer is large."""
+
+    def piece(pair):
+        x, inputs = pair
+        return _added(_branch(form, _rows(x), *weights)[0], x, inputs)
+
+    batch, width = x.shape[0], weights[3].shape[0]  # of the hidden layer: as many as b1 has
+    pixels = x.shape[1] * x.shape[2]
+    if batch * pixels * width <= whole:
+        return piece((x, inputs))
+    images = max(n for n in range(1, batch + 1) if not batch % n and (n == 1 or n * pixels <= rows))
+    pieces = jax.tree.map(lambda t: t.reshape(-1, images, *t.shape[1:]), (x, inputs))
+    return lax.map(piece, pieces).reshape(x.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _branch_with_gradients(form, *tensors):
+    return _branch(form, *tensors)[0]
+
+
+def _branch(form, x, gamma, beta, w1, b1, w2, b2, scale):
+    """Returns the branch of x `(rows, channels)`, and what its gradients are computed from."""
+    activation, epsilon = form
+    hidden = _product(_normed(epsilon, x, gamma, beta), w1) + b1
+    y = _product(activation(hidden).astype(x.dtype), w2) + b2
+    y = (y if scale is None else y * scale).astype(x.dtype)
+    return y, (x, gamma, beta, w1, b1, w2, b2, scale, hidden.astype(x.dtype))
+
+
+def _normed(epsilon, x, gamma, beta):
+    wide = x.astype(_wide_dtype(x))
+    centred = wide - wide.mean(-1, keepdims=True)
+    wide = centred * lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+    return (wide * gamma + beta).astype(x.dtype)
+
+
+def _branch_gradients(form, kept, dy):
+    x, gamma, beta, w1, _, w2, b2, scale, hidden = kept
+    activation, epsilon = form
+    x, hidden = _after(dy, x), _after(dy, hidden)
+    normed, norm_gradients = jax.vjp(functools.partial(_normed, epsilon), x, gamma, beta)
+    activated, activation_gradient = jax.vjp(activation, hidden.astype(_wide_dtype(x)))
+    # before the layer scale, which is small, sums are large
+    dw2 = _product(activated.astype(x.dtype).T, dy)
+    db2, dscale = dy.sum(0, dtype=_wide_dtype(x)), None
+    if scale is not None:
+        # the sums over all rows of gradient times output, without the output
+        dscale = (w2 * dw2).sum(0) + b2 * db2
+        dw2, db2 = dw2 * scale, db2 * scale
+        dy = (dy * scale).astype(dy.dtype)
+    (dhidden,) = activation_gradient(_product(dy, w2.T))
+    db1, dhidden = dhidden.sum(0), dhidden.astype(x.dtype)
+    dx, dgamma, dbeta = norm_gradients(_product(dhidden, w1.T).astype(x.dtype))
+    dw1 = _product(normed.T, dhidden)
+    found = dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale
+    pairs = zip(found, kept[:-1], strict=True)  # all but the hidden layer
+    return tuple(g if k is None else g.astype(k.dtype) for g, k in pairs)
+
+
+_branch_with_gradients.defvjp(_branch, _branch_gradients)
+_trained = jax.jit(_branch_with_gradients, static_argnums=0)
+
+
+def _after(gradient, x):
+    """Returns `x`, no earlier than the gradient: XLA computes what depends on nothing else at once,
+    and keeps it until it is needed."""
+    return x + jnp.minimum(jnp.abs(gradient[:1, :1]).sum(), 0).astype(x.dtype)
+
+
+# ---------------------------------------------------------------- the depthwise convolution
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def shifted_sums(x, kernel, dilation):
+    """Convolves each channel by a sum of shifted images, which XLA on CPUs fuses to one loop.
+
+    Its gradients are of the same kind: dx is the convolution with the mirrored kernel, dkernel the
+    sums of the products of gradient and shifted input.
+
+    Args:
+        x: `(batch, height, width, channels)`; half precision is added up in float32.
+        kernel: `(side, side, channels)`.
+        dilation: distance of neighbouring taps in pixels.
+
+    Returns:
+        a tensor of the shape and dtype of `x`.
+    """
+    # for an even side there is one row and column more behind than before, as in TensorFlow
+    before = _reach(kernel, dilation) // 2
+    wide, wide_kernel = x.astype(_wide_dtype(x)), kernel.astype(_wide_dtype(kernel))
+    return _convolve(dilation, before, wide, wide_kernel).astype(x.dtype)
+
+
+def _reach(kernel, dilation):
+    """Returns the distance of the first and the last tap."""
+    return (kernel.shape[0] - 1) * dilation
+
+
+def _padded(x, before, reach):
+    sides = before, reach - before
+    return jnp.pad(x, ((0, 0), sides, sides, (0, 0)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _convolve(dilation, before, x, kernel):
+    """The first tap is `before` pixels up and left of where its product is added.
+
+    The sum is a case of its own, for every kernel that is finite: else XLA tears it apart to fuse
+    it with what follows, which would read the image dozens of times.
+    """
+    reach, (height, width) = _reach(kernel, dilation), x.shape[1:3]
+
+    def sums():
+        padded, total = _padded(x, before, reach), 0
+        for row, column in itertools.product(range(kernel.shape[0]), repeat=2):
+            top, left = row * dilation, column * dilation
+            part = padded[:, top : top + height, left : left + width]
+            total = total + part * kernel[row, column]
+        return total
+
+    def native():
+        return lax.conv_general_dilated(
+            x,
+            kernel[:, :, None],
+            (1, 1),
+            [(before, reach - before)] * 2,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1],
+        )
+
+    # behind a barrier: if the kernel is a constant, XLA would know the case and drop the other
+    return lax.cond(jnp.isfinite(lax.optimization_barrier(kernel[0, 0, 0])), sums, native)
+
+
+def _convolve_forwards(dilation, before, x, kernel):
+    return _convolve(dilation, before, x, kernel), (x, kernel)
+
+
+def _convolve_gradients(dilation, before, kept, dy):
+    x, kernel = kept
+    after = _reach(kernel, dilation) - before
+    dx = _convolve(dilation, after, dy, kernel[::-1, ::-1])
+    return dx, _kernel_gradient(dilation, before, x, kernel, dy)
+
+
+_convolve.defvjp(_convolve_forwards, _convolve_gradients)
+
+
+def _kernel_gradient(dilation, before, x, kernel, dy):
+    """Returns dkernel: goes through the rows of all images and adds up, for each tap and each place
+    in a row, the product of gradient and input. Sums over whole images would read all of them once
+    per tap. A few rows at a time, as the sums themselves are read and written each time."""
+    batch, height, width, channels = x.shape
+    side, reach = kernel.shape[0], _reach(kernel, dilation)
+    if not x.size:
+        return jnp.zeros_like(kernel)
+    padded = _padded(x, before, reach)
+    rows = max(count for count in range(1, IMAGE_ROWS + 1) if height % count == 0)
+
+    def products_of(image, row):
+        """Returns products `(side, width, channels)`: of one row, for each kernel column."""
+        factor = lax.dynamic_slice(dy, (image, row, 0, 0), (1, 1, width, channels))[0]
+        near = (1, reach + 1, width + reach, channels)
+        near = lax.dynamic_slice(padded, (image, row, 0, 0), near)[0, ::dilation]
+        columns = range(0, side * dilation, dilation)
+        return [near[:, left : left + width] * factor for left in columns]
+
+    def add_rows(number, sums):
+        image, first = number * rows // height, number * rows % height
+        products = [products_of(image, first + row) for row in range(rows)]
+        return tuple(sum(parts, total) for total, *parts in zip(sums, *products, strict=True))
+
+    zeros = jnp.zeros((side, width, channels), x.dtype)
+    sums = lax.fori_loop(0, batch * height // rows, add_rows, (zeros,) * side)
+    return jnp.stack([total.sum(1) for total in sums], axis=1)

@@ -1,0 +1,119 @@
+"""The residual block of ConvNeXt and ConvNeXt V2, on channels_last feature maps."""
+
+import keras
+from keras import ops
+
+from keras_convnext import fast
+from keras_convnext.checks import one_of
+from keras_convnext.layers.activations import ACTIVATIONS
+from keras_convnext.layers.convolutions import DepthwiseConv2D, PointwiseConv
+from keras_convnext.layers.initializers import kernel_initializer
+from keras_convnext.layers.norms import NORMS, GlobalResponseNormalization
+from keras_convnext.layers.residual import LayerScale, StochasticDepth
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class ConvNeXtBlock(keras.layers.Layer):
+    """The residual block: `x + StochasticDepth(LayerScale(MLP(norm(depthwise(x)))))`.
+
+    `dwconv` (depthwise, large kernel), `norm`, `pwconv1` (to `expansion` times the channels),
+    activation, `grn` (V2), `pwconv2` (back), `gamma` (layer scale), `drop_path`.
+
+    Source: arXiv 2201.03545, Figure 4; arXiv 2301.00808, Figure 5.
+
+    Args:
+        kernel_size: side of the depthwise kernel.
+        expansion: width of the hidden layer as a multiple of the channels.
+        activation: `"gelu"` (exact), `"gelu_tanh"` or `"silu"`.
+        norm: `"layernorm"` or `"simplenorm"`.
+        epsilon: of the norm.
+        layer_scale: initial value of the layer scale, or `None` for none.
+        grn: whether Global Response Normalization follows the activation.
+        drop_path_rate: rate of stochastic depth, in [0, 1).
+        dilation: of the depthwise convolution.
+        seed: of stochastic depth; see `StochasticDepth`.
+
+    Input and output: `(batch, height, width, channels)`; the number of channels is taken from the
+    first input, height and width may vary.
+
+    Raises:
+        ValueError: if an argument has a value that is not allowed, or the input has no static
+            number of channels.
+    """
+
+    def __init__(
+        self,
+        kernel_size=7,
+        expansion=4,
+        activation="gelu",
+        norm="layernorm",
+        epsilon=1e-6,
+        layer_scale=1e-6,
+        grn=False,
+        drop_path_rate=0.0,
+        dilation=1,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        # fmt: off
+        self.fields = {
+            "kernel_size": kernel_size, "expansion": expansion, "activation": activation,
+            "norm": norm, "epsilon": epsilon, "layer_scale": layer_scale, "grn": grn,
+            "drop_path_rate": drop_path_rate, "dilation": dilation, "seed": seed,
+        }
+        # fmt: on
+        self.supports_jit = fast.left_to_xla()  # what `jit_compile="auto"` asks
+        dtype = self.dtype_policy
+        scaled = layer_scale is not None
+        self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        self.dwconv = DepthwiseConv2D(
+            kernel_size,
+            padding="same",
+            dilation_rate=dilation,
+            data_format="channels_last",
+            depthwise_initializer=kernel_initializer(),
+            name="dwconv",
+            dtype=dtype,
+        )
+        self.norm = NORMS[one_of("norm", norm, NORMS)](epsilon=epsilon, name="norm", dtype=dtype)
+        self.grn = GlobalResponseNormalization(name="grn", dtype=dtype) if grn else None
+        self.gamma = LayerScale(layer_scale, name="gamma", dtype=dtype) if scaled else None
+        self.drop_path = StochasticDepth(drop_path_rate, seed, name="drop_path", dtype=dtype)
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        if channels is None:
+            raise ValueError(f"ConvNeXtBlock needs the number of channels, received {input_shape}.")
+        width = int(channels * self.fields["expansion"])
+        self.pwconv1, self.pwconv2 = self._dense(width, "pwconv1"), self._dense(channels, "pwconv2")
+        outer = (self.dwconv, self.norm, self.pwconv1, self.gamma, self.drop_path)
+        for layer in filter(None, outer):
+            layer.build(input_shape)
+        for layer in filter(None, (self.grn, self.pwconv2)):
+            layer.build((*input_shape[:-1], width))
+
+    def _dense(self, units, name):
+        return PointwiseConv(
+            units, kernel_initializer=kernel_initializer(), name=name, dtype=self.dtype_policy
+        )
+
+    def call(self, inputs, training=False):
+        inputs = ops.cast(inputs, self.compute_dtype)
+        # not `self.dwconv(...)`, whose bookkeeping takes a tenth of a small step
+        x = self.dwconv.call(inputs, training=training)
+        outputs = fast.residual(self, x, inputs, training)
+        if outputs is not None:  # the same numbers, by a kernel that computes all of this at once
+            return outputs
+        x = self.norm(x)
+        x = self.activation(self.pwconv1(x))
+        x = self.grn(x) if self.grn else x
+        x = self.pwconv2(x)
+        x = self.gamma(x) if self.gamma else x
+        return inputs + self.drop_path(x, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), **self.fields}

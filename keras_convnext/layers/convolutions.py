@@ -1,0 +1,69 @@
+"""The convolutions of the family, each in the fastest exact form that `fast` knows for it."""
+
+import keras
+from keras import ops
+
+from keras_convnext import fast
+
+serializable = keras.saving.register_keras_serializable(package="keras_convnext")
+
+
+class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """Keras' layer of the same name, with stride 1, "same" padding and channels last."""
+
+    def call(self, inputs, training=False):
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        bias = ops.cast(self.bias, self.compute_dtype) if self.use_bias else None
+        dilation = self.dilation_rate[0]
+        outputs = fast.depthwise_conv(inputs, kernel, bias, dilation, training)
+        if outputs is not None:
+            return outputs
+        outputs = ops.depthwise_conv(
+            inputs, kernel, padding="same", data_format="channels_last", dilation_rate=dilation
+        )
+        return outputs if bias is None else outputs + bias
+
+
+class PointwiseConv(keras.layers.Dense):
+    """A convolution with a kernel of 1 x 1 pixel: Keras' `Dense`, on the channels.
+
+    Input: `(..., channels)`; output: `(..., units)`.
+    """
+
+    def call(self, inputs, training=None):
+        kernel, bias = map(ops.convert_to_tensor, (self.kernel, self.bias))
+        rows = ops.reshape(inputs, (-1, kernel.shape[0]))
+        outputs = fast.dense(rows, kernel, bias)
+        if outputs is None:
+            return super().call(inputs, training=training)
+        return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.units))
+
+
+@serializable
+class PatchConv2D(keras.layers.Conv2D):
+    """Keras' layer of the same name, channels last; the stem and the downsampling are made of it.
+
+    Where the strides equal the kernel, patches do not overlap, and the convolution is one matrix
+    product. On PyTorch and JAX that is faster than their convolutions, which first bring an image
+    of few channels into a layout of their own. As in the convolution, rows and columns that do not
+    fill a patch are left out.
+    """
+
+    def call(self, inputs):
+        if not (self._is_product and fast.multiplies_patches(inputs)):
+            return super().call(inputs)
+        batch, height, width, channels = inputs.shape
+        side = self.kernel_size[0]
+        kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.filters))
+        bias = ops.convert_to_tensor(self.bias)
+        height, width = height // side, width // side
+        x = inputs[:, : height * side, : width * side]
+        x = ops.reshape(x, (batch, height, side, width, side, channels))
+        x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, side * side * channels))
+        y = fast.dense(x, kernel, bias)
+        y = ops.matmul(x, kernel) + bias if y is None else y
+        return ops.reshape(y, (batch, height, width, self.filters))
+
+    @property
+    def _is_product(self):
+        return self.kernel_size == self.strides and self.padding == "valid" and self.use_bias
