@@ -1,5 +1,6 @@
 """Inference, scores, pictures, masks, augmentation and rates of segmentation."""
 
+import os
 import tracemalloc
 
 import keras
@@ -14,9 +15,12 @@ from keras_convnext.segmentation import (
     SCALES,
     MeanIoU,
     PixelAccuracy,
+    PixelCrossEntropy,
     Scores,
     Segmenter,
     UperNet,
+    fit_metrics,
+    for_fit,
     inference,
     label_map,
     legend,
@@ -260,6 +264,90 @@ def test_the_metrics_of_fit_are_keras_own(weight):
     assert MeanIoU.from_config(ours.get_config()).num_classes == 4
 
 
+def _results(labels, logits, weight=None):
+    """Returns loss, accuracy and mean IoU of labels in any form."""
+    metrics = fit_metrics(logits.shape[-1])
+    for metric in metrics:
+        metric.update_state(labels, logits, weight)
+    loss = PixelCrossEntropy()(labels, logits, weight)
+    return [float(numpy(value)) for value in (loss, *(metric.result() for metric in metrics))]
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Labels (2, 2, 5) of three classes, a row of which is ignored, and logits."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, (2, 2, 5)).astype("uint8")
+    labels[0, 1] = 255
+    return labels, draw.standard_normal((2, 2, 5, 3)).astype("float32")
+
+
+FORMS = {
+    "a channel axis": lambda labels: labels[..., None],
+    "int64": lambda labels: labels.astype("int64"),
+    "whole floats": lambda labels: labels.astype("float32")[..., None],
+    "one-hot": lambda labels: labels[..., None] == np.arange(3),
+    "one-hot floats": lambda labels: (labels[..., None] == np.arange(3)).astype("float32"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_labels_of_every_usual_form(form, answers):
+    labels, logits = answers
+    expected = _results(labels, logits)
+    np.testing.assert_allclose(_results(form(labels), logits), expected, rtol=1e-6)
+    one = _results(labels[1:], logits[1:])
+    np.testing.assert_allclose(_results(form(labels[1:]), logits[1:]), one, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda labels: np.where(labels == 2, 3, labels),  # such as classes that count from 1
+        lambda labels: labels.astype("int32") - 1,
+        lambda labels: labels.astype("float32") / 255,
+        lambda labels: (labels[..., None] == np.arange(3)).astype("uint8") * 255,
+        lambda labels: np.full((*labels.shape, 3), 1 / 3, "float32"),
+    ],
+    ids=["too large", "negative", "divided by 255", "one-hot times 255", "soft"],
+)
+def test_labels_that_are_no_class_are_noticed(wrong, answers):
+    labels, logits = answers
+    assert np.isnan(_results(wrong(labels), logits)).all()
+
+
+def test_a_wrong_label_of_weight_0_does_not_matter(answers):
+    labels, logits = answers
+    wrong = np.where(np.arange(2)[:, None, None] == 0, 7, labels)
+    metrics = fit_metrics(3)
+    for weight in (np.array([0, 1], "float32"), np.broadcast_to([[[0]], [[1]]], labels.shape)):
+        for form in (weight, weight[..., None]):
+            for metric in metrics:
+                metric.reset_state()
+                metric.update_state(wrong, logits, form.astype("float32"))
+                assert float(metric.result()) == pytest.approx(
+                    _results(labels[1:], logits[1:])[1 + metrics.index(metric)]
+                )
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 2), (2, 2, 5, 4), (3, 2, 5)])
+def test_masks_of_other_shapes_are_refused(shape, answers):
+    for function in (PixelCrossEntropy(), *(metric.update_state for metric in fit_metrics(3))):
+        with pytest.raises(ValueError, match=r"Masks must be \(batch, 2, 5\) like the images"):
+            function(np.zeros(shape, "uint8"), answers[1])
+
+
+def test_a_single_logit_is_refused(answers):
+    with pytest.raises(ValueError, match="a logit for each class, two or more, received one"):
+        PixelCrossEntropy()(answers[0], answers[1][..., :1])
+
+
+@on_one_backend
+def test_the_former_name_of_the_metrics():
+    with pytest.warns(DeprecationWarning, match="now called `segmentation.fit_metrics`"):
+        assert [metric.name for metric in for_fit(3)] == ["pixel_accuracy", "mean_iou"]
+
+
 @on_one_backend
 @pytest.mark.parametrize("classes", [1, 11, 150, 255])
 def test_colours_differ(classes):
@@ -321,6 +409,13 @@ def test_values_become_classes():
         ({"classes": 3, "ignored": 2}, "received 2; the classes are 0 to 2"),
         ({"classes": 3, "ignored": 300}, r"a value in \[0, 255\] that is no class, received 300"),
         ({"classes": 3, "ignored": -1}, "received -1"),
+        ({"classes": 3, "values": (0, 255)}, "`values` must be 3 different numbers"),
+        ({"classes": 2, "values": (0, 0)}, "`values` must be 2 different numbers"),
+        ({"classes": 2, "values": (0, 256)}, r"numbers in \[0, 255\]"),
+        ({"classes": 2, "values": (0, 9), "ignored": 9}, "the classes are 0, 9"),
+        ({"classes": 2, "colours": (((0, 0, 0), 0),)}, "a colour for each of the 2 classes"),
+        ({"classes": 1, "colours": (((0, 0), 0),)}, r"pairs \(\(red, green, blue\), class\)"),
+        ({"classes": 1, "first": 1, "colours": (((0, 0, 0), 0),)}, "`colours` excludes"),
     ],
 )
 def test_wrong_maps_are_refused(arguments, message):
@@ -328,19 +423,73 @@ def test_wrong_maps_are_refused(arguments, message):
         LabelMap(**arguments)
 
 
+VALUES = np.array([[0, 1], [1, 0]], "uint8")
+MASKS = {
+    "L": Image.fromarray(VALUES),
+    "P": label_map(VALUES, 2),
+    "RGB": Image.fromarray(np.stack([VALUES] * 3, -1)),
+    "RGBA": Image.fromarray(np.stack([*[VALUES] * 3, 255 - VALUES], -1)),
+    "LA": Image.fromarray(np.stack([VALUES, 255 - VALUES], -1)),
+    "I;16": Image.fromarray(VALUES.astype("uint16")),
+    "I": Image.fromarray(VALUES.astype("int32")),
+    "F": Image.fromarray(VALUES.astype("float32")),
+    "1": Image.fromarray(VALUES.astype(bool)),
+}
+
+
 @on_one_backend
-@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16", "1"])
+@pytest.mark.parametrize("mode", MASKS)
 def test_masks_of_every_kind_are_read(mode, tmp_path):
-    values = np.array([[0, 1], [1, 0]], "uint8")
-    image = {
-        "L": lambda: Image.fromarray(values),
-        "P": lambda: label_map(values, 2),
-        "RGB": lambda: Image.fromarray(np.stack([values] * 3, -1)),
-        "I;16": lambda: Image.fromarray(values.astype("uint16")),
-        "1": lambda: Image.fromarray(values.astype(bool)),
-    }[mode]()
-    image.save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), values)
+    path = tmp_path / ("mask.tif" if mode in "FI" else "mask.png")
+    MASKS[mode].save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    np.testing.assert_array_equal(read_mask(path), VALUES)
+    np.testing.assert_array_equal(LabelMap(2)(read_mask(path.read_bytes())), VALUES)
+
+
+@on_one_backend
+def test_black_and_white_masks_are_two_classes():
+    labels = LabelMap(2, values=(0, 255))
+    np.testing.assert_array_equal(labels(np.array([[0, 255]])), [[0, 1]])
+    with pytest.raises(ValueError, match=r"values \[128\]; allowed are 0, 255 of .*, and none for"):
+        labels(np.array([128]))
+    labels = LabelMap(2, values=(7, 3), ignored=0)
+    np.testing.assert_array_equal(labels(np.array([0, 3, 7, 255])), [255, 1, 0, 255])
+
+
+@on_one_backend
+def test_colours_are_classes(tmp_path):
+    colours = ((0, 0, 0), (128, 64, 0), (0, 0, 64), (9, 9, 9))
+    labels = LabelMap(2, colours=tuple(zip(colours, (0, 1, 255, 1), strict=True)))
+    wanted = np.array([[0, 1], [2, 3]])
+    picture = Image.fromarray(np.array(colours, "uint8")[wanted])
+    for number, image in enumerate((picture, picture.quantize(4))):
+        image.save(tmp_path / f"{number}.png")
+        found = labels(read_mask(tmp_path / f"{number}.png", labels.in_colour))
+        np.testing.assert_array_equal(found, [[0, 1], [255, 1]])
+    with pytest.raises(ValueError, match=r"colours \[\(1, 2, 3\)\], which belong to no class"):
+        labels(np.array([[[1, 2, 3], [0, 0, 0]]]))
+
+
+@on_one_backend
+def test_masks_with_fractions_are_refused(tmp_path):
+    Image.fromarray(np.full((2, 2), 0.5, "float32")).save(tmp_path / "mask.tif")
+    with pytest.raises(ImageError, match="has fractions or NaN from 0.5 to 0.5"):
+        read_mask(tmp_path / "mask.tif")
+
+
+@on_one_backend
+def test_postscript_is_no_mask(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "mask.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(ImageError, match="Cannot read a mask"):
+        read_mask(tmp_path / "mask.png")
+    assert not (tmp_path / "ran").exists()
 
 
 @on_one_backend

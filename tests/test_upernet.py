@@ -20,7 +20,7 @@ from keras_convnext.segmentation import (
     UperNet,
     UperNetConvNeXtTiny,
     checkpoints,
-    for_fit,
+    fit_metrics,
 )
 from keras_convnext.segmentation.heads import ChannelDropout, ConvNormReLU
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
@@ -58,7 +58,7 @@ def trained():
         Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)), classes=4, channels=8, auxiliary_channels=8
     )
     model.compile(
-        keras.optimizers.Adam(0.01), PixelCrossEntropy(), metrics=for_fit(4), jit_compile="auto"
+        keras.optimizers.Adam(0.01), PixelCrossEntropy(), metrics=fit_metrics(4), jit_compile="auto"
     )
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (4, 32, 32, 3), "uint8")

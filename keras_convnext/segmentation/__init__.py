@@ -3,7 +3,14 @@
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.inference import SCALES, Segmenter
 from keras_convnext.segmentation.losses import PixelCrossEntropy
-from keras_convnext.segmentation.metrics import MeanIoU, PixelAccuracy, Scores, for_fit, scores
+from keras_convnext.segmentation.metrics import (
+    MeanIoU,
+    PixelAccuracy,
+    Scores,
+    fit_metrics,
+    for_fit,
+    scores,
+)
 from keras_convnext.segmentation.models import (
     SegmentationModel,
     UperNet,

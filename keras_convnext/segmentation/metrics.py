@@ -1,66 +1,98 @@
 """How good a segmentation is: mean IoU, pixel accuracy, a table of the classes.
 
-`for_fit` gives metrics to watch a training with; `Scores` are the figures to report, counted in
-whole numbers over all pixels of a set.
+`fit_metrics` returns metrics to watch a training with; `Scores` are the numbers to report, counted
+exactly over all pixels of a set.
 """
 
 import dataclasses
 import functools
+import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_convnext.segmentation.losses import IGNORED, per_pixel
+from keras_convnext.segmentation.losses import IGNORED
+from keras_convnext.segmentation.targets import class_numbers, is_wrong, per_pixel
+
+# Counts after a wrong label, because integers have no NaN; replicas' counts are added up.
+SPOILED = -(2**26)
 
 
-def for_fit(classes, ignore=IGNORED):
-    """-> `[PixelAccuracy, MeanIoU]`, for `compile(metrics=...)`.
+def fit_metrics(classes, ignore=IGNORED):
+    """Returns `[PixelAccuracy, MeanIoU]`, for `compile(metrics=...)`.
 
-    Both take labels `(batch, height, width)` and logits `(batch, height, width, classes)`; pixels
-    with the label `ignore` do not count, nor do classes that are neither there nor predicted.
+    Both take labels as `PixelCrossEntropy` does and logits `(batch, height, width, classes)`;
+    pixels with the label `ignore` do not count, nor do classes that neither occur nor are
+    predicted. A label that is no class makes both NaN.
     """
     mean_iou = MeanIoU(classes, ignore_class=ignore, sparse_y_pred=False, name="mean_iou")
     return [PixelAccuracy(ignore), mean_iou]
 
 
+def for_fit(classes, ignore=IGNORED):
+    """The former name of `fit_metrics`, which will be removed in the next release."""
+    message = "`segmentation.for_fit` is now called `segmentation.fit_metrics`."
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return fit_metrics(classes, ignore)
+
+
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class MeanIoU(keras.metrics.MeanIoU):
-    """Keras' metric of that name, counted at once: on PyTorch Keras' own counts pixel by pixel.
+    """Keras' metric of that name, counted in one operation: on PyTorch Keras' own counts pixel by
+    pixel.
 
-    Takes integer labels and, with `sparse_y_pred=False`, scores of the classes on the last axis.
-    Labels that are no class do not count.
+    Takes labels as `PixelCrossEntropy` does and, with `sparse_y_pred=False`, scores of the classes
+    on the last axis. A label that is neither a class nor `ignore_class` makes the result NaN,
+    unless its weight is 0.
     """
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         classes = self.num_classes
-        labels = ops.cast(y_true, "int32")
         predicted = y_pred if self.sparse_y_pred else ops.argmax(y_pred, axis=self.axis)
+        predicted = ops.cast(predicted, "int32")
+        labels = class_numbers(y_true, predicted, classes, self.ignore_class)
         counted = (labels >= 0) & (labels < classes)
         if self.ignore_class is not None:
             counted = counted & (labels != self.ignore_class)
-        cell = ops.where(counted, labels * classes + ops.cast(predicted, "int32"), classes**2)
+        cell = ops.where(counted, labels * classes + predicted, classes**2)
         weight = ops.ones_like(cell, dtype=self.dtype)
         if sample_weight is not None:
             weight = weight * per_pixel(sample_weight, weight)
         counts = ops.segment_sum(ops.ravel(weight), ops.ravel(cell), classes**2 + 1)
-        self.total_cm.assign(self.total_cm + ops.reshape(counts[:-1], (classes, classes)))
+        counts = ops.reshape(counts[:-1], (classes, classes))
+        is_spoiled = ops.any(is_wrong(labels, classes, self.ignore_class) & (weight > 0))
+        is_spoiled = is_spoiled | ops.any(self.total_cm < 0)
+        total = self.total_cm + counts
+        self.total_cm.assign(ops.where(is_spoiled, ops.full_like(total, SPOILED), total))
+
+    def result(self):
+        score = super().result()
+        return ops.where(ops.any(self.total_cm < 0), ops.full_like(score, float("nan")), score)
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class PixelAccuracy(keras.metrics.Mean):
-    """Share of the pixels whose class was predicted; those with the label `ignore` do not count."""
+    """Share of the pixels whose class was predicted; those with the label `ignore` do not count.
+
+    Takes labels as `PixelCrossEntropy` does, and scores of the classes on the last axis. A label
+    that is neither a class nor `ignore` makes the result NaN, unless its weight is 0.
+    """
 
     def __init__(self, ignore=IGNORED, name="pixel_accuracy", **kwargs):
         super().__init__(name=name, **kwargs)
         self.ignore = ignore
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        labels = ops.cast(y_true, "int32")
+        classes = y_pred.shape[-1]
+        predicted = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        labels = class_numbers(y_true, predicted, classes, self.ignore)
         valid = ops.cast(labels != self.ignore, self.dtype)
         if sample_weight is not None:
             valid = valid * per_pixel(sample_weight, valid)
-        hits = ops.cast(labels == ops.cast(ops.argmax(y_pred, axis=-1), "int32"), self.dtype)
+        hits = ops.cast(labels == predicted, self.dtype)
+        wrong = is_wrong(labels, classes, self.ignore) & (valid > 0)
+        hits = ops.where(wrong, ops.cast(float("nan"), self.dtype), hits)
         return super().update_state(hits, valid)
 
     def get_config(self):
@@ -69,7 +101,7 @@ class PixelAccuracy(keras.metrics.Mean):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Counts of pixels, and what follows from them. Add the scores of images up with `+`.
+    """Counts of pixels, and scores computed from them. `+` adds up the scores of images.
 
     Attributes:
         confusion: (classes, classes) int64; rows are the classes of the pixels, columns the
@@ -83,13 +115,13 @@ class Scores:
 
     @functools.cached_property
     def iou(self):
-        """(classes,) float64 in [0, 1], NaN for a class that is neither there nor predicted."""
+        """float64 (classes,) in [0, 1], NaN for a class that neither occurs nor is predicted."""
         hits = np.diag(self.confusion)
         return _ratio(hits, self.confusion.sum(0) + self.confusion.sum(1) - hits)
 
     @functools.cached_property
     def accuracy(self):
-        """(classes,) float64: share of a class' pixels that was found, NaN without pixels."""
+        """float64 (classes,): share of each class' pixels that was found, NaN without pixels."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
@@ -108,11 +140,11 @@ class Scores:
         return float(_ratio(np.trace(self.confusion), self.confusion.sum()))
 
     def table(self, class_names):
-        """-> one dict per class: `class`, `iou`, `accuracy` (`None` where there is none) and
+        """Returns one dict per class: `class`, `iou`, `accuracy` (`None` where there is none) and
         `share`, its part of the pixels.
 
         Raises:
-            ValueError: if there is another number of names than of classes.
+            ValueError: if the number of names is not that of the classes.
         """
         shares = _ratio(self.confusion.sum(1), self.confusion.sum())
         columns = zip(class_names, self.iou, self.accuracy, shares, strict=True)
@@ -123,16 +155,13 @@ class Scores:
 
 
 def scores(labels, predicted, classes, ignore=IGNORED):
-    """Compares a mask with a prediction.
+    """Compares a mask with a prediction and returns the `Scores`.
 
     Args:
         labels: int array of any shape, in [0, classes) or `ignore`.
         predicted: int array of the same shape, in [0, classes).
         classes: number of classes.
         ignore: the label that does not count.
-
-    Returns:
-        `Scores`.
 
     Raises:
         ValueError: if the shapes differ, or a value is out of its range.

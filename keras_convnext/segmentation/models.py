@@ -97,7 +97,7 @@ def UperNet(
         classes)`, float32 also under mixed precision, channels last always. Height and width may
         be any from 32 on. In `fit` the targets are labels `(batch, height, width)`:
 
-            model.compile(optimizer, PixelCrossEntropy(), metrics=for_fit(classes))
+            model.compile(optimizer, PixelCrossEntropy(), metrics=fit_metrics(classes))
 
     Raises:
         ValueError: if an argument has a value that is not allowed, no weights have that name, or

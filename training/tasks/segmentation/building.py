@@ -3,7 +3,7 @@
 import functools
 
 from keras_convnext.optimization import WarmupPolynomial, stage_wise_scales
-from keras_convnext.segmentation import PixelCrossEntropy, UperNet, for_fit
+from keras_convnext.segmentation import PixelCrossEntropy, UperNet, fit_metrics
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
 from training.data import pairs, stream
 from training.data.masked_tfds import masked_set
@@ -110,7 +110,7 @@ def objective(plan):
     """Returns the loss and the metrics of a plan, as arguments of `compile`."""
     return {
         "loss": PixelCrossEntropy(plan.config.loss_average),
-        "metrics": for_fit(plan.classes),
+        "metrics": fit_metrics(plan.classes),
     }
 
 
