@@ -165,7 +165,7 @@ def read_pair(image, mask, labels):
     """
     image = load_image(bytes(image))
     try:
-        values = Image.fromarray(labels(read_mask(bytes(mask))))
+        values = Image.fromarray(labels(read_mask(bytes(mask), labels.in_colour)))
     except ValueError as error:
         raise ImageError(str(error)) from error
     if values.size != image.size:

@@ -1,6 +1,7 @@
 """Masks and weights in every usual form, brought to one value per pixel for loss and metrics."""
 
 import keras
+import numpy as np
 from keras import ops
 
 WRONG = -(2**30)  # a label that is no class and that nobody ignores
@@ -23,7 +24,7 @@ def class_numbers(y_true, predicted, classes, ignore):
     Raises:
         ValueError: if the shapes do not fit.
     """
-    labels = ops.convert_to_tensor(y_true)
+    labels = ops.convert_to_tensor(_narrow(y_true))
     given = tuple(labels.shape)
     is_one_hot = False
     if len(given) == len(predicted.shape) + 1:
@@ -48,6 +49,13 @@ def per_pixel(weight, pixels):
     if len(weight.shape) == len(pixels.shape) + 1 and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, -1)
     return ops.expand_dims(weight, tuple(range(len(weight.shape), len(pixels.shape))))
+
+
+def _narrow(y_true):
+    """Returns NumPy's 64-bit numbers with 32 bits: JAX has no others and warns."""
+    if not isinstance(y_true, np.ndarray) or y_true.dtype.itemsize < 8:
+        return y_true
+    return y_true.astype("float32" if y_true.dtype.kind == "f" else "int32")
 
 
 def _of_one_hot(labels, ignore):

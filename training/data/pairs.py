@@ -10,15 +10,22 @@ from training.data.bad_images import BadImages
 from training.data.dataset import DataError, Dataset, IndexedSplit
 from training.data.folder import file_identity
 from training.data.images import problem
+from training.data.listing import SUFFIXES, files_below, some
+from training.data.survey import surveyed
 
-IMAGES, MASKS = (".jpg", ".jpeg", ".png", ".bmp", ".webp"), (".png", ".bmp", ".gif", ".tif")
-KEPT_FOR_VALIDATION = 10  # every so-manieth, where there is no folder for it
+MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")
+KEPT_FOR_VALIDATION = 10  # every tenth pair, where there is no folder for it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairSplit(IndexedSplit):
     """Files of images and of their masks. The `image` of an example is a string tensor (2,), the
-    contents of both; its label is 0."""
+    contents of both; its label is 0.
+
+    Attributes:
+        paths, mask_paths: of the files, tuples of strings.
+        root: the directory relative to which the fingerprint names the files.
+    """
 
     paths: tuple
     mask_paths: tuple
@@ -26,8 +33,8 @@ class PairSplit(IndexedSplit):
 
     def _reader(self, tf):
         paths, masks = (
-            tf.constant([os.fsencode(path) for path in some], tf.string)
-            for some in (self.paths, self.mask_paths)
+            tf.constant([os.fsencode(path) for path in files], tf.string)
+            for files in (self.paths, self.mask_paths)
         )
 
         def read(index):
@@ -48,31 +55,47 @@ def folders(
     train_masks=None,
     validation_images=None,
     validation_masks=None,
+    labels=None,
 ):
-    """-> the Dataset of the pairs in these folders of `data_dir`.
+    """Returns the Dataset of the pairs in these folders of `data_dir`.
+
+    With `labels`, a `LabelMap`, some masks are read first, see `training.data.survey`.
 
     Raises:
-        DataError: if a folder, an image or a mask is missing.
+        DataError: if a folder, an image or a mask is missing, or the masks that were read
+            contradict `labels`.
     """
     train = pair_split("train", data_dir, train_images, train_masks)
     if validation_images is None:
+        how = f"every {KEPT_FOR_VALIDATION}th of them for validation"
+        size = train.size
         train, validation = _divided(train)
     else:
         validation = pair_split("validation", data_dir, validation_images, validation_masks)
-    return Dataset(str(data_dir), tuple(class_names), train, validation)
+        how, size = f"{validation.size:,} in {validation_images}/ for validation", train.size
+    summary = (
+        f"{len(class_names)} classes; {size:,} images in {train_images}/ with masks in "
+        f"{train_masks}/, {how}."
+    )
+    dataset = Dataset(str(data_dir), tuple(class_names), train, validation, summary=summary)
+    return dataset if labels is None else surveyed(dataset, labels)
 
 
 def pair_split(name, data_dir, images, masks):
-    """-> the PairSplit of two folders in `data_dir`.
+    """Returns the PairSplit of two folders in `data_dir`.
+
+    A mask has the name of its image but for the suffix, or that name with one and the same ending
+    for all, such as `_mask`.
 
     Raises:
-        DataError: if one of them is missing or has no files, or an image has no mask.
+        DataError: if a folder is missing or has no files, an image has no mask, or two files could
+            be one and the same image or mask.
     """
     root = Path(data_dir or "").expanduser()
     if data_dir is None or not root.is_dir():
         raise DataError(f"The directory {data_dir!r} does not exist: give it with --data_dir.")
-    kinds = {f"--{name}_images": (images, IMAGES), f"--{name}_masks": (masks, MASKS)}
-    files, theirs = (_files(root, flag, *kind) for flag, kind in kinds.items())
+    files = _files(root, f"--{name}_images", images, SUFFIXES)
+    theirs = _without_ending(files, _files(root, f"--{name}_masks", masks, MASKS))
     lost = sorted(files.keys() - theirs.keys())
     if lost:
         raise DataError(
@@ -101,16 +124,41 @@ def _unusable(name, reason):
 
 
 def _files(root, flag, folder, suffixes):
-    """-> {path without suffix: path} of the files below a folder"""
+    """Returns {path without suffix: path} of the files below a folder."""
     if folder is None or not (root / folder).is_dir():
         raise DataError(f"There is no folder {folder!r} in {str(root)!r}: name it with {flag}.")
     found = {}
-    for path in sorted((root / folder).rglob("*")):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            found[str(path.relative_to(root / folder).with_suffix(""))] = str(path)
+    below = files_below(root / folder)
+    for path in sorted(below.images + below.others):
+        if not path.lower().endswith(suffixes):
+            continue
+        name = os.path.splitext(os.path.relpath(path, root / folder))[0]
+        if name in found:
+            raise DataError(
+                f"{found[name]} and {path} have one name: keep one of them, or put images and "
+                "masks into folders of their own."
+            )
+        found[name] = path
     if not found:
-        raise DataError(f"{str(root / folder)!r} has no files with one of {' '.join(suffixes)}.")
+        there = sorted({os.path.splitext(path)[1].lower() for path in below.images + below.others})
+        raise DataError(
+            f"{str(root / folder)!r} has no files with one of {' '.join(suffixes)}"
+            f"{f'; it has {some(there)}' if there else '.'}"
+            f"{' JPEG changes the values of masks: save them as PNG.' * ('.jpg' in there)}"
+        )
     return found
+
+
+def _without_ending(images, masks):
+    """Returns the masks under the names of their images, where all have one ending more."""
+    first = min(images)
+    if first in masks:
+        return masks
+    endings = {name[len(first) :] for name in masks if name.startswith(first)}
+    for ending in sorted(endings, key=len):
+        if all(name + ending in masks for name in images):
+            return {name: masks[name + ending] for name in images}
+    return masks
 
 
 def _split(name, paths, masks, root):
@@ -121,12 +169,12 @@ def _split(name, paths, masks, root):
 
 def _divided(split):
     if split.size < 2:
-        raise DataError("Training and validation need an image each: there is one only.")
+        raise DataError("Training and validation need an image each: there is only one.")
     kept = [n % KEPT_FOR_VALIDATION == 0 for n in range(split.size)]
     parts = []
     for name, wanted in (("train", False), ("validation", True)):
         places = [n for n in range(split.size) if kept[n] == wanted]
-        paths, masks = ([some[n] for n in places] for some in (split.paths, split.mask_paths))
+        paths, masks = ([files[n] for n in places] for files in (split.paths, split.mask_paths))
         parts.append(_split(name, paths, masks, split.root))
     return parts
 
@@ -139,7 +187,7 @@ class BadPairs(BadImages):
         read: of two contents of files; raises a ValueError that says what is wrong with them.
     """
 
-    hint = "The reasons above say what to change: the files, --first_label or --ignored_label."
+    hint = "The reasons above say what to change: the files, or the flags that describe the masks."
 
     def __init__(self, split, read, **options):
         super().__init__(split, **options)
@@ -154,7 +202,8 @@ class BadPairs(BadImages):
 
 
 def refuse_pair(read):
-    """-> for evaluation, where every image counts: what raises a DataError about the first."""
+    """Returns the function with which an evaluation, where every image counts, refuses a pair: it
+    raises a DataError about the first."""
 
     def refuse(name, pair):
         raise _unusable(name, BadPairs(None, read, cap=0).reason(pair))
