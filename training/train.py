@@ -5,6 +5,7 @@ data -> model -> compile -> fit -> record, for every task. `KERAS_BACKEND` choos
 
 import dataclasses
 
+from keras_convnext.cli.console import warnings_as_notes
 from training import command
 from training.data import DataError
 from training.run import compiling, course, pictures, plan, record
@@ -26,7 +27,7 @@ def train(request):
     pictures.check()
     dataset = task.load(config)
     images, classes = dataset.train.size, len(dataset.class_names)
-    schedule = plan.make(task.plan, config, images, classes, devices)
+    schedule = plan.make(task.plan, config, images, classes, devices, dataset.summary)
     model = compiling.compiled(schedule, task, dataset, devices)
     pipeline = task.pipeline(config, dataset, devices, schedule.steps_per_epoch)
     return course.follow(request, schedule, model, pipeline, devices, task.finish)
@@ -37,21 +38,23 @@ def _dry_plan(task, config, devices):
     try:
         dataset = task.load(config)
         images, classes = dataset.train.size, len(dataset.class_names)
-        channels = compiling.channels_of(dataset)
+        channels, found = compiling.channels_of(dataset), dataset.summary
     except DataError as error:
         if config.published_images is None:
             raise
         course.note(f"The plan is for the published size of the data, which are not here: {error}")
         images, classes, channels = config.published_images, config.published_classes, 3
+        found = ""
     model = task.network(dataclasses.replace(config, weights=None), classes, channels)
-    return plan.make(task.plan, config, images, classes, devices), model
+    return plan.make(task.plan, config, images, classes, devices, found), model
 
 
 def main(task=None):
     """Runs the command line; returns the exit code."""
     request = command.from_command_line(task=task)
     headline = task_of(request.config).headline
-    return course.status(lambda: train(request), headline)
+    with warnings_as_notes():
+        return course.status(lambda: train(request), headline)
 
 
 if __name__ == "__main__":

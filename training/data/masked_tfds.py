@@ -33,8 +33,8 @@ def masked_set(
     missing = [key for key in Masked.keys if key not in builder.info.features]
     if missing:
         raise DataError(
-            f"{builder.info.full_name} does not consist of images with masks: it needs the features "
-            f"`image` and `annotation`, and has {', '.join(builder.info.features)}."
+            f"{builder.info.full_name} does not consist of images with masks: it needs the "
+            f"features `image` and `annotation`, and has {', '.join(builder.info.features)}."
         )
     splits = two_splits(builder, train_split, validation_split, Masked())
     summary = f"{len(class_names)} classes; {builder.info.full_name}."

@@ -23,6 +23,7 @@ class Plan:
         device: what they are, in words.
         steps_per_epoch: micro-batches per epoch; the images that fill no whole batch are left
             out, others in each epoch.
+        data: a sentence about what was found in the data; may be empty.
     """
 
     config: Run
@@ -31,6 +32,7 @@ class Plan:
     replicas: int
     device: str
     steps_per_epoch: int
+    data: str = ""
 
     @property
     def updates_per_epoch(self):
@@ -46,6 +48,7 @@ class Plan:
         config = self.config
         rows = [
             ("experiment", f"{config.name}: {self._network()} on {config.dataset}"),
+            *([("data", self.data)] if self.data else []),
             ("images", f"{self.images:,} for training in {self.classes} classes, {self._size()}"),
             ("devices", f"{self.device}, {keras.backend.backend()}, {config.dtype}"),
             ("batch", self._batch()),
@@ -109,10 +112,11 @@ class Plan:
         return kept
 
 
-def make(kind, config, images, classes, distribution):
+def make(kind, config, images, classes, distribution, data=""):
     """Returns the Plan of `config` for `images` training images in `classes` classes.
 
-    `kind` is the class of the plan, and `distribution` the `Distribution` of the run.
+    `kind` is the class of the plan, `distribution` the `Distribution` of the run, and `data` the
+    summary of the dataset.
 
     Raises:
         ValueError: if a batch is larger than the set, or the devices cannot share it.
@@ -131,4 +135,5 @@ def make(kind, config, images, classes, distribution):
         distribution.replicas,
         distribution.kind,
         updates * config.gradient_accumulation,
+        data,
     )

@@ -30,13 +30,14 @@ def load(config):
 def _dataset(config):
     if config.dataset == "folder":
         places = {name: getattr(config, name) for name in FOLDERS}
-        return pairs.folders(config.data_dir, config.names, **places)
+        return pairs.folders(config.data_dir, config.names, **places, labels=config.labels)
     return masked_set(
         config.dataset,
         config.names,
         config.data_dir,
         config.train_split,
         config.validation_split,
+        config.labels,
     )
 
 

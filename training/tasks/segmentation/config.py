@@ -8,7 +8,7 @@ from keras_convnext import checks
 from keras_convnext.segmentation import checkpoints
 from keras_convnext.segmentation.inference import LEAST, is_pair
 from keras_convnext.segmentation.losses import AVERAGES
-from keras_convnext.segmentation.masks import LabelMap
+from training.data.mask_labels import colour_text, label_map
 from training.run.config import Run
 from training.run.knobs import knob
 
@@ -26,7 +26,8 @@ class SegmentConfig(Run):
     `"scene_parse150"` of TensorFlow Datasets (or another set of it with the features `image` and
     `annotation`). In the folders an image and its mask have equal names but for the suffix, in
     folders below too. Where there are none for validation, every tenth pair is kept for it.
-    A file of class names is read once: the configuration, and so the record, has the names.
+    Files of class names and of colours are read once: the configuration, and so the record, has
+    their content.
 
     Raises:
         ValueError: if a field has a value that is not allowed.
@@ -49,7 +50,13 @@ class SegmentConfig(Run):
     )
     first_label: int = knob("data", "value of the first class; lower ones do not count", 0)
     ignored_label: int | None = knob(
-        "data", "another value that does not count; 255 never does", None
+        "data", "another value that does not count; nor does 255, unless it is a class", None
+    )
+    label_values: str | None = knob(
+        "data", "value of each class, such as 0,255 for black and white masks", None
+    )
+    label_colours: str | None = knob(
+        "data", "file with a line such as '128 64 128 road' for each colour of the masks", None
     )
 
     channels: int = knob("model", "channels of the main head", 512, least=1)
@@ -114,6 +121,8 @@ class SegmentConfig(Run):
         object.__setattr__(self, "class_names", _read(self.class_names))
         if not self.names:
             raise ValueError("`class_names` has no names.")
+        if self.label_colours is not None:
+            object.__setattr__(self, "label_colours", colour_text(self.label_colours))
         _ = self.labels  # raises where the values of the classes are impossible
 
     @property
@@ -132,7 +141,13 @@ class SegmentConfig(Run):
     @property
     def labels(self):
         """What the values of the masks mean, a `LabelMap`."""
-        return LabelMap(len(self.names), self.first_label, self.ignored_label)
+        return label_map(
+            self.names,
+            self.first_label,
+            self.ignored_label,
+            self.label_values,
+            self.label_colours,
+        )
 
 
 def _read(class_names):
