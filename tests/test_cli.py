@@ -217,7 +217,7 @@ def test_every_row_can_be_shown():
 def test_published_upernets_are_listed(run):
     flags = ("list", "--task", "segmentation", "--sort", "mean_iou", "--size", "512")
     rows = json.loads(run(*flags, "--json")[1])
-    assert {row["name"] for row in rows} == {r.name for r in checkpoints.rows() if r.crop == 512}
+    assert {row["name"] for row in rows} == {r.name for r in checkpoints.rows() if r.size == 512}
     figures = [row["mean_iou"] for row in rows]
     assert figures == sorted(figures, reverse=True)
     lines = run(*flags, "--variant", "convnext_tiny", "--licence", "mit")[1].splitlines()
@@ -562,8 +562,7 @@ def test_predictions_are_decoded_best_first(monkeypatch):
 
 
 def serve(monkeypatch, row):
-    monkeypatch.setattr(registry, "rows", lambda: (row,))
-    registry._index.cache_clear()
+    monkeypatch.setattr(registry.table, "all_rows", lambda: (row,))
     return row
 
 
@@ -582,7 +581,6 @@ def published(given, monkeypatch):
             sources=(source,),
         )
         yield serve(monkeypatch, row), server
-    registry._index.cache_clear()
 
 
 def test_a_published_checkpoint_from_its_name_to_an_answer(run, published, given, photos):

@@ -18,6 +18,7 @@ from keras_convnext.variants import VARIANTS, Variant
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ROWS = registry.rows()
+UPERNETS = registry.rows("segmentation")
 SOURCES = [(row, source) for row in ROWS for source in row.sources]
 TEXT = (
     importlib.resources.files("keras_convnext.pretrained.registry") / "registry.json"
@@ -103,6 +104,7 @@ SCHEMA = {
         "resize_size": optional(is_int(225, 255)),
         "first_logits": optional(tuple_of(is_number(-10, 10))),
         "note": optional(SENTENCE),
+        "head": one_of(None),
     },
     registry.Licence: {
         "name": matches(r"[A-Za-z0-9. -]+"),
@@ -119,6 +121,8 @@ SCHEMA = {
         "source": matches(r"\S.{8,}"),
         "crop_pct": optional(is_number(0.875, 1)),
         "zero_shot": BOOL,
+        "mean_iou": one_of(None),
+        "scales": one_of(1),
     },
     registry.Source: {
         "repo": optional(matches(r"(timm|facebook|laion)/[A-Za-z0-9._-]+")),
@@ -135,9 +139,36 @@ SCHEMA = {
     },
 }
 
+NONE = one_of(None)
+UPERNET_SCHEMA = {
+    **SCHEMA,
+    registry.Row: {
+        **SCHEMA[registry.Row],
+        "head": one_of("upernet"),
+        "family": one_of("v1", "mmsegmentation"),
+        "classes": one_of(150),
+        "label_set": one_of("ade20k"),
+        "size": one_of(512, 640),
+        **dict.fromkeys(("crop_pct", "resize_mode", "interpolation", "first_logits"), NONE),
+        "overrides": one_of({}),
+    },
+    registry.Accuracy: {
+        **dict.fromkeys(SCHEMA[registry.Accuracy], NONE),
+        "mean_iou": is_number(40, 60),
+        "scales": one_of(1, 6),
+        "size": one_of(512, 640),
+        "source": matches(r"\S.{8,}"),
+        "zero_shot": one_of(False),
+    },
+    registry.Source: {
+        **SCHEMA[registry.Source],
+        "repo": optional(matches(r"openmmlab/upernet-convnext-[a-z]+")),
+    },
+}
 
-def schema_errors(record):
-    checks = SCHEMA[type(record)]
+
+def schema_errors(record, schema=SCHEMA):
+    checks = schema[type(record)]
     assert set(checks) == {field.name for field in dataclasses.fields(record)}
     return {
         name: getattr(record, name) for name in checks if not checks[name](getattr(record, name))
@@ -148,6 +179,21 @@ def schema_errors(record):
 def test_every_field_has_its_type_and_range(row):
     for record in (row, row.licence, *row.accuracy, *row.sources):
         assert schema_errors(record) == {}
+
+
+@pytest.mark.parametrize("row", UPERNETS, ids=ids(UPERNETS))
+def test_every_field_of_an_upernet_has_its_type_and_range(row):
+    for record in (row, row.licence, *row.accuracy, *row.sources):
+        assert schema_errors(record, UPERNET_SCHEMA) == {}
+    assert [score.scales for score in row.accuracy] == [1, 6]
+    assert row.mean_iou < row.mean_iou_multi_scale
+    assert f"_ft_ade20k_{row.size}" in row.tag and row.tag[:3] in ("fb_", "mm_")
+    assert (row.name, row.task) == (f"upernet_{row.variant}.{row.tag}", "segmentation")
+
+
+def test_a_classifier_without_its_transform_is_no_row():
+    with pytest.raises(ValueError, match="convnext_tiny.fb_in1k: .* needs crop_pct"):
+        dataclasses.replace(ROWS[0], crop_pct=None)
 
 
 def test_the_schema_notices_a_wrong_value():
@@ -211,14 +257,17 @@ def test_every_licence_and_reference_is_used():
 
 
 def test_names_are_unique_and_never_mean_two_rows():
-    counts = collections.Counter(row.name for row in ROWS)
-    counts.update(row.id for row in ROWS)
+    every = ROWS + UPERNETS
+    counts = collections.Counter(row.name for row in every)
+    counts.update(row.id for row in every)
+    counts.update(list(VARIANTS))
     assert [name for name, count in counts.items() if count > 1] == []
 
 
 def test_rows_are_ordered_by_variant():
-    order = [list(VARIANTS).index(row.variant) for row in ROWS]
-    assert order == sorted(order)
+    for found in (ROWS, UPERNETS):
+        order = [list(VARIANTS).index(row.variant) for row in found]
+        assert order == sorted(order)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ids(ROWS))
@@ -600,6 +649,52 @@ def test_unknown_names_say_what_exists(name, variant, says):
         registry.find(name, variant)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_alone_stands_for_its_usual_weights(variant):
+    if variant == "convnextv2_small":
+        with pytest.raises(ValueError, match="No weights of convnextv2_small"):
+            registry.find(variant)
+    else:
+        assert registry.find(variant) is registry.find("imagenet", variant)
+        assert registry.find(variant, variant) is registry.find(variant)
+
+
+@pytest.mark.parametrize("row", UPERNETS, ids=ids(UPERNETS))
+def test_upernets_are_found_by_each_of_their_names(row):
+    for name, variant in ((row.name, None), (row.id, None), (row.tag, row.variant)):
+        assert registry.find(name, variant, "segmentation") is row
+    usual = registry.find(f"upernet_{row.variant}", task="segmentation")
+    assert usual is registry.find("ade20k", row.variant, "segmentation")
+    assert usual.tag.startswith("fb_") and usual.mean_iou >= row.mean_iou - 0.5
+    with pytest.raises(ValueError, match=f"{row.name} is for segmentation, asked for was"):
+        registry.find(row.name)
+    with pytest.raises(ValueError, match="Unknown weights"):
+        registry.find(row.tag, row.variant)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "task", "says"),
+    [
+        ("convnxt_tiny", None, "classification", "Nearest: convnext_tiny,"),
+        ("upernet_convnext_tinny", None, "segmentation", "Nearest: upernet_convnext_tiny,"),
+        ("ade20k", "convnextv2_tiny", "segmentation", "No UperNet weights of convnextv2_tiny"),
+        ("ade20k", None, "segmentation", 'Weights "ade20k" need a variant.*convnext_xlarge'),
+        ("fb", "convnext_base", "segmentation", "Published for convnext_base: fb_in1k_ft_ade20k"),
+        ("convnext_tiny", None, "depth", "Unknown task 'depth'.*Known: classification, segm"),
+    ],
+)
+def test_unknown_names_of_each_task(name, variant, task, says):
+    with pytest.raises(ValueError, match=says):
+        registry.find(name, variant, task)
+
+
+def test_search_of_a_task():
+    found = registry.search(task="segmentation", variant="convnext_base", licence="apache-2.0")
+    assert [row.tag[:2] for row in found] == ["mm", "mm"]
+    with pytest.raises(ValueError, match="Unknown label_set 'imagenet1k'.*Known: ade20k"):
+        registry.search(task="segmentation", label_set="imagenet1k")
+
+
 def test_tags():
     assert registry.tags("convnextv2_small") == ()
     assert registry.tags("convnext_tiny")[:2] == ("fb_in1k", "fb_in22k")
@@ -648,6 +743,6 @@ def test_search_for_what_no_row_has(condition, says):
 
 
 def test_rows_are_read_once_and_can_be_printed_as_json():
-    assert registry.rows() is ROWS
+    assert registry.rows() == ROWS and registry.table.all_rows() is registry.table.all_rows()
     assert json.loads(json.dumps([dataclasses.asdict(row) for row in ROWS]))[0]["tag"] == "fb_in1k"
     assert len(set(ROWS)) == len(ROWS)

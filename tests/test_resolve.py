@@ -63,16 +63,9 @@ def unhashed(monkeypatch, name):
     row = find(name)
     sources = [dataclasses.replace(s, sha256=None, revision=None) for s in row.sources]
     mine = dataclasses.replace(row, sources=tuple(sources))
-    rows = tuple(mine if r.name == name else r for r in registry.rows())
-    monkeypatch.setattr(registry, "rows", lambda: rows)
-    registry._index.cache_clear()
+    rows = tuple(mine if r.name == name else r for r in registry.table.all_rows())
+    monkeypatch.setattr(registry.table, "all_rows", lambda: rows)
     return mine
-
-
-@pytest.fixture(autouse=True)
-def fresh_index():
-    yield
-    registry._index.cache_clear()
 
 
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")

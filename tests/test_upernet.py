@@ -357,8 +357,11 @@ def test_another_number_of_classes_keeps_the_rest():
         ({"variant": "convnext_isotropic_small"}, "choose a variant of four stages"),
         ({"variant": "convnext_huge"}, "`variant` must be one of"),
         ({"weights": "ade20k", "backbone_weights": "fb_in1k"}, "pass one of them"),
-        ({"weights": "nonsense"}, "Published are: upernet_convnext_tiny.fb_in1k_ft_ade20k_512"),
-        ({"variant": "convnextv2_tiny", "weights": "ade20k"}, "none with convnextv2_tiny"),
+        ({"weights": "nonsense"}, "Published for convnext_tiny: fb_in1k_ft_ade20k_512, mm_in1k"),
+        (
+            {"variant": "convnextv2_tiny", "weights": "ade20k"},
+            "No UperNet weights of convnextv2_tiny were published; use weights=None",
+        ),
         ({"classes": 0}, "`classes` must be a positive int, received 0"),
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
         ({"weights": "nowhere.pth"}, "No file of weights"),
@@ -374,7 +377,7 @@ def test_names_of_checkpoints():
     assert checkpoints.find("ade20k", "convnext_base").tag == "fb_in22k_ft_ade20k_640"
     assert checkpoints.find("upernet_convnext_tiny").tag == "fb_in1k_ft_ade20k_512"
     row = checkpoints.find("upernet_convnext_small.mm_in1k_ft_ade20k_512")
-    assert (row.mean_iou, row.crop, row.sources[0].repo) == (
+    assert (row.mean_iou, row.size, row.sources[0].repo) == (
         48.56,
         512,
         "openmmlab/upernet-convnext-small",

@@ -102,8 +102,8 @@ def _segmenter(arguments):
             f"{arguments.model}: returns {model.output_shape}; needed are logits (batch, height, "
             "width, classes) of 1 to 255 classes. `keras-convnext predict` is for classifiers."
         )
-    window = arguments.window or (row.crop if row else 512)
-    short = arguments.size or (row.crop if row else None)
+    window = arguments.window or (row.size if row else 512)
+    short = arguments.size or (row.size if row else None)
     segmenter = Segmenter(
         model,
         mode=arguments.mode or ("whole" if arguments.multi_scale else "slide"),

@@ -18,19 +18,13 @@ ORDERS = {"params": lambda row: row.params, "mean_iou": lambda row: -row.mean_io
 NOT_THEIRS = ("family", "min_top1")
 
 
-def _published():
-    from keras_convnext.segmentation import checkpoints  # imports Keras
-
-    return checkpoints
-
-
 def run_list(arguments):
     for field in NOT_THEIRS:
         if getattr(arguments, field) is not None:
             flag = field.replace("_", "-")
             raise UsageError(f"--{flag} is for classifiers only: leave it out.")
     check_sort(arguments.sort, ORDERS, "UperNets", "classifiers")
-    found = _search(_published().rows(), arguments)
+    found = _search(arguments)
     if arguments.sort:
         found = sorted(found, key=ORDERS[arguments.sort])
     if arguments.json:
@@ -42,34 +36,25 @@ def run_list(arguments):
     return 0
 
 
-def _search(rows, arguments):
-    label_set, licence = (
-        value and registry.match(field, value, rows)
-        for field, value in (("label_set", arguments.label_set), ("licence", arguments.licence))
-    )
-    return [
-        row
-        for row in rows
-        if arguments.variant in (None, row.variant)
-        and label_set in (None, row.label_set)
-        and licence in (None, row.licence.name)
-        and arguments.size in (None, row.crop)
-        and (arguments.max_params is None or row.params <= arguments.max_params)
-    ]
+def _search(arguments):
+    fields = ("variant", "label_set", "licence", "size", "max_params")
+    conditions = {field: getattr(arguments, field) for field in fields}
+    return registry.search(task="segmentation", **conditions)
 
 
 def _cells(row):
     figures = (f"{figure:.2f}" for figure in (row.mean_iou, row.mean_iou_multi_scale))
     params = f"{row.params / 1e6:.1f}M"
-    return row.name, params, str(row.crop), *figures, row.licence.name, where(row)
+    return row.name, params, str(row.size), *figures, row.licence.name, where(row)
 
 
 def _as_dict(row):
-    return {"name": row.name, **dataclasses.asdict(row)}
+    scores = {"mean_iou": row.mean_iou, "mean_iou_multi_scale": row.mean_iou_multi_scale}
+    return {"name": row.name, **dataclasses.asdict(row), "crop": row.size, **scores}
 
 
 def run_info(arguments):
-    row = _published().find(arguments.name, arguments.variant)
+    row = registry.find(arguments.name, arguments.variant, "segmentation")
     cached = verified_file(row)
     if arguments.json:
         console.print_json({**_as_dict(row), "cached": cached})
@@ -87,10 +72,11 @@ def facts(row, cached=None):
     yield "classes", f"{row.classes} ({row.label_set})"
     yield (
         "evaluation",
-        f"windows of {row.crop} pixels, images of at most {4 * row.crop} x {row.crop}",
+        f"windows of {row.size} pixels, images of at most {4 * row.size} x {row.size}",
     )
-    yield "accuracy", f"mean IoU {row.mean_iou} %, one scale, {row.reference}"
-    yield "accuracy", f"mean IoU {row.mean_iou_multi_scale} %, six scales, {row.reference}"
+    for score in row.accuracy:
+        scales = "one scale" if score.scales == 1 else "six scales"
+        yield "accuracy", f"mean IoU {score.mean_iou} %, {scales}, {score.source}"
     yield "licence", f"{row.licence.name}, {row.licence.url}"
     yield from (("notice", text) for text in notices(row.licence))
     yield from (("source", source_in_words(source)) for source in row.sources)

@@ -1,4 +1,8 @@
-"""What `weights=` may say, and the verified local file that it stands for."""
+"""What `weights=` may say, and the verified local file that it stands for.
+
+The same road for classifiers and for dense predictors: a path is taken as it is, an `hf://` address
+and the name of a row of the registry become a file that is downloaded once and verified.
+"""
 
 import dataclasses
 import os
@@ -6,39 +10,103 @@ import re
 from pathlib import Path
 
 from keras_convnext.pretrained import checkpoint as loading
-from keras_convnext.pretrained import download, registry
+from keras_convnext.pretrained import download, files, registry
+from keras_convnext.pretrained.layouts import LAYOUTS
+from keras_convnext.pretrained.layouts.upernet import UPERNET_LAYOUTS
 from keras_convnext.variants import VARIANTS
 
 HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
+TASK_LAYOUTS = {"classification": LAYOUTS, "segmentation": UPERNET_LAYOUTS}
+# A file may hold each weight in 4 bytes, its moving average and the state of an optimizer; the
+# files of a CLIP model hold its text tower, which is smaller than that. The rest is for names.
+BYTES_PER_WEIGHT, REST = 16, 1 << 26
 
 
-def open_checkpoint(weights, variant, include_top=True):
-    """-> the `Checkpoint` that `weights` stands for, to be loaded into a model of `variant`.
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """What `weights=` stands for.
+
+    Attributes:
+        path: of the local file, verified if it was downloaded.
+        row: of the registry, or `None` for a path and a hub address.
+    """
+
+    path: Path
+    row: registry.Row | None = None
+
+
+def resolve(weights, variant=None, *, task="classification", include_top=True):
+    """Returns the `Resolved` of what `weights=` says; downloads what is not here.
 
     Args:
         weights: a path (str or `os.PathLike`); `"hf://owner/repo[@revision][/file]"` (the file is
-            `model.safetensors` by default); or the name of a row of the registry: `"imagenet"`, a
-            tag of the variant, `"variant.tag"`, or the publisher's own name.
+            `model.safetensors` by default); or the name of a row of the registry, as of
+            `registry.find`.
+        variant: name of the variant that a row must belong to; `None` for any.
+        task: of a row.
+        include_top: whether the classifier will be wanted; some files are published without.
+
+    Raises:
+        ValueError: if a name is unknown; the message has the nearest ones.
+        FileNotFoundError: if there is no such file, or it is a folder.
+        DownloadError: if no source gave the file.
+    """
+    row = row_of(weights, variant, task)
+    if row is not None:
+        return Resolved(fetch(row, include_top), row)
+    if isinstance(weights, str) and weights.startswith("hf://"):
+        return Resolved(hub_file(weights))
+    return Resolved(Path(weights))
+
+
+def row_of(weights, variant=None, task="classification"):
+    """Returns the row that `weights=` names, `None` for a path or a hub address.
+
+    Raises:
+        ValueError: if it is a name that no row has, or neither a path nor a string.
+        FileNotFoundError: if it is a folder.
+    """
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(
+            f"`weights` must be None, a name, an 'hf://' address or a path, received {weights!r}."
+        )
+    if _is_name(weights, task):
+        return registry.find(weights, variant, task)
+    if os.path.isdir(weights):
+        raise FileNotFoundError(_about_folder(weights))
+    return None
+
+
+def open_checkpoint(weights, variant, include_top=True, task="classification"):
+    """Returns the `Checkpoint` that `weights` stands for, to be loaded into a model of `variant`.
+
+    Args:
+        weights: as of `resolve`, `"imagenet"` and the tags of the variant included.
         variant: a `Variant`.
         include_top: whether the classifier will be wanted; some files are published without.
+        task: `"classification"`, or `"segmentation"` for an UperNet on the variant.
 
     Raises:
         ValueError: if a name is unknown; the message has the nearest ones. Or if its weights have a
             stem of another stride than the variant.
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or it is a folder.
         DownloadError: if no source gave the file.
         WeightsError: if the file cannot be read.
     """
-    if isinstance(weights, str) and weights.startswith("hf://"):
-        return loading.open_checkpoint(hub_file(weights), variant)
-    if isinstance(weights, os.PathLike) or is_path(weights):
-        return loading.open_checkpoint(weights, variant)
-    row = _row(weights, variant)
-    _check_stem(row, variant)
-    path = fetch(row, include_top)
-    checkpoint = loading.open_checkpoint(path, dataclasses.replace(variant, **row.overrides))
-    return dataclasses.replace(checkpoint, size=row.size)
+    if variant.name not in VARIANTS and _is_name(weights, task):
+        raise ValueError(
+            f"Weights {weights!r} are published for named variants, {variant.name!r} is none. "
+            "Pass the path of a file, or `weights=None`."
+        )
+    row = row_of(weights, variant.name, task)
+    if row is not None:
+        _check_stem(row, variant)
+        path = fetch(row, include_top)
+        named = dataclasses.replace(variant, **row.overrides)
+        checkpoint = loading.open_checkpoint(path, named, TASK_LAYOUTS[task])
+        return dataclasses.replace(checkpoint, size=row.size)
+    return loading.open_checkpoint(resolve(weights).path, variant, TASK_LAYOUTS[task])
 
 
 def _check_stem(row, variant):
@@ -46,14 +114,18 @@ def _check_stem(row, variant):
     if variant.stem_stride != published:
         raise ValueError(
             f"{row.name} was trained with a stem of stride {published}, asked for is "
-            f"`stem_stride={variant.stem_stride}`. Leave `stem_stride` away and enlarge the images "
+            f"`stem_stride={variant.stem_stride}`. Omit `stem_stride` and enlarge the images "
             f"{published // variant.stem_stride} times, which gives the stages maps of the same "
             "size; or pass `weights=None` to train from random weights."
         )
 
 
 def fetch(row, include_top=True):
-    """-> the verified local file of a row of the registry, downloaded if need be."""
+    """Returns the verified local file of a row of the registry, downloaded if need be.
+
+    Raises:
+        DownloadError: if no source gave the file.
+    """
     sources = [source_of(source, row) for source in row.sources if source.top or not include_top]
     notice = row.licence.notice or row.licence.gated or row.licence.non_commercial
     return download.fetch(
@@ -62,26 +134,28 @@ def fetch(row, include_top=True):
         licence=row.licence.name if notice else None,
         licence_url=row.licence.url if notice else None,
         latest=False,  # a row stands for one content
+        check=files.read,
     )
 
 
 def source_of(source, row):
+    """Returns a `Source` of a row as a source of `download`."""
+    most = BYTES_PER_WEIGHT * row.params + REST
+    pins = {"sha256": source.sha256, "size": source.size, "most": most}
     if source.repo is not None:
-        return download.HubFile(
-            source.repo, source.file, source.revision, source.sha256, source.size
-        )
+        return download.HubFile(source.repo, source.file, source.revision, **pins)
     # hosts have files of equal names: the row's name keeps them apart in the cache
-    return download.Url(
-        source.url,
-        f"{row.name}/{source.file_name}",
-        source.sha256,
-        source.sha256_prefix,
-        source.size,
-    )
+    name = f"{row.name}/{source.file_name}"
+    return download.Url(source.url, name, sha256_prefix=source.sha256_prefix, **pins)
 
 
 def hub_file(address):
-    """-> the verified local file of an `hf://` address."""
+    """Returns the verified local file of an `hf://` address.
+
+    Raises:
+        ValueError: if it is no such address.
+        DownloadError: if the hub does not give the file.
+    """
     match = HUB.fullmatch(address)
     if match is None:
         raise ValueError(
@@ -90,21 +164,25 @@ def hub_file(address):
         )
     file = match["file"] or "model.safetensors"
     source = download.HubFile(match["repo"], file, match["revision"])
-    return download.fetch([source], name=address)
+    return download.fetch([source], name=address, check=files.read)
 
 
-def is_path(weights):
-    """Whether a name is meant as a path: it exists, or looks like one and is no row's name."""
-    if os.path.exists(weights):
+def _is_name(weights, task):
+    """Whether a string is meant as a name: there is no such file, and it looks like no path.
+
+    A folder that happens to be called like published weights does not hide them.
+    """
+    if not isinstance(weights, str) or weights.startswith("hf://") or os.path.isfile(weights):
+        return False
+    known = {name for row in registry.rows(task) for name in (row.id, row.name, row.tag)}
+    if weights in known or weights in VARIANTS or weights in registry.USUAL.values():
         return True
-    named = weights in {row.id for row in registry.rows()}  # some of these have a slash
-    return not named and (os.sep in weights or Path(weights).suffix in SUFFIXES)
+    is_path = os.path.isdir(weights) or os.sep in weights or Path(weights).suffix in SUFFIXES
+    return not is_path
 
 
-def _row(name, variant):
-    if variant.name not in VARIANTS:
-        raise ValueError(
-            f"Weights {name!r} are published for named variants, {variant.name!r} is none. "
-            "Pass the path of a file, or `weights=None`."
-        )
-    return registry.find(name, variant.name)
+def _about_folder(folder):
+    """Returns the message about a folder in the place of a file."""
+    inside = sorted(p.name for p in Path(folder).iterdir() if p.name.endswith(SUFFIXES))
+    files_of = f" In it are {', '.join(inside[:5])}." if inside else " It holds no such file."
+    return f"No file of weights at {os.fspath(folder)!r}: it is a folder.{files_of} Name the file."

@@ -76,10 +76,10 @@ def UperNet(
     Args:
         variant: name of a row of `keras_convnext.VARIANTS`, or a `keras_convnext.Variant`, of four
             stages with strides 4 to 32.
-        weights: of the whole model: `None` (random); `"ade20k"`; a name of
-            `keras_convnext.segmentation.checkpoints`; `"hf://owner/repo[@revision][/file]"`; or the
-            path of a file in a published layout (the authors', OpenMMLab's, transformers', our
-            own). The classifiers stay random where `classes` differs from the file's.
+        weights: of the whole model: `None` (random); `"ade20k"`; a name in
+            `keras_convnext.pretrained.rows("segmentation")`; `"hf://owner/repo[@revision][/file]"`;
+            or the path of a file in a published layout (the authors', OpenMMLab's, transformers',
+            our own). The classifiers stay random where `classes` differs from the file's.
         backbone_weights: of the ConvNeXt alone, as `ConvNeXt(weights=...)` takes them. The paper
             begins with weights that are no averages: `"fb_in1k_nonema"` or `"fb_in22k"`.
         classes: number of classes. Default: as many as the weights have; 150 without weights.

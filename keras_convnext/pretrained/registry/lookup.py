@@ -1,0 +1,204 @@
+"""Rows of the registry by their names, and by conditions. Unknown names say what there is."""
+
+import difflib
+
+from keras_convnext.pretrained.registry import table
+from keras_convnext.pretrained.registry.row import TASKS, Row
+from keras_convnext.pretrained.registry.table import IMAGENET
+from keras_convnext.variants import VARIANTS
+
+# What a name of weights for all variants stands for: each variant's usual ones.
+USUAL = {"classification": "imagenet", "segmentation": "ade20k"}
+CALLED = {"classification": "weights", "segmentation": "UperNet weights"}
+
+
+def rows(task: str = "classification") -> tuple[Row, ...]:
+    """Returns all rows of a task, ordered by variant.
+
+    Args:
+        task: `"classification"` (encoders included), `"segmentation"` or `"detection"`.
+
+    Raises:
+        ValueError: if there is no such task.
+    """
+    _check("task", task, list(dict.fromkeys(TASKS.values())))
+    return tuple(row for row in table.all_rows() if row.task == task)
+
+
+def tags(variant: str, task: str = "classification") -> tuple[str, ...]:
+    """Returns the tags of a variant, in the order of the registry; empty if it has none.
+
+    Raises:
+        ValueError: if there is no such variant or task.
+    """
+    _check("variant", variant, VARIANTS)
+    return tuple(row.tag for row in rows(task) if row.variant == variant)
+
+
+def find(name: str, variant: str | None = None, task: str = "classification") -> Row:
+    """Returns the row of that name.
+
+    Args:
+        name: `"variant.tag"`; the publisher's own name (`Row.id`); or a variant, which stands for
+            its usual weights: of classifiers those in the table `IMAGENET`, of UperNets the
+            authors' with the highest mean IoU. Names of UperNets begin with `"upernet_"`.
+            Together with `variant` also a tag, or `"imagenet"` (of UperNets `"ade20k"`), which
+            stands for the variant's usual weights.
+        variant: key of `VARIANTS` that the row must belong to; None for any.
+        task: as of `rows`.
+
+    Raises:
+        ValueError: if there is no such row, or if it belongs to another variant.
+    """
+    known = rows(task)
+    if variant is not None:
+        _check("variant", variant, VARIANTS)
+    if name == USUAL.get(task):
+        return _usual(variant, task)
+    by_name = {row.name: row for row in known} | {row.id: row for row in known}
+    tagged = {row.tag: row for row in known if row.variant == variant}
+    row = tagged.get(name) or by_name.get(name) or _of_variant(name, task)
+    if row is None:
+        raise ValueError(_unknown(name, variant, task))
+    if variant not in (None, row.variant):
+        raise ValueError(
+            f"Weights {name!r} belong to {row.variant}, not to {variant}. "
+            f"{_published(variant, task)}"
+        )
+    return row
+
+
+def _of_variant(name, task):
+    """Returns the usual row where `name` is a variant's alone, or None."""
+    heads = [head for head in TASKS if TASKS[head] == task]
+    bare = {f"{head}_{v}" if head else v: v for head in heads for v in VARIANTS}
+    return _usual(bare[name], task) if name in bare else None
+
+
+def _usual(variant, task):
+    if variant is None:
+        raise ValueError(_needs_variant(task))
+    found = [row for row in rows(task) if row.variant == variant]
+    if task == "classification":
+        found = [row for row in found if row.tag == IMAGENET.get(variant)]
+        if not found:
+            raise ValueError(_no_imagenet(variant))
+        return found[0]
+    if not found:
+        raise ValueError(_unknown(USUAL[task], variant, task))
+    official = [row for row in found if row.tag.startswith("fb_")] or found
+    return max(official, key=lambda row: row.mean_iou)
+
+
+def search(
+    *,
+    variant: str | None = None,
+    family: str | None = None,
+    licence: str | None = None,
+    label_set: str | None = None,
+    size: int | None = None,
+    max_params: int | None = None,
+    min_top1: float | None = None,
+    task: str = "classification",
+) -> tuple[Row, ...]:
+    """Returns the rows that meet every condition given, in the order of the registry.
+
+    Args:
+        variant, family, label_set, size: equal to the field of the row.
+        licence: the name of the licence, in any case: `"MIT"`, `"cc-by-nc-4.0"`.
+        max_params: at most that many weights.
+        min_top1: at least that `Row.top1`, in percent; rows without one are left out.
+        task: as of `rows`.
+
+    Raises:
+        ValueError: if no row of the task has that variant, family, licence or label set.
+    """
+    known = rows(task)
+    wanted = {"variant": variant, "family": family, "label_set": label_set, "licence": licence}
+    wanted = {f: match(f, value, known) for f, value in wanted.items() if value is not None}
+    found = (row for row in known if all(_value(row, f) == v for f, v in wanted.items()))
+    return tuple(
+        row
+        for row in found
+        if size in (None, row.size)
+        and (max_params is None or row.params <= max_params)
+        and (min_top1 is None or (row.top1 is not None and row.top1 >= min_top1))
+    )
+
+
+def match(field, value, found):
+    """Returns `value` as the rows `found` write it; only a licence may differ in case.
+
+    Raises:
+        ValueError: if none of them has it.
+    """
+    known = list(dict.fromkeys(_value(row, field) for row in found))
+    known = list(VARIANTS) if field == "variant" else [name for name in known if name]
+    if field == "licence":
+        value = {name.lower(): name for name in known}.get(str(value).lower(), value)
+    _check(field, value, known)
+    return value
+
+
+def _value(row, field):
+    return row.licence.name if field == "licence" else getattr(row, field)
+
+
+def _check(field, value, known):
+    if value not in known:
+        raise ValueError(
+            f"Unknown {field} {value!r}.{_nearest(value, known)} Known: {', '.join(known)}."
+        )
+
+
+def _nearest(value, known):
+    near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.5)
+    return f" Nearest: {', '.join(near)}." if near else ""
+
+
+def _published(variant, task):
+    if tags(variant, task):
+        return f"Published for {variant}: {', '.join(tags(variant, task))}."
+    return f"No {CALLED[task]} of {variant} were published; use weights=None."
+
+
+def _unknown(name, variant, task):
+    """Returns the message about a name that no row has."""
+    known = rows(task)
+    other = next((row for row in table.all_rows() if name in (row.name, row.id)), None)
+    if other is not None:
+        return f"{other.name} is for {other.task}, asked for was {task}."
+    elsewhere = [row.name for row in known if row.tag == name]
+    said = f"Unknown {CALLED[task]} {name!r}"
+    names = [entry for row in known for entry in (row.name, row.id)]
+    if variant is not None:
+        near = _nearest(name, [*tags(variant, task), *names])
+        if elsewhere:
+            near += f" The tag exists elsewhere: {', '.join(elsewhere)}."
+        return f"{said} for {variant}.{near} {_published(variant, task)}"
+    if elsewhere:
+        return f"The tag {name!r} alone names no weights; say which: {', '.join(elsewhere)}."
+    bare = dict.fromkeys(row.name.rsplit(".", 1)[0] for row in known)
+    near = _nearest(name, [*bare, *names])
+    if task == "segmentation":
+        return f"{said}.{near} Published are: {', '.join(row.name for row in known)}."
+    return f"{said}.{near} All names: `keras-convnext list`, or `keras_convnext.pretrained.rows()`."
+
+
+def _needs_variant(task):
+    example = next(row.name for row in rows(task))
+    known = list(dict.fromkeys(row.variant for row in rows(task)))
+    known = list(IMAGENET) if task == "classification" else known
+    return (
+        f'Weights "{USUAL[task]}" need a variant: say for example "{example}", '
+        f"or give `variant`, one of {', '.join(known)}."
+    )
+
+
+def _no_imagenet(variant):
+    line = variant.split("_")[0] + "_"
+    others = ", ".join(other for other in IMAGENET if other.startswith(line))
+    return (
+        f'There are no "imagenet" weights of {variant}. {_published(variant, "classification")} '
+        f"Variants of the same family that have them: {others}."
+    )
