@@ -1,7 +1,9 @@
 """ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
 
 from keras_convnext import deprecation, interpret, roadmap
+from keras_convnext.classifier import Classifier
 from keras_convnext.features import PyramidModel, feature_model
+from keras_convnext.labels import decode_predictions
 from keras_convnext.layers import (
     ConvNeXtBlock,
     GlobalResponseNormalization,
@@ -56,6 +58,7 @@ from keras_convnext.optimization import (
     layer_groups,
     learning_rate_scales,
 )
+from keras_convnext.preprocessing import preprocess_input
 from keras_convnext.variants import VARIANTS, Variant
 from keras_convnext.version import __version__
 

@@ -19,7 +19,26 @@ class PyramidModel(keras.Model):
     """A functional model of `ConvNeXt(...)`'s layers that answers `pyramid_outputs`.
 
     Clones, and models loaded from a `.keras` file, are of this class too.
+
+    Attributes:
+        published: name of the published weights that the model began with, for example
+            "convnext_tiny.fb_in1k", or `None`. It is saved with the model, and tells a `Classifier`
+            how images are prepared for it, and what its classes are.
     """
+
+    published = None
+
+    def get_config(self):
+        config = super().get_config()
+        return config if self.published is None else {**config, "published": self.published}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        published = config.pop("published", None)
+        model = super().from_config(config, custom_objects=custom_objects)
+        model.published = published
+        return model
 
     @property
     def pyramid_outputs(self):
@@ -78,7 +97,11 @@ def feature_model(model, levels=None, norms=False):
         )
     if norms:
         outputs = _normalised(model)
-    return PyramidModel(model.input, {level: outputs[level] for level in wanted}, name=model.name)
+    features = PyramidModel(
+        model.input, {level: outputs[level] for level in wanted}, name=model.name
+    )
+    features.published = getattr(model, "published", None)
+    return features
 
 
 def _normalised(model):

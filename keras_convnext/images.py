@@ -1,11 +1,21 @@
-"""Any image becomes an RGB image of Pillow: `load_image`."""
+"""Any image becomes an RGB image of Pillow. Image files are opened here and nowhere else."""
 
+import functools
 import io
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+# Pillow chooses the decoder by a file's content. These decoders only decode; others, such as EPS,
+# start programs, or are seldom used and seldom tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".jp2", ".avif"),
+)
 
 
 class ImageError(ValueError):
@@ -17,12 +27,12 @@ def load_image(source):
 
     These are the rules of torchvision's default loader, so of the reference evaluations: alpha is
     dropped and not blended, EXIF orientation is ignored, an animation gives its first frame. Grey
-    of more than 8 bits (modes I;16, I, F) is clipped to [0, 255], with a UserWarning if that loses
-    something.
+    of more than 8 bits (modes I;16, I, F) is clipped at 255, with a UserWarning if that loses
+    something; negative numbers, NaN and fractions of 1 are refused, in files as in arrays.
 
     Args:
         source: one of
-            bytes, bytearray or memoryview: the content of an image file that Pillow can read;
+            bytes, bytearray or memoryview: the content of an image file in one of `FORMATS`;
             str or path object: the path of such a file;
             `PIL.Image.Image` of any mode (left unchanged);
             array (NumPy, or what converts to it) of shape (H, W), (H, W, 1), (H, W, 3) or
@@ -49,11 +59,42 @@ def load_image(source):
     )
 
 
+def open_image(source):
+    """Returns the opened image of a file, as `PIL.Image.open`, if it is in one of `FORMATS`.
+
+    Args:
+        source: path, or file object, or bytes with the content of a file.
+
+    Raises:
+        PIL.UnidentifiedImageError: (an OSError) if it is no image, or in another format.
+        OSError: if the file cannot be read.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    return Image.open(source, formats=_known_formats())
+
+
+@functools.cache
+def _known_formats():
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # an old Pillow has no AVIF
+
+
+def images_in(folder):
+    """Returns the paths of the visible images in a folder and those below, sorted.
+
+    Args:
+        folder: its path. Images are recognised by the end of their names, in any case: `SUFFIXES`.
+    """
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [path for path in paths if not path.name.startswith(".") and path.is_file()]
+
+
 def _read(file, name):
     # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, IndexError,
     # struct.error, ...): whatever it is, the caller has one thing to catch.
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             return _to_rgb(image, name)
     except ImageError:
         raise
@@ -64,7 +105,7 @@ def _read(file, name):
 def _unreadable(name, error):
     return ImageError(
         f"Cannot read an image from {name}: {type(error).__name__}: {error}. Allowed is a complete "
-        "image file that Pillow can open (JPEG, PNG, WebP, GIF, BMP, TIFF, ...)."
+        f"image file in one of the formats {', '.join(_known_formats())}."
     )
 
 
@@ -75,8 +116,10 @@ def _to_rgb(image, name):
         )
     try:
         image.load()
-        clipped = _is_clipped(image)
+        clipped = image.mode[0] in "IF" and _check_deep_grey(image, name)
         rgb = _without_transparency(_without_premultiplication(image)).convert("RGB")
+    except ImageError:
+        raise
     except Exception as error:
         raise _unreadable(name, error) from error
     if clipped:
@@ -99,11 +142,19 @@ def _without_transparency(image):
     return image
 
 
-def _is_clipped(image):
-    if image.mode[0] not in "IF":
-        return False
-    # `getextrema` knows I and F, not every byte order of I;16
-    return (image.convert("I") if ";" in image.mode else image).getextrema()[1] > 255
+def _check_deep_grey(image, name):
+    """Returns whether values of a grey image of more than 8 bits are above 255.
+
+    Raises:
+        ImageError: if there are values that mean another range than [0, 255].
+    """
+    if image.mode != "F":
+        # `getextrema` knows I, not every byte order of I;16
+        low, high = (image.convert("I") if ";" in image.mode else image).getextrema()
+        values = np.array([low, high])
+    else:
+        values = np.asarray(image)
+    return _check_range(values, f"{name}: mode {image.mode}") > 255
 
 
 def _warn_clipped(image, name):
@@ -135,18 +186,32 @@ def _uint8(array, name):
             f"{name}: the dtype must be uint8, or float16, float32 or float64 with values in "
             "[0, 255]. Convert with `array.astype('uint8')` if the values are in [0, 255]."
         )
+    if _check_range(array, name) > 255:
+        raise _outside(array, name)
+    return np.rint(array).astype(np.uint8)
+
+
+def _check_range(array, name):
+    """Returns the largest value of an array or of a deep grey image.
+
+    Raises:
+        ImageError: for NaN, negative values and fractions of 1. As [0, 255] they would be a black
+            picture, and nobody means one by them.
+    """
     if not np.isfinite(array).all():
         raise ImageError(f"{name}: NaN or infinite values; allowed are finite ones in [0, 255].")
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 255:
+    if array.min() < 0:
+        raise _outside(array, name)
+    if array.max() <= 1 and (array % 1).any():
         raise ImageError(
-            f"{name}: values from {low:g} to {high:g}, allowed is [0, 255]. "
-            "Undo a normalisation, or use `np.clip(array, 0, 255)` after a resize."
+            f"{name}: values from {array.min():g} to {array.max():g} look like the range [0, 1], "
+            "expected is [0, 255]. Multiply the array by 255."
         )
-    # As [0, 255] this would be a black picture, and nobody means one by fractions.
-    if high <= 1 and (array % 1).any():
-        raise ImageError(
-            f"{name}: values from {low:g} to {high:g} look like the range [0, 1], expected is "
-            "[0, 255]. Multiply the array by 255."
-        )
-    return np.rint(array).astype(np.uint8)
+    return array.max()
+
+
+def _outside(array, name):
+    return ImageError(
+        f"{name}: values from {array.min():g} to {array.max():g}, allowed is [0, 255]. "
+        "Undo a normalisation, or use `np.clip(array, 0, 255)` after a resize."
+    )

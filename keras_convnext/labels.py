@@ -1,4 +1,4 @@
-"""The names of classes: of ImageNet-1K, or from a file of one's own."""
+"""The names of classes: those of ImageNet-1K, or names from a file."""
 
 import json
 import re
@@ -14,6 +14,7 @@ IMAGENET1K = download.Url(
     sha256="a1e7a966a1f601d39e4b43e119b3e7dd4a2ad3ea08cf69847cbaf021013767bc",
     size=35363,
 )
+NAMED = ("imagenet1k",)  # the label sets that have names here
 
 
 def class_names(label_set):
@@ -29,17 +30,17 @@ def class_names(label_set):
     Raises:
         DownloadError: (an OSError) if it is not in the cache and cannot be fetched.
     """
-    if label_set != "imagenet1k":
+    if label_set not in NAMED:
         return None
     path = download.fetch([IMAGENET1K], name="names of the ImageNet-1K classes")
     return _class_index(path.read_text(encoding="utf-8"), 1000)
 
 
-def decode_predictions(probabilities, top=5, label_set="imagenet1k"):
-    """The best classes of each image, as `keras.applications` gives them.
+def decode_predictions(preds, top=5, label_set="imagenet1k"):
+    """Returns the best classes of each image, as `keras.applications` gives them.
 
     Args:
-        probabilities: `(images, classes)` array.
+        preds: `(images, classes)` array or tensor of probabilities.
         top: how many classes per image.
         label_set: whose names; see `class_names`.
 
@@ -51,18 +52,20 @@ def decode_predictions(probabilities, top=5, label_set="imagenet1k"):
         DownloadError: (an OSError) if the names could not be fetched.
     """
     names = class_names(label_set)
-    probabilities = np.asarray(probabilities)
-    if names is None or probabilities.ndim != 2 or probabilities.shape[1] != len(names):
+    preds = np.asarray(preds.detach().cpu() if hasattr(preds, "detach") else preds)
+    if names is None or preds.ndim != 2 or preds.shape[1] != len(names):
         raise ValueError(
-            f"`probabilities` must be (images, {len(names or ())}) for the names of "
-            f"{label_set!r}, received shape {probabilities.shape}. Classes of your own: "
-            "`labels.read_names(path)`."
+            f"`preds` must be (images, {len(names or ())}) for the names of {label_set!r}, "
+            f"received shape {preds.shape}. For classes of your own use "
+            "`Classifier(model, labels=...)`."
         )
-    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
-    return [
-        [(*names[index], float(row[index])) for index in order]
-        for row, order in zip(probabilities, best, strict=True)
-    ]
+    return [[(*names[index], float(row[index])) for index in best_first(row, top)] for row in preds]
+
+
+def best_first(probabilities, top):
+    """Returns the indices of the `top` largest of `(classes,)` probabilities; of equal ones, the
+    lower comes first."""
+    return np.argsort(-probabilities, kind="stable")[:top].tolist()
 
 
 def read_names(path):
@@ -87,7 +90,7 @@ def read_names(path):
     if text[0] not in "[{":
         return tuple((None, line.strip()) for line in text.splitlines())
     try:
-        return _from_json(json.loads(text))
+        return checked_names(json.loads(text))
     except ValueError as error:
         raise ValueError(
             f"{path}: {error}. Allowed: one name per line, a JSON list of names, or a JSON object "
@@ -97,13 +100,21 @@ def read_names(path):
 
 def _class_index(text, classes):
     """The names of an index of the known form, strictly."""
-    names = _from_json(json.loads(text))
+    names = checked_names(json.loads(text))
     if len(names) != classes or not all(re.fullmatch(r"n\d{8}", str(wnid)) for wnid, _ in names):
         raise ValueError(f"The class index does not have {classes} WordNet ids and names.")
     return names
 
 
-def _from_json(content):
+def checked_names(content):
+    """Returns the (id or `None`, name) of classes.
+
+    Args:
+        content: list of names or of `[id, name]`, or a dict of those with the keys "0", "1", ...
+
+    Raises:
+        ValueError: if it is anything else.
+    """
     if isinstance(content, dict):
         keys = [str(index) for index in range(len(content))]
         if set(content) != set(keys):

@@ -111,6 +111,7 @@ def ConvNeXt(
     model = PyramidModel(inputs, x, name=name or variant.name)
     if checkpoint is not None:
         checkpoint.load_into(model)
+        model.published = checkpoint.published
     return model
 
 

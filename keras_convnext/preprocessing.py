@@ -89,6 +89,13 @@ class EvalTransform:
             return self.resize_size
         return int(self.size / (self.crop_pct or 1))
 
+    def in_words(self):
+        """Returns for example "short side 256, centre crop of 224, bicubic"."""
+        how = f"resized to {self.size} x {self.size}"
+        if self.resize == "shortest":
+            how = f"short side {self.short_side}, centre crop of {self.size}"
+        return f"{how}, {self.interpolation}"
+
     def __call__(self, image):
         """The exact form: any source that `load_image` takes -> uint8 array (size, size, 3), RGB.
 
@@ -175,6 +182,47 @@ class EvalTransform:
         if self.resize == "squash":
             return tf.constant([self.size, self.size], tf.int64)
         return self.short_side * old // tf.reduce_min(old)
+
+
+def evaluation_transform(row=None, size=None, crop_pct=None, resize=None, interpolation=None):
+    """Returns the transform of published weights, or the authors', with what is given changed.
+
+    Args:
+        row: of the registry; `None`: the evaluation of the authors of ConvNeXt, which squashes from
+            384 pixels on and below crops 224 of 256 pixels, bicubic.
+        size, crop_pct, resize, interpolation: as of `EvalTransform`; `None`: what is usual at the
+            size. A crop means that the short side is resized.
+    """
+    if row is not None and (size, crop_pct, resize) == (None, None, None):
+        transform = row.transform()
+        return dataclasses.replace(transform, interpolation=interpolation or row.interpolation)
+    size = size or (row.size if row else 224)
+    if resize is None:
+        usual = row.resize_mode if row else "squash" if size >= 384 else "shortest"
+        resize = usual if crop_pct is None else "shortest"
+    if crop_pct is None and resize == "shortest":
+        crop_pct = _usual_crop(size, row)
+    interpolation = interpolation or (row.interpolation if row else "bicubic")
+    return EvalTransform(size, crop_pct, resize, interpolation)
+
+
+def _usual_crop(size, row):
+    if row is None:
+        return 0.875
+    return row.test_crop_pct if size == row.test_size else row.crop_pct
+
+
+def preprocess_input(x, data_format=None):
+    """Returns `x` as it is: the models' first layer normalises images in [0, 255].
+
+    It is here for code that calls `keras.applications.convnext.preprocess_input`, which does the
+    same.
+
+    Args:
+        x: images, an array or tensor of any shape.
+        data_format: not used.
+    """
+    return x
 
 
 def _check_pixels(argument, value):

@@ -41,7 +41,8 @@ def photos(
         for part in ("train", "val"):
             path = Path(folder) / part / name / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (50, 40), COLOURS[colour]).save(path)
+            width = 50 + (part == "val")  # one image in both would be warned of
+            Image.new("RGB", (width, 40), COLOURS[colour]).save(path)
     return folder
 
 
@@ -170,8 +171,8 @@ def test_a_damaged_image_is_named(tmp_path, capsys):
         (["run", "--data=no_such_set", "--data_dir=."], "no_such_set"),
         (["run", "--data=p", "--data_dir=p"], "leave --data_dir away"),
         (["run", "--data=p", "--split=test"], "--split=test"),
-        (["run", "--data=p", "--size=64"], "--size says 64"),
-        (["run", "--data=p", "--variant=convnext_tiny"], "leave --variant away"),
+        (["run", "--data=p", "--size=64"], "the transform gives 64"),
+        (["run", "--data=p", "--variant=convnext_tiny"], "omit `variant=`"),
         (["two", "--data=p"], "two/best.keras has 2 classes, the data has 3 (blue, green, red"),
         (["other", "--data=p"], "does not know 'green'"),
         (["run", "--data=digits"], "have 1 channels, run/best.keras takes 3"),

@@ -100,7 +100,7 @@ def test_a_file_of_weights_is_identified(monkeypatch, capsys):
         (
             ["{given}/photos", "--model={given}/model.keras", "--variant=convnext_tiny"],
             2,
-            "leave --variant away",
+            "omit `--variant`",
         ),
         (
             ["{given}/photos", "--model={given}/model.keras", "--labels=ade20k"],

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_convnext.cli import console, naming, transforms
+from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download, registry, resolve
 
@@ -56,7 +56,7 @@ def row_as_dict(row):
 
 
 def run_info(arguments):
-    row = naming.row_of(arguments.name, arguments.variant)
+    row = resolve.row_of(arguments.name, arguments.variant)
     if row is None:
         raise ValueError(
             f"{arguments.name!r} is a file; `info` is about published checkpoints, named as by "
@@ -88,7 +88,7 @@ def facts(row, cached=None):
     yield from ((field, str(getattr(architecture, field))) for field in SHAPES)
     yield "parameters", f"{row.params:,}"
     yield "classes", f"{row.classes} ({row.label_set})" if row.classes else "none: features only"
-    yield "evaluation", transforms.in_words(row.transform())
+    yield "evaluation", row.transform().in_words()
     if row.test_size:
         yield "better at", f"{row.test_size} pixels, crop {row.test_crop_pct}"
     yield "mean, std", f"{architecture.mean}, {architecture.std}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import sys
 import warnings
@@ -53,6 +54,16 @@ def in_bytes(count):
     from rich.filesize import decimal
 
     return decimal(count)
+
+
+def check_writable(path):
+    """Raises an OSError if a file cannot be written at the `Path`, before any work is done."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder: name a file in it.")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"The folder {str(path.parent)!r} may not be written to.")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from keras_convnext.cli import console, flags, naming
+from keras_convnext import named_weights
+from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download
 
@@ -41,7 +42,7 @@ def run(arguments):
     layout = _check_destination(destination, arguments)
     from keras_convnext.pretrained.saving import save_keras, save_weights
 
-    weights = naming.weights_of(arguments.source, arguments.variant)
+    weights = named_weights.weights_of(arguments.source, arguments.variant)
     size = arguments.size or (weights.row.size if weights.row else None)
     with_size = {"input_shape": (size, size, 3)} if size and weights.classes else {}
     model = weights.build(**with_size)
@@ -74,8 +75,7 @@ def _check_destination(path, arguments):
         raise UsageError(f"--layout is for .safetensors files, {path} has Keras' own layout.")
     if arguments.size and path.suffix != ".keras":
         raise UsageError(f"--size is for .keras files: {path} holds weights, which have no size.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
+    console.check_writable(path)
     if path.exists() and not arguments.force:
         raise FileExistsError(f"{path} exists already; --force replaces it.")
     return (arguments.layout or "timm") if is_torch else None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_convnext.cli import classifiers, console, flags, predict
+from keras_convnext.cli import console, flags, predict
 from keras_convnext.cli.flags import UsageError
 
 METHODS = ("grad-cam", "eigen-cam", "receptive-field")
@@ -35,7 +35,7 @@ def add_parser(commands):
         metavar="N",
         help="default: the most probable one",
     )
-    add("--labels", metavar="FILE", help="names of the classes, or imagenet1k for that list")
+    flags.add_labels(parser)
     add("--output", metavar="FILE", help="a .png (default: IMAGE_METHOD.png in this folder)")
     flags.add_transform(parser)
 
@@ -45,10 +45,10 @@ def run(arguments):
     if more:
         raise UsageError(f"{arguments.image} is a folder: `explain` takes one image at a time.")
     output = _output(arguments)
-    classifier = classifiers.classifier_of(arguments)
-    names = classifiers.names_of(arguments.labels, classifier)
+    classifier = predict.classifier_of(arguments)
+    names = classifier.labels
     image = classifier.transform(source)
-    probabilities = classifier.probabilities(image[None])[0]
+    probabilities = classifier.of_pixels(image[None])[0]
     best = int(probabilities.argmax()) if arguments.target is None else arguments.target
     if best >= len(names):
         raise UsageError(f"{classifier.name} has the classes 0 to {len(names) - 1}, not {best}.")
@@ -61,7 +61,7 @@ def run(arguments):
             "method": arguments.method,
             "layer": layer,
             "class": best,
-            "name": names[best][1],
+            "name": names[best],
             "probability": round(float(probabilities[best]), 6),
             "output": str(output),
         },
@@ -70,20 +70,19 @@ def run(arguments):
 
 
 def _output(arguments):
-    """-> where the picture goes. All faults before any download."""
+    """Returns where the picture goes. All faults show before any download."""
     stem = "stdin" if arguments.image == "-" else Path(arguments.image).stem
     output = Path(arguments.output or f"{stem}_{arguments.method}.png")
     if output.suffix.lower() != ".png":
         raise UsageError(f"{output}: the name must end in .png.")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"The folder {str(output.parent)!r} does not exist: make it first.")
+    console.check_writable(output)
     if arguments.target is not None and arguments.method != "grad-cam":
         raise UsageError(f"--class belongs to grad-cam: {arguments.method} knows no classes.")
     return output
 
 
 def _explain(model, image, best, arguments, output):
-    """Writes the image beside what the method makes of it; -> the layer's name."""
+    """Writes the image beside what the method makes of it; returns the layer's name."""
     from keras_convnext import interpret, pictures
 
     layer = interpret.layer_of(model, arguments.layer).name

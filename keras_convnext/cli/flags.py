@@ -10,7 +10,23 @@ class UsageError(Exception):
     """The command line asks for something that cannot be meant."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are the error itself, in one line, and where help is."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n`{self.prog} --help` shows what is allowed.\n")
+
+
 def add_command(commands, name, run, help, examples):
+    """Adds the parser of a command and returns it.
+
+    Args:
+        commands: of `add_subparsers`.
+        name: of the command.
+        run: function from the parsed arguments to the exit code.
+        help: what the command does, a phrase.
+        examples: what may follow the command, a list of str.
+    """
     lines = "\n".join(f"  keras-convnext {name} {example}" for example in examples)
     parser = commands.add_parser(
         name,
@@ -32,11 +48,26 @@ def add_model(parser):
     parser.add_argument(
         "--model",
         default="convnext_tiny",
-        help="a checkpoint's name, hf://owner/repo, or a file; a .keras file is loaded as a whole "
-        "model, which works if all its layers are of Keras or of this package, and must take "
-        "images in [0, 255] (default: %(default)s)",
+        help="a checkpoint's name, hf://owner/repo, a file, or the folder of a training; a .keras "
+        "file is loaded as a whole model, which works if all its layers are of Keras or of this "
+        "package, and must take images in [0, 255] (default: %(default)s)",
     )
     add_variant(parser)
+    parser.add_argument(
+        "--activation",
+        choices=("none", "softmax", "sigmoid"),
+        help="what turns the model's outputs into probabilities: none, softmax for classes that "
+        "exclude each other, sigmoid for independent ones (default: it is recognised)",
+    )
+
+
+def add_labels(parser, known="imagenet1k"):
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help=f"names of the classes: one per line, or JSON; or {known} for that list (default: "
+        "those that belong to the model, else numbers)",
+    )
 
 
 def add_transform(parser):
@@ -45,10 +76,22 @@ def add_transform(parser):
         "A published checkpoint has its own evaluation transform, which these change. Files have "
         "the authors': bicubic, short side size / 0.875 and centre crop, squash from 384 on.",
     )
-    group.add_argument("--size", type=positive, help="in pixels (default for files: 224)")
-    group.add_argument("--crop-pct", type=float, help="crop / short side, in (0, 1]")
-    group.add_argument("--resize", choices=("shortest", "squash"))
-    group.add_argument("--interpolation", choices=("bicubic", "bilinear"))
+    add = group.add_argument
+    add("--size", type=positive, help="side of the model's images in pixels (default: the model's)")
+    add("--crop-pct", type=float, help="side of the crop / short side of the image, in (0, 1]")
+    add(
+        "--resize",
+        choices=("shortest", "squash"),
+        help="resize the short side and crop the centre, or squash the whole image to a square",
+    )
+    add("--interpolation", choices=("bicubic", "bilinear"), help="how pixels are interpolated")
+
+
+def transform_of(arguments):
+    """Returns the flags of `add_transform` that were given, as `Classifier` takes them."""
+    fields = ("size", "crop_pct", "resize", "interpolation")
+    given = {field: getattr(arguments, field) for field in fields}
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def positive(text):

@@ -5,7 +5,6 @@ Results go to stdout, notes and errors to stderr. Keras is imported only by what
 or an UperNet.
 """
 
-import argparse
 import os
 import sys
 
@@ -20,10 +19,23 @@ from keras_convnext.cli import (
     segment,
     verify,
 )
-from keras_convnext.cli.flags import UsageError
+from keras_convnext.cli.flags import Parser, UsageError
+from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.version import __version__
 
 COMMANDS = (list, info, predict, explain, segment, convert, verify, cache)
+# The library's messages say what to call; a command line has flags and commands.
+ADVICE = {
+    "`keras_convnext.pretrained.registry.rows()`": "`keras-convnext list`",
+    "`keras_convnext.pretrained.rows()`": "`keras-convnext list`",
+    "`keras_convnext.pretrained.search(label_set='imagenet1k')`": (
+        "`keras-convnext list --label-set imagenet1k`"
+    ),
+    "`segmentation.Segmenter`": "`keras-convnext segment`",
+    "`variant=`": "`--variant`",
+    "`activation=`": "`--activation`",
+    "`labels=`": "`--labels`",
+}
 
 
 def main(argv=None):
@@ -38,15 +50,22 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (UsageError, ValueError, OSError) as error:
-        console.say(f"keras-convnext {arguments.command}: {error}")
-        return 2 if isinstance(error, UsageError) else 1
+        console.say(f"keras-convnext {arguments.command}: {_for_the_command_line(error)}")
+        return 2 if isinstance(error, (UsageError, ArgumentsError)) else 1
     except KeyboardInterrupt:
-        console.say("Interrupted.")
+        console.say("Interrupted. No file was left half written.")
         return 130
 
 
+def _for_the_command_line(error):
+    text = str(error)
+    for call, command in ADVICE.items():
+        text = text.replace(call, command)
+    return text
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="keras-convnext",
         description="ConvNeXt for Keras: published checkpoints by name, listed, run, converted "
         "and verified.",

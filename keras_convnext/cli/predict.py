@@ -8,13 +8,9 @@ import sys
 from pathlib import Path
 
 from keras_convnext.atomic import write_text
-from keras_convnext.cli import classifiers, console, flags
+from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".jp2", ".avif"),
-)
 COLUMNS = ("image", "rank", "class", "wnid", "name", "probability")
 
 
@@ -36,12 +32,18 @@ def add_parser(commands):
         default=5,
         help="how many classes per image (default: %(default)s)",
     )
-    add("--labels", metavar="FILE", help="names of the classes, or imagenet1k for that list")
-    add("--batch-size", type=flags.positive, default=32, help="default: %(default)s")
+    flags.add_labels(parser)
+    add(
+        "--batch-size",
+        type=flags.positive,
+        default=32,
+        help="images that the model sees at once (default: %(default)s)",
+    )
     add(
         "--output",
         metavar="FILE",
-        help="write there: CSV if it ends in .csv, JSON in .json, else tabs between the columns",
+        help="write there: CSV if it ends in .csv, JSON in .json, else tabs between the columns "
+        "(default: the screen)",
     )
     flags.add_transform(parser)
 
@@ -49,9 +51,10 @@ def add_parser(commands):
 def run(arguments):
     images = images_of(arguments.images)
     form = _form(arguments)
-    classifier = classifiers.classifier_of(arguments)
-    names = classifiers.names_of(arguments.labels, classifier)
-    results = list(_predicted(images, classifier, names, arguments))
+    if arguments.output:
+        console.check_writable(Path(arguments.output))
+    classifier = classifier_of(arguments, batch_size=arguments.batch_size)
+    results = list(_predicted(images, classifier, arguments.k))
     if form == "table" and not arguments.output:
         console.print_table(COLUMNS, _cells(results))
     else:
@@ -60,6 +63,20 @@ def run(arguments):
     if failed:
         console.say(f"{failed} of {len(results)} images could not be read.")
     return 1 if failed else 0
+
+
+def classifier_of(arguments, **options):
+    """Returns the `Classifier` that the flags ask for; downloads what is not here."""
+    from keras_convnext.classifier import Classifier
+
+    return Classifier(
+        arguments.model,
+        transform=flags.transform_of(arguments),
+        labels=arguments.labels,
+        variant=arguments.variant,
+        activation=arguments.activation,
+        **options,
+    )
 
 
 def _form(arguments):
@@ -75,41 +92,46 @@ def _write(text, path):
 
 
 def images_of(arguments):
-    """-> [(name, path or bytes)] of files, of all images below folders, and of stdin for `-`."""
+    """Returns (name, path or bytes) of files, of all images below folders, and of stdin for `-`.
+
+    Raises:
+        UsageError: if stdin is named twice.
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: if folders have no images.
+    """
     if arguments.count("-") > 1:
         raise UsageError("`-` (one image from stdin) can be given once only.")
     missing = [name for name in arguments if name != "-" and not os.path.exists(name)]
     if missing:
         raise FileNotFoundError(f"No such image or folder: {', '.join(missing)}.")
-    images = [image for argument in arguments for image in _images_of(argument)]
+    from keras_convnext.images import SUFFIXES, images_in
+
+    images = []
+    for argument in arguments:
+        if argument == "-":
+            images.append(("-", sys.stdin.buffer.read()))
+        elif os.path.isdir(argument):
+            images += [(str(path), str(path)) for path in images_in(argument)]
+        else:
+            images.append((argument, argument))
     if not images:
         raise ValueError(
-            f"No images in {', '.join(arguments)}: looked for {' '.join(IMAGE_SUFFIXES)}, also in "
+            f"No images in {', '.join(arguments)}: looked for {' '.join(SUFFIXES)}, also in "
             "the folders within. A file of another name can be given itself."
         )
     return images
 
 
-def _images_of(argument):
-    if argument == "-":
-        return [("-", sys.stdin.buffer.read())]
-    if not os.path.isdir(argument):
-        return [(argument, argument)]
-    paths = sorted(p for p in Path(argument).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    visible = (path for path in paths if not path.name.startswith(".") and path.is_file())
-    return [(str(path), str(path)) for path in visible]
-
-
-def _predicted(images, classifier, names, arguments):
-    """-> per image `{"image", "predictions"}` or `{"image", "error"}`, in order."""
-    size = arguments.batch_size
+def _predicted(images, classifier, top):
+    """Yields `{"image", "predictions"}` or `{"image", "error"}` for each image, in order."""
+    size = classifier.batch_size
     batches = [images[start : start + size] for start in range(0, len(images), size)]
     for batch in with_progress(batches, "Predicting"):
-        yield from _predicted_batch(batch, classifier, names, arguments.k)
+        yield from _predicted_batch(batch, classifier, top, fill=len(batches) > 1)
 
 
 def with_progress(batches, doing):
-    """-> the batches; where a person looks, with a bar on stderr."""
+    """Returns the batches; where a person looks, with a bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 
@@ -118,7 +140,7 @@ def with_progress(batches, doing):
     return track(batches, doing, console=terminal, transient=True, disable=hidden)
 
 
-def _predicted_batch(batch, classifier, names, k):
+def _predicted_batch(batch, classifier, top, fill):
     import numpy as np
 
     pixels, results = [], []
@@ -130,24 +152,23 @@ def _predicted_batch(batch, classifier, names, k):
             console.say(f"{console.printable(name)}: {error}")
             results.append({"image": console.printable(name), "error": str(error)})
     if pixels:
-        probabilities = iter(classifier.probabilities(np.stack(pixels)))
+        probabilities = iter(classifier.of_pixels(np.stack(pixels), fill))
     for result in results:
         if "error" not in result:
-            result["predictions"] = _best(next(probabilities), names, k)
+            result["predictions"] = _best(classifier.best(next(probabilities), top))
     return results
 
 
-def _best(probabilities, names, k):
-    order = (-probabilities).argsort(kind="stable")[:k].tolist()
+def _best(predictions):
     return [
         {
             "rank": rank,
-            "class": index,
-            "wnid": names[index][0],
-            "name": names[index][1],
-            "probability": float(probabilities[index]),
+            "class": found.index,
+            "wnid": found.id,
+            "name": found.name,
+            "probability": found.probability,
         }
-        for rank, index in enumerate(order, 1)
+        for rank, found in enumerate(predictions, 1)
     ]
 
 

@@ -1,12 +1,11 @@
 """`segment`: images in, a class for every pixel out, as pictures."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 from keras_convnext import labels
 from keras_convnext.atomic import replacing
-from keras_convnext.cli import classifiers, console, flags
+from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import images_of, with_progress
 
@@ -28,13 +27,24 @@ def add_parser(commands):
     add(
         "--model",
         default=DEFAULT,
-        help="a published UperNet's name, hf://owner/repo, or a file; a .keras file is loaded as a "
-        "whole model, which must take images in [0, 255] (default: %(default)s)",
+        help="a published UperNet's name, hf://owner/repo, a file, or the folder of a training; a "
+        ".keras file is loaded as a whole model, which must take images in [0, 255] (default: "
+        "%(default)s)",
     )
     flags.add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
-    add("--output", default="segmented", metavar="DIR", help="default: %(default)s")
-    add("--labels", metavar="FILE", help="names of the classes, or ade20k for that list")
-    add("--mode", choices=("slide", "whole"), help="default: slide, or whole with --multi-scale")
+    add(
+        "--output",
+        default="segmented",
+        metavar="DIR",
+        help="folder that gets the pictures (default: %(default)s)",
+    )
+    flags.add_labels(parser, "ade20k")
+    add(
+        "--mode",
+        choices=("slide", "whole"),
+        help="windows whose results are averaged, or the image at once (default: slide, or whole "
+        "with --multi-scale)",
+    )
     add(
         "--window",
         type=flags.positive,
@@ -56,8 +66,10 @@ def add_parser(commands):
 
 def run(arguments):
     images = images_of(arguments.images)
-    segmenter, names = _segmenter(arguments)
     folder = Path(arguments.output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: is a file, needed is a folder for the pictures.")
+    segmenter, names = _segmenter(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     stems = _stems([name for name, _ in images])
     results = [
@@ -77,7 +89,7 @@ def run(arguments):
 
 
 def _stems(names):
-    """-> for each image the beginning of its files' names, all different"""
+    """Returns for each image the beginning of its files' names, all different."""
     stems = []
     for name in names:
         stem = "stdin" if name == "-" else Path(name).stem
@@ -90,10 +102,10 @@ def _stems(names):
 
 
 def _segmenter(arguments):
-    """-> the `Segmenter` that was asked for, and the names of its classes; downloads if need be"""
+    """Returns the `Segmenter` that was asked for and the names of its classes."""
     from keras_convnext.segmentation import SCALES, Segmenter
 
-    model, row = _model(arguments)
+    model, row, beside = _model(arguments)
     outputs = model.output
     logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
     shape = tuple(getattr(logits, "shape", ()))
@@ -113,21 +125,23 @@ def _segmenter(arguments):
     )
     if arguments.multi_scale:
         segmenter = dataclasses.replace(segmenter, scales=SCALES, flip=True)
-    return segmenter, _names(arguments.labels, row, shape[-1])
+    return segmenter, _names(arguments.labels or beside, row, shape[-1])
 
 
 def _model(arguments):
-    """-> the model and its row, which is `None` for a file"""
+    """Returns the model, its row, and the file of its classes' names; `None` for what is not."""
     from keras_convnext.segmentation import UperNet, checkpoints
+    from keras_convnext.whole_models import CLASSES, load_model, whole_file
 
     name = arguments.model
-    if name.endswith(".keras") and os.path.isfile(name):
-        return classifiers.loaded(name, arguments.variant), None
-    if name.startswith("hf://") or os.path.isfile(name):
+    if (path := whole_file(name, arguments.variant)) is not None:
+        beside = path.parent / CLASSES
+        return load_model(path), None, beside if beside.is_file() else None
+    if name.startswith("hf://") or Path(name).is_file():
         path = checkpoints.local_file(name)
-        return UperNet(arguments.variant or checkpoints.identify(path), path), None
+        return UperNet(arguments.variant or checkpoints.identify(path), path), None, None
     row = checkpoints.find(name, arguments.variant)
-    return UperNet(row.variant, row.name), row
+    return UperNet(row.variant, row.name), row, None
 
 
 def _names(source, row, classes):
@@ -150,7 +164,7 @@ def _names(source, row, classes):
 
 
 def _segmented(name, source, stem, segmenter, names):
-    """-> {"image", "overlay", "labels", "legend", "classes"} or {"image", "error"}"""
+    """Returns {"image", "overlay", "labels", "legend", "classes"}, or {"image", "error"}."""
     from PIL import Image
 
     from keras_convnext.segmentation import overlays

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from keras_convnext.cli import console, flags, naming, transforms
+from keras_convnext.cli import console, flags
+from keras_convnext.named_weights import NamedWeights, weights_of
 from keras_convnext.pretrained import download, registry, resolve
 
 
@@ -51,8 +52,9 @@ def _weights_of_known_hash(arguments):
         digest = download.sha256_of(name)
         same = [r for r in registry.rows() if digest in [s.sha256 for s in r.sources]]
         if same and variant in (None, same[0].variant):
-            return naming.Weights(same[0].name, same[0].architecture(), Path(name), same[0])
-    return naming.weights_of(name, variant)
+            row = same[0]
+            return NamedWeights(row.name, row.architecture(), Path(name), row)
+    return weights_of(name, variant)
 
 
 def _expected_hash(weights, digest):
@@ -134,10 +136,10 @@ def _resized(row, image):
     image, size = load_image(image), row.size
     sides = [size * side // min(image.size) for side in image.size]
     evaluation = row.transform()
-    ways = {f"its evaluation: {transforms.in_words(evaluation)}": evaluation(image)}
+    ways = {f"its evaluation: {evaluation.in_words()}": evaluation(image)}
     for kind, resample in FILTERS.items():
         for mode in ("squash", "shortest"):
             transform = EvalTransform(size, None, mode, kind)
-            ways[transforms.in_words(transform)] = transform(image)
+            ways[transform.in_words()] = transform(image)
         ways[f"short side {size}, uncropped, {kind}"] = np.array(image.resize(sides, resample))
     return ways

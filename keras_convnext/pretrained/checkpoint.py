@@ -78,6 +78,7 @@ class Checkpoint:
         tensors: `{name: Tensor}`.
         prefix: of the names in this file.
         size: side of the images that the weights were trained for, in pixels.
+        published: name of the registry's row, or `None` for any other file.
     """
 
     path: str
@@ -86,6 +87,7 @@ class Checkpoint:
     tensors: dict
     prefix: str
     size: int = 224
+    published: str | None = None
 
     def found(self, weight):
         """-> the names in the file that stand for our `weight`."""

@@ -105,7 +105,7 @@ def open_checkpoint(weights, variant, include_top=True, task="classification"):
         path = fetch(row, include_top)
         named = dataclasses.replace(variant, **row.overrides)
         checkpoint = loading.open_checkpoint(path, named, TASK_LAYOUTS[task])
-        return dataclasses.replace(checkpoint, size=row.size)
+        return dataclasses.replace(checkpoint, size=row.size, published=row.name)
     return loading.open_checkpoint(resolve(weights).path, variant, TASK_LAYOUTS[task])
 
 

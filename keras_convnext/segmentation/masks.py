@@ -2,17 +2,13 @@
 
 import dataclasses
 import functools
-import io
 import os
 
 import numpy as np
-from PIL import Image
 
-from keras_convnext.images import ImageError
+from keras_convnext.images import ImageError, open_image
 from keras_convnext.segmentation.losses import IGNORED
 
-# Without formats for which Pillow starts other programs, such as PostScript.
-FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG", "JPEG2000")
 SHOWN = 5  # wrong values in a message
 
 
@@ -35,7 +31,7 @@ def read_mask(source, in_colour=False):
     is_path = isinstance(source, (str, os.PathLike))
     name = repr(os.fspath(source)) if is_path else f"{len(source)} bytes of data"
     try:
-        with Image.open(source if is_path else io.BytesIO(source), formats=FORMATS) as image:
+        with open_image(source) as image:
             mode, values = image.mode, _values(image, in_colour)
     except Exception as error:  # whatever Pillow's decoders raise on a damaged file
         raise ImageError(f"Cannot read a mask from {name}: {error}.") from error

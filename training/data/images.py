@@ -1,10 +1,8 @@
 """What is wrong with an image file, in words."""
 
-import io
+from PIL import UnidentifiedImageError
 
-from PIL import Image, UnidentifiedImageError
-
-from keras_convnext.images import ImageError, load_image
+from keras_convnext.images import ImageError, load_image, open_image
 from keras_convnext.preprocessing import tf_decode
 from training.data.dataset import tensorflow
 
@@ -53,7 +51,7 @@ def notes(content):
     `"CMYK"`: converted to RGB without a colour profile. `"16-bit"`: values above 255 become white.
     `"animated"`: the first frame is taken. `"rotated by EXIF"`: taken as it is stored.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(content) as image:
         found = {
             "CMYK": image.mode == "CMYK",
             "16-bit": image.mode[0] in "IF",

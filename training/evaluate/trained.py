@@ -24,11 +24,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import keras_convnext.models  # noqa: F401  registers the layers of .keras files
-from keras_convnext import labels
-from keras_convnext.cli import classifiers, console, transforms
+from keras_convnext.classifier import Classifier
+from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
-from keras_convnext.pretrained import DownloadError
 from training import data
 from training.data import stream
 from training.data.dataset import DataError
@@ -105,9 +103,8 @@ def subject_of(arguments):
         path, folder = Path(given) / MODEL, Path(given) / f"evaluation_{_in_a_path(data_name)}"
     else:
         path, folder = Path(given), Path(f"evaluation_{_in_a_path(given.removesuffix('.keras'))}")
-    if path.suffix == ".keras" and path.is_file():
-        return _of_keras_file(path, folder, arguments)
-    return _of_weights(folder, arguments)
+    is_file = path.suffix == ".keras" and path.is_file()
+    return _classified(path if is_file else given, folder, arguments)
 
 
 def _in_a_path(name):
@@ -116,75 +113,17 @@ def _in_a_path(name):
     return re.sub(r"[^\w.=-]+", "_", last) or "data"
 
 
-def _of_keras_file(path, folder, arguments):
-    if arguments.variant:
-        raise UsageError("A .keras file says its architecture itself: leave --variant away.")
-    model = _loaded(path)
-    size = _side(path, model, arguments.size)
-    names = _names_beside(path)
-    if getattr(model.layers[-1], "activation", None) is not keras.activations.softmax:
-        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(model.output)
-        model = keras.Model(model.input, outputs, name=model.name)
-    transform = transforms.transform_of(_plain(size))
-    return Subject(str(path), model, transform, (names,) if names else (), folder)
-
-
-def _plain(size):
-    return argparse.Namespace(size=size, crop_pct=None, resize=None, interpolation=None)
-
-
-def _loaded(path):
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # of a damaged file, or of an unknown layer, it may be any
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{path}: Keras cannot load this model: {reason} Only layers of Keras and of "
-            "keras_convnext are known here, and none that hold code."
-        ) from error
-
-
-def _side(path, model, asked):
-    """-> side of the images of a model."""
-    shapes = model.input_shape, model.output_shape
-    if not all(isinstance(shape, tuple) for shape in shapes) or list(map(len, shapes)) != [4, 2]:
-        raise ValueError(
-            f"{path}: goes from {shapes[0]} to {shapes[1]}; needed is a classifier, from "
-            "(batch, height, width, channels) to (batch, classes)."
-        )
-    _, height, width, _ = shapes[0]
-    if height != width:
-        raise ValueError(f"{path}: takes images of {shapes[0][1:]}, needed are square ones.")
-    if asked and height and asked != height:
-        raise UsageError(f"{path} takes images of {height} pixels, --size says {asked}.")
-    return height or asked or 224
-
-
-def _names_beside(path):
-    """-> the names of the classes in the record that a model lies in, or `None`."""
-    file = path.parent / record.CLASSES
-    if not file.is_file():
-        return None
-    return tuple(name for _, name in labels.read_names(file))
-
-
-def _of_weights(folder, arguments):
-    """A published name, a hub address or a file of weights, as `keras-convnext predict` has it."""
-    plain = _plain(arguments.size)
-    plain.model, plain.variant = arguments.model, arguments.variant
-    found = classifiers.classifier_of(plain)
-    return Subject(
-        found.name, found.model, found.transform, _published_names(found.label_set), folder
-    )
-
-
-def _published_names(label_set):
-    try:
-        names = labels.class_names(label_set)
-    except DownloadError as error:
-        console.say(f"Note: the names of the classes are not here ({str(error).splitlines()[0]}).")
-        return ()
-    return tuple(zip(*names, strict=True)) if names else ()
+def _classified(source, folder, arguments):
+    """Returns the Subject of whatever `Classifier` takes, with probabilities for outputs."""
+    size = {"size": arguments.size} if arguments.size else None
+    found = Classifier(source, transform=size, variant=arguments.variant)
+    model = found.model
+    if found.activation in ("softmax", "sigmoid"):
+        activation = keras.layers.Activation(found.activation, dtype="float32")
+        model = keras.Model(model.input, activation(model.output), name=model.name)
+    names = tuple(zip(*found.names, strict=True)) if found.has_names else ()
+    kinds = tuple(kind for kind in names if None not in kind)
+    return Subject(found.name, model, found.transform, kinds, folder)
 
 
 # ---------------------------------------------------------------- the images

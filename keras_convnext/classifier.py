@@ -1,0 +1,372 @@
+"""From a photograph to the names of what is on it: a model, its transform and its labels together.
+
+classify = keras_convnext.Classifier("convnext_tiny.fb_in1k")
+classify("photo.jpg")[0]      # Prediction(name='tiger_cat', probability=0.46, ...)
+"""
+
+import functools
+import numbers
+import os
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from keras_convnext import labels as label_sets
+from keras_convnext import named_weights, outputs
+from keras_convnext.checks import integer, one_of
+from keras_convnext.images import SUFFIXES, ImageError, images_in
+from keras_convnext.named_weights import ArgumentsError
+from keras_convnext.preprocessing import EvalTransform, evaluation_transform
+from keras_convnext.pretrained import DownloadError, registry, resolve
+from keras_convnext.whole_models import (
+    CLASSES,
+    image_channels,
+    image_side,
+    load_model,
+    published_row,
+    shape_of,
+    whole_file,
+)
+
+SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+
+
+class Prediction(NamedTuple):
+    """A class of an image.
+
+    Fields:
+        name: of the class; "class 7" where no names are known.
+        probability: in [0, 1].
+        index: of the class, from 0.
+        id: the WordNet id of an ImageNet class, for example "n02123159", or `None`.
+    """
+
+    name: str
+    probability: float
+    index: int
+    id: str | None = None
+
+
+class Classifier:
+    """A model, the transform of its images and the names of its classes.
+
+    Args:
+        source: what answers, one of
+            name of a published checkpoint: "convnext_tiny.fb_in1k", or "convnext_tiny" for the
+            usual one of that architecture;
+            "hf://owner/repo[@revision][/file]";
+            path of a file of weights, in any published layout;
+            path of a `.keras` file, which is loaded without running code from it;
+            path of the folder of a training, which has `best.keras` and `classes.json`;
+            a `keras.Model` of any kind, from images `(batch, height, width, 3)` in [0, 255], or
+            grey ones with 1 channel, to `(batch, classes)`.
+        transform: an `EvalTransform`; or a dict of those of its arguments that differ from what is
+            usual for the source, for example `{"size": 288}`. `None`: the evaluation of the
+            published weights that the model began with, or of the authors of ConvNeXt, at the size
+            that the model takes.
+        labels: the names of the classes: a list; a dict from 0, 1, ... to names; the path of a file
+            (see `labels.read_names`); or the name of a label set, "imagenet1k". `None`: those of
+            the published weights, or of `classes.json` beside the file.
+        variant: name of the architecture of a file of weights; `None`: the file tells it.
+        activation: what turns the model's outputs into probabilities: "none", "softmax" or
+            "sigmoid". `None`: it is recognised. Several logits are taken for classes that exclude
+            each other; one logit or one probability is the second of two classes.
+        batch_size: images that the model sees at once.
+
+    Attributes:
+        name: of the source, for messages.
+        model: the `keras.Model`.
+        transform: the `EvalTransform`.
+        activation: as the argument; `None` until the first outputs where only they tell.
+        row: of the registry, for published weights, else `None`.
+
+    Raises:
+        ValueError: if the source is no classifier of RGB images, its name is unknown, an argument
+            does not fit, or the number of names is another than that of the classes.
+        FileNotFoundError: if there is no such file.
+        DownloadError: (an OSError) if weights could not be fetched.
+        WeightsError: (a ValueError) if a file of weights cannot be read.
+    """
+
+    def __init__(
+        self,
+        source="convnext_tiny",
+        *,
+        transform=None,
+        labels=None,
+        variant=None,
+        activation=None,
+        batch_size=32,
+    ):
+        one_of("activation", activation, (None, *outputs.ACTIVATIONS))
+        self.batch_size = integer("batch_size", batch_size, 1)
+        self._given = _given_labels(labels)  # a wrong file is noticed before a download
+        self._beside = None
+        if not isinstance(source, (str, os.PathLike)):
+            self._take_model(source, transform, getattr(source, "name", type(source).__name__))
+        elif (path := whole_file(source, variant)) is not None:
+            self._take_model(load_model(path), transform, str(path))
+            self._beside = _names_beside(path)
+        else:
+            self._take_weights(os.fspath(source), transform, variant)
+        self.activation = activation or outputs.activation_of(self.model)
+        self.classes = self._count()
+        if self._given and len(self._given) != self.classes:
+            place = labels if isinstance(labels, (str, os.PathLike)) else "`labels`"
+            raise ValueError(
+                f"{place} names {len(self._given)} classes, {self.name} has {self.classes}."
+            )
+
+    def _count(self):
+        """Returns the number of classes; a model with one output tells two apart."""
+        shape = shape_of(self.model, "output_shape")
+        if shape is None:  # only a call tells
+            size = self.transform.size
+            shape = np.shape(self.model.predict_on_batch(np.zeros((1, size, size, 3), "uint8")))
+        if len(shape) != 2 or not shape[-1]:
+            raise ValueError(
+                f"{self.name} gives outputs of shape {shape}; needed is (batch, classes)."
+            )
+        named_alone = self._given is not None and len(self._given) == 1
+        return 2 if shape[-1] == 1 and not named_alone else shape[-1]
+
+    def _take_model(self, model, transform, name):
+        if not callable(model):
+            raise TypeError(
+                "`source` must be a name, a path or a Keras model, received "
+                f"{type(model).__name__}."
+            )
+        side, self._channels = image_side(model, name), image_channels(model)
+        self.name, self.model, self.row = name, model, published_row(model)
+        self.transform = _transform(transform, self.row, side)
+        if side not in (None, self.transform.size):
+            raise ArgumentsError(
+                f"{name} takes images of {side} pixels, the transform gives {self.transform.size}."
+            )
+
+    def _take_weights(self, source, transform, variant):
+        row = resolve.row_of(source, variant)
+        if row is not None and (not row.classes or row.label_set == "clip"):
+            kind = "a CLIP embedding" if row.classes else "features"
+            raise ValueError(
+                f"{row.name} gives {kind}, not classes. "
+                "`keras_convnext.pretrained.search(label_set='imagenet1k')` lists classifiers."
+            )
+        self.transform = _transform(transform, row, None)
+        weights = named_weights.weights_of(source, variant)
+        if not weights.classes:
+            raise ValueError(f"{weights.name} has no classifier, so it cannot predict.")
+        size = self.transform.size
+        self.name, self.row = weights.name, row
+        self._channels = 3
+        self.model = weights.build(input_shape=(size, size, 3))
+
+    # ------------------------------------------------------------ answers
+
+    def __call__(self, images, top=5):
+        """The best classes of images.
+
+        Args:
+            images: an image, that is anything that `load_image` takes; a list of images or an array
+                `(n, height, width, channels)`; or the path of a folder, whose images are taken with
+                those of the folders below.
+            top: how many classes, >= 1; at most all are given.
+
+        Returns:
+            For one image a list of `Prediction`s, the best first; for several a list of such lists;
+            for a folder a dict from the paths (str) to such lists.
+
+        Raises:
+            ImageError: (a ValueError) if an image cannot be read; the message names it.
+            ValueError: if a folder has no images.
+        """
+        integer("top", top, 1)
+        if _is_folder(images):
+            paths = _images_in(images)
+            rows = self.probabilities(paths)
+            pairs = zip(paths, rows, strict=True)
+            return {str(path): self.best(row, top) for path, row in pairs}
+        found = self.probabilities(images)
+        return self.best(found, top) if found.ndim == 1 else [self.best(row, top) for row in found]
+
+    def probabilities(self, images):
+        """The probabilities of all classes.
+
+        Args:
+            images: as above.
+
+        Returns:
+            float32 array `(classes,)` for one image, `(n, classes)` for several or for a folder, in
+            the order of its sorted paths.
+
+        Raises:
+            ImageError, ValueError: as above.
+        """
+        if _is_folder(images):
+            images = _images_in(images)
+        elif _is_single(images):
+            return self.of_pixels(self.pixels(images)[None])[0]
+        images = list(images)
+        parts = [
+            self.of_pixels(self._batch(images, start), fill=len(images) > self.batch_size)
+            for start in range(0, len(images), self.batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.classes), "float32")
+
+    def pixels(self, image):
+        """Returns an image as the model takes it, uint8 `(size, size, channels)`.
+
+        Args:
+            image: anything that `load_image` takes.
+
+        Raises:
+            ImageError: (a ValueError) if it cannot be read.
+        """
+        pixels = self.transform(image)
+        if self._channels == 1:
+            return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+        return pixels
+
+    def _batch(self, images, start):
+        part = images[start : start + self.batch_size]
+        return np.stack([self._numbered(start + n, image) for n, image in enumerate(part)])
+
+    def _numbered(self, number, image):
+        try:
+            return self.pixels(image)
+        except ImageError as error:
+            raise ImageError(f"images[{number}]: {error}") from error
+
+    def of_pixels(self, pixels, fill=False):
+        """The probabilities of images that went through the transform.
+
+        Args:
+            pixels: array `(n, size, size, channels)` in [0, 255], such as of `pixels`;
+                n <= `batch_size`.
+            fill: whether to fill up to `batch_size`, so that all batches have one shape and are
+                compiled once.
+
+        Returns:
+            float32 array `(n, classes)`.
+
+        Raises:
+            ValueError: if an output is not finite, or it cannot be told what the outputs are.
+        """
+        count = len(pixels)
+        if fill and count < self.batch_size:
+            pixels = np.concatenate([pixels, pixels[:1].repeat(self.batch_size - count, 0)])
+        found = np.asarray(self.model.predict_on_batch(pixels))[:count]
+        if not np.isfinite(found).all():
+            raise ValueError(f"{self.name} gives NaN or infinite outputs: its weights are damaged.")
+        if self.activation is None:
+            self.activation = outputs.activation_of_values(found, self.name)
+        found = outputs.probabilities(found, self.activation)
+        if found.shape[-1] == 1 and self.classes == 2:
+            return np.concatenate([1 - found, found], -1)
+        return found
+
+    def best(self, probabilities, top=5):
+        """Returns the `Prediction`s of the largest of `(classes,)` probabilities, best first."""
+        return [
+            Prediction(self.names[i][1], float(probabilities[i]), i, self.names[i][0])
+            for i in label_sets.best_first(probabilities, top)
+        ]
+
+    # ------------------------------------------------------------ names
+
+    @property
+    def labels(self):
+        """The names of the classes, a tuple of str in the order of the probabilities."""
+        return tuple(name for _, name in self.names)
+
+    @property
+    def names(self):
+        """`(id or None, name)` of each class; the id is that of WordNet."""
+        if self.has_names:
+            return self._known_names
+        return tuple((None, f"class {index}") for index in range(self.classes))
+
+    @property
+    def has_names(self):
+        """Whether the names of the classes are known; else their numbers stand for them."""
+        return self._known_names is not None and len(self._known_names) == self.classes
+
+    @functools.cached_property
+    def _known_names(self):
+        names = self._given or self._beside
+        is_whole = self.row and getattr(self.model, "published", None) == self.row.name
+        if names is None and is_whole and self.row.classes == self.classes:
+            return _published_names(self.row.label_set)
+        return names
+
+
+def _is_folder(images):
+    return isinstance(images, (str, os.PathLike)) and os.path.isdir(images)
+
+
+def _images_in(folder):
+    paths = images_in(folder)
+    if not paths:
+        raise ValueError(
+            f"No images in {os.fspath(folder)!r}: looked for {' '.join(SUFFIXES)}, also in the "
+            "folders within."
+        )
+    return paths
+
+
+def _is_single(images):
+    is_array = hasattr(images, "__array__") and not isinstance(images, (list, tuple))
+    return isinstance(images, SINGLE) or (is_array and np.ndim(images) != 4)
+
+
+def _transform(given, row, side):
+    """Returns the `EvalTransform`: as given, or what is usual with the given fields changed."""
+    if isinstance(given, EvalTransform):
+        return given
+    if not isinstance(given, (dict, type(None))):
+        raise TypeError(
+            "`transform` must be an EvalTransform, a dict of its arguments or None, received "
+            f"{type(given).__name__}."
+        )
+    fields = {"size": side, **(given or {})}
+    if row is not None and fields["size"] == row.size:
+        fields["size"] = None
+    return evaluation_transform(row, **fields)
+
+
+def _given_labels(labels):
+    """Returns the (id or None, name) of classes that were given, `None` for none."""
+    if labels is None:
+        return None
+    if isinstance(labels, (str, os.PathLike)):
+        if labels not in registry.LABEL_SETS:
+            return label_sets.read_names(labels)
+        if labels not in label_sets.NAMED:
+            raise ValueError(f"The names of the classes of {labels} are not known here.")
+        return _published_names(labels)
+    if isinstance(labels, dict):
+        if all(isinstance(value, numbers.Integral) for value in labels.values()):
+            labels = {index: name for name, index in labels.items()}
+        labels = {str(index): name for index, name in labels.items()}
+    return label_sets.checked_names(labels if isinstance(labels, dict) else list(labels))
+
+
+def _published_names(label_set):
+    try:
+        return label_sets.class_names(label_set)
+    except DownloadError as error:
+        reason = str(error).splitlines()
+        warnings.warn(
+            f"{reason[0]} {' '.join(reason[2:4]).strip()} The classes are shown by their number; "
+            "`labels=` gives names.",
+            stacklevel=2,
+        )
+        return None
+
+
+def _names_beside(path):
+    """Returns the names of the classes in the folder of a training that a model lies in."""
+    file = path.parent / CLASSES
+    return label_sets.read_names(file) if file.is_file() else None

@@ -1,0 +1,91 @@
+"""What a name alone stands for: a published checkpoint, a hub address or a file of weights."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained import resolve
+from keras_convnext.variants import VARIANTS
+
+
+class ArgumentsError(ValueError):
+    """Arguments that contradict each other or the model, or of which one is missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedWeights:
+    """A local file of weights, and the architecture that it is of.
+
+    Attributes:
+        name: for messages.
+        variant: the `Variant`.
+        path: of the local, verified file.
+        row: of the registry, or `None` for any other file.
+    """
+
+    name: str
+    variant: object
+    path: Path
+    row: object = None
+
+    @functools.cached_property
+    def classes(self):
+        """Width of the classifier in the file, 0 without one."""
+        return loading.open_checkpoint(self.path, self.variant).classes or 0
+
+    def build(self, **arguments):
+        """Returns the filled model, channels last; without a classifier where the file has none.
+
+        Args:
+            **arguments: of `ConvNeXt`.
+        """
+        import keras
+
+        from keras_convnext.models import ConvNeXt
+
+        arguments |= {"include_top": self.classes > 0, "weights": self.path}
+        chosen = keras.config.image_data_format()
+        keras.config.set_image_data_format("channels_last")
+        try:
+            model = ConvNeXt(self.variant, **arguments)
+        finally:
+            keras.config.set_image_data_format(chosen)
+        model.published = self.row.name if self.row else None
+        return model
+
+
+def weights_of(name, variant=None):
+    """Returns the `NamedWeights` of a name; downloads what is not here.
+
+    Args:
+        name: of a row of the registry, `"hf://owner/repo[@revision][/file]"`, or a file's path.
+        variant: name of the architecture; `None`: the name or the file tells it.
+
+    Raises:
+        ValueError: if no weights have that name.
+        ArgumentsError: (a ValueError) if the file is of no known variant, or may be of several.
+        FileNotFoundError: if there is no such file.
+        DownloadError: (an OSError) if no source gave the file.
+        WeightsError: (a ValueError) if the file cannot be read.
+    """
+    row = resolve.row_of(name, variant)
+    if row is not None:
+        path = resolve.fetch(row, include_top=row.classes > 0)
+        return NamedWeights(row.name, row.architecture(), path, row)
+    if not name.startswith("hf://") and not os.path.isfile(name):
+        raise FileNotFoundError(f"No file {name!r}, and no checkpoint of that name.")
+    path = resolve.resolve(name).path
+    return NamedWeights(name, VARIANTS[variant or _identified(name, path)], Path(path))
+
+
+def _identified(name, path):
+    found = loading.identify(path)
+    if len(found) != 1:
+        which = f"may be of {' or '.join(found)}" if found else "is of no known variant"
+        raise ArgumentsError(
+            f"{name}, by its tensors, {which}: say which with `variant=`, the name of an "
+            "architecture."
+        )
+    return found[0]
