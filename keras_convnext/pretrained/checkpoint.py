@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from keras_convnext.pretrained import files
-from keras_convnext.pretrained.files.tensors import WeightsError
+from keras_convnext.pretrained.files.tensors import FLOATS, WeightsError
 from keras_convnext.pretrained.layouts import LAYOUTS, Layout
 from keras_convnext.variants import VARIANTS, Variant
 
@@ -150,7 +150,9 @@ class Checkpoint:
             if len(names) > 1:
                 faults.append(f"double: {' and '.join(names)}")
             elif names:
-                shape = self.tensors[names[0]].shape
+                shape, dtype = self.tensors[names[0]].shape, self.tensors[names[0]].dtype
+                if dtype not in FLOATS:
+                    faults.append(f"dtype: {names[0]} holds {dtype}, weights are floats")
                 convert = _conversion(path, shape, tuple(weight.shape), self.layout.keras)
                 if convert is None:
                     faults.append(f"shape: {names[0]} is {shape}, {path} is {tuple(weight.shape)}")

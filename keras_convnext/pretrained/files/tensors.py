@@ -5,6 +5,12 @@ import dataclasses
 
 import numpy as np
 
+# The largest network with its optimizer and averages has some thousands of tensors.
+MAX_TENSORS = 20_000
+MAX_NAME = 500  # characters; names are matched with regular expressions
+MAX_AXES = 8
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+
 
 class WeightsError(ValueError):
     """A file of weights that is damaged, of an unknown kind, or not of this architecture."""
@@ -25,9 +31,25 @@ class Tensor:
     read: collections.abc.Callable
 
     def numpy(self):
-        """-> the numbers as float32."""
+        """Returns the numbers as float32."""
         stored = self.read()
         if self.dtype == "bfloat16":
             return (np.asarray(stored, "uint32") << 16).view("float32")
         with np.errstate(over="ignore"):  # the loader refuses infinite numbers
             return np.asarray(stored, "float32")
+
+
+def mapped(path, dtype, start, shape):
+    """Returns the numbers of that dtype and shape at a position of the file, mapped, not read."""
+    stored = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    return np.memmap(path, stored, "r", start, tuple(shape))
+
+
+def unique(pairs):
+    """Returns `dict(pairs)`; raises a `WeightsError` if a name stands twice."""
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise WeightsError(f"duplicate: {name[:MAX_NAME]} stands twice in the file.")
+        found[name] = value
+    return found

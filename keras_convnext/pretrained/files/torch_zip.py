@@ -9,19 +9,18 @@ are checked against the file before anything is allocated.
 import argparse
 import dataclasses
 import io
-import os
 import pickle
 import pickletools
-import zipfile
+import warnings
 
 import numpy as np
 
-from keras_convnext.pretrained.files.tensors import Tensor, WeightsError
+from keras_convnext.pretrained.files import zip_archive
+from keras_convnext.pretrained.files.tensors import MAX_AXES, Tensor, WeightsError, mapped
 
 # The largest network with two sets of weights and its optimizer needs 160 kB. Each byte of a pickle
 # can become an object of 70.
 MAX_PICKLE_BYTES = 2 * 2**20
-MAX_AXES = 8
 
 STORAGES = {
     "DoubleStorage": "float64",
@@ -35,6 +34,14 @@ STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
+
+# Where training scripts and model zoos keep the weights inside of a file, the preferred one first.
+CONTAINERS = (
+    *("model", "state_dict", "model_state_dict", "model_state", "module", "net", "network"),
+    *("net_state_dict", "weights", "params", "backbone", "encoder", "state"),
+    *("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher"),
+)
+MAX_CONTAINERS = 4  # inside of each other
 
 # What torch.save writes. Anything else is not from there; some of it could allocate at will.
 OPCODES = (
@@ -59,93 +66,59 @@ class _Inert:
         pass
 
 
-def read(path):
-    """-> nested dicts of the file, with a lazy `Tensor` for each tensor.
+def read(path, archive):
+    """Returns the nested dicts of an opened archive, with a lazy `Tensor` for each tensor.
 
     Raises:
-        WeightsError: if the file is not such an archive, is damaged, or its pickle asks for
-            anything but tensors in plain containers.
+        WeightsError: if PyTorch did not write it, it is damaged, or its pickle asks for anything
+            but tensors in plain containers.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _Reader(path, archive).load()
+        return _Reader(path, archive).load()
     except WeightsError:
         raise
     except Exception as error:  # a damaged archive or pickle can fail in any way
         raise WeightsError(
-            f"{path}: not a file of PyTorch or a damaged one ({type(error).__name__}: {error}). "
+            f"not a file of PyTorch or a damaged one ({type(error).__name__}: {error}). "
             "Files that PyTorch before 1.6 wrote are refused too: convert such a file once with "
             "`safetensors.torch.save_file(torch.load(path, weights_only=True), 'new.safetensors')`."
         ) from None
 
 
-def entries(path, archive):
-    """-> {name: entry} of a zip archive as PyTorch and Keras write it, none of them packed.
-
-    Raises:
-        WeightsError: if a name stands twice, or an entry is compressed, encrypted or longer than
-            the file.
-    """
-    infos = archive.infolist()
-    found = {info.filename: info for info in infos}
-    if len(found) != len(infos):
-        raise WeightsError(f"{path}: a zip archive in which a name stands twice.")
-    for info in infos:
-        plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
-        if not plain or info.compress_size != info.file_size:
-            raise WeightsError(
-                f"{path}: {info.filename} is compressed. PyTorch and Keras store their entries "
-                "as they are: unpack it, and zip it again with `zip -0`."
-            )
-        if info.header_offset < 0 or info.header_offset + info.file_size > os.path.getsize(path):
-            raise WeightsError(f"{path}: truncated at {info.filename}.")
-    return found
-
-
-def stored_bytes(path, entry):
-    """-> the bytes of an uncompressed zip entry as a uint8 array, mapped, not read."""
-    with open(path, "rb") as file:
-        file.seek(entry.header_offset)
-        header = file.read(30)
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise WeightsError(f"{path}: damaged archive at {entry.filename}.")
-        skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        start = entry.header_offset + 30 + skip
-        if start + entry.file_size > file.seek(0, io.SEEK_END):
-            raise WeightsError(f"{path}: truncated at {entry.filename}.")
-    if not entry.file_size:  # an empty map is not allowed
-        return np.empty(0, "uint8")
-    return np.memmap(path, "uint8", "r", start, (entry.file_size,))
-
-
 class _Reader:
     def __init__(self, path, archive):
-        self.path, self.archive = path, archive
-        self.entries = entries(path, archive)
+        self.path, self.entries = path, zip_archive.entries(path, archive)
         pickles = [name for name in self.entries if name.split("/")[1:] == ["data.pkl"]]
         if len(pickles) != 1:
-            raise WeightsError(f"{path}: a zip archive, but not one that PyTorch or Keras wrote.")
+            raise WeightsError("a zip archive, but not one that PyTorch or Keras wrote.")
         self.root = pickles[0].split("/")[0]
-        if self._text("byteorder", "little").strip() != "little":
-            raise WeightsError(f"{path}: written on a big-endian machine, which is not supported.")
-
-    def _text(self, name, default):
-        entry = self.entries.get(f"{self.root}/{name}")
-        if entry is None or entry.file_size > 100:
-            return default
-        return self.archive.read(entry).decode("ascii", "replace")
+        # `torch.serialization.set_crc32_options(False)` writes zeros
+        self.has_checksums = any(entry.CRC for entry in self.entries.values())
+        self.starts = {}  # of the entries whose checksums were compared
+        if self._bytes("byteorder", 100, b"little").strip() != b"little":
+            raise WeightsError("written on a big-endian machine, which is not supported.")
 
     def load(self):
-        entry = self.entries[f"{self.root}/data.pkl"]
-        if entry.file_size > MAX_PICKLE_BYTES:
+        return _Unpickler(self, io.BytesIO(self._bytes("data.pkl", MAX_PICKLE_BYTES))).load()
+
+    def _bytes(self, name, most, default=b""):
+        entry = self.entries.get(f"{self.root}/{name}")
+        if entry is None:
+            return default
+        if entry.file_size > most:
             raise WeightsError(
-                f"{self.path}: its description of the tensors has {entry.file_size} bytes, "
-                f"at most {MAX_PICKLE_BYTES} are read."
+                f"its description of the tensors ({name}) has {entry.file_size} bytes, at most "
+                f"{most} are read."
             )
-        try:
-            return _Unpickler(self, io.BytesIO(self.archive.read(entry))).load()
-        except WeightsError as error:
-            raise WeightsError(f"{self.path}: {error}") from None
+        with open(self.path, "rb") as file:
+            file.seek(self._start(entry))
+            return file.read(entry.file_size)
+
+    def _start(self, entry):
+        if entry.filename not in self.starts:
+            start = zip_archive.checked_start(self.path, entry, self.has_checksums)
+            self.starts[entry.filename] = start
+        return self.starts[entry.filename]
 
     def tensor(self, storage, offset, shape, strides):
         """A lazy view of a storage, after checking that it lies within the file."""
@@ -166,14 +139,57 @@ class _Reader:
         return Tensor(
             tuple(shape),
             storage.dtype,
-            lambda: self._view(entry, storage.dtype, offset, shape, strides),
+            lambda: self._view(entry, storage, offset, shape, strides),
         )
 
-    def _view(self, entry, dtype, offset, shape, strides):
-        data = stored_bytes(self.path, entry).view("uint16" if dtype == "bfloat16" else dtype)
+    def _view(self, entry, storage, offset, shape, strides):
+        if 0 in shape:
+            return np.empty(shape, "uint16" if storage.dtype == "bfloat16" else storage.dtype)
+        data = mapped(self.path, storage.dtype, self._start(entry), (storage.count,))
         return np.lib.stride_tricks.as_strided(
             data[offset:], shape, [data.itemsize * stride for stride in strides], writeable=False
         )
+
+
+def weights(content):
+    """Returns the `{name: Tensor}` of what a file holds: at its top, or in one of `CONTAINERS`.
+
+    Warns where several hold weights, for example a network and its moving averages: the one that is
+    named first in `CONTAINERS` is read.
+
+    Raises:
+        WeightsError: if there are no weights, or something else among them.
+    """
+    for _ in range(MAX_CONTAINERS):
+        held = [key for key in CONTAINERS if _has_tensors(content, key)]
+        if not held:
+            break
+        if len(held) > 1:
+            warnings.warn(
+                f"The file holds weights under {', '.join(map(repr, held))}: those under "
+                f"{held[0]!r} are read. For others, save them to a file of their own.",
+                stacklevel=2,
+            )
+        content = content[held[0]]
+    if not isinstance(content, dict) or not content:
+        raise WeightsError(f"holds {type(content).__name__}, not named tensors.")
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise WeightsError(
+            f"{others[:5]} are no tensors. Weights are expected at the top of the file or under "
+            f"one of {', '.join(map(repr, CONTAINERS))}."
+        )
+    return content
+
+
+def _has_tensors(content, key):
+    """Returns whether there are tensors under a key, or in containers there."""
+    inside = content.get(key) if isinstance(content, dict) else None
+    for _ in range(MAX_CONTAINERS):
+        if not isinstance(inside, dict) or any(isinstance(v, Tensor) for v in inside.values()):
+            break
+        inside = next((inside[key] for key in CONTAINERS if key in inside), None)
+    return isinstance(inside, dict) and bool(inside)
 
 
 class _Instructions(dict):
@@ -186,7 +202,7 @@ class _Unpickler(pickle._Unpickler):
     """The interpreter of the standard library, in Python, with a smaller table of instructions.
 
     The names in a dict must be strings or ints: a tuple of tuples of tuples can be written in a few
-    bytes such that its hash takes for ever or overflows the stack. The state of objects is dropped.
+    bytes such that its hash takes for ever or overflows the stack.
     """
 
     dispatch = _Instructions(
@@ -225,13 +241,24 @@ class _Unpickler(pickle._Unpickler):
             raise WeightsError(f"its pickle refers to {kind[:100]!r} of {dtype[:100]!r}.")
         return _Storage(key, dtype, count)
 
-    def _tensor(self, storage, offset, shape, strides, *unused):
+    def _tensor(self, storage, offset, shape, strides, gradient, hooks, metadata=None):
+        """Makes a tensor. `metadata` may ask for negated numbers, which is refused."""
         if not isinstance(storage, _Storage):
             raise WeightsError("a tensor without a storage")
+        self._check_plain(gradient, hooks)
+        if metadata not in (None, {}):
+            raise WeightsError(f"a tensor with {metadata!r:.100}, which is not supported.")
         return self.reader.tensor(storage, offset, _axes(shape), _axes(strides))
 
-    def _parameter(self, tensor, *unused):
+    def _parameter(self, tensor, gradient, hooks):
+        if not isinstance(tensor, Tensor):
+            raise WeightsError("a parameter without a tensor")
+        self._check_plain(gradient, hooks)
         return tensor
+
+    def _check_plain(self, gradient, hooks):
+        if type(gradient) is not bool or hooks not in (None, {}):
+            raise WeightsError("a tensor with hooks, which are not supported.")
 
     def _set(self, target, pairs):
         for name, value in pairs:
@@ -248,7 +275,11 @@ class _Unpickler(pickle._Unpickler):
         self._set(self.stack[-1], zip(items[::2], items[1::2], strict=True))
 
     def _build(self):
-        self.stack.pop()
+        """Drops the state of what is inert, and the versions of a module's parts."""
+        state, target = self.stack.pop(), self.stack[-1]
+        plain = type(target) is dict and type(state) is dict and set(state) <= {"_metadata"}
+        if not plain and not isinstance(target, _Inert):
+            raise WeightsError(f"its pickle gives a {type(target).__name__} a state of its own.")
 
     def _newobj(self):
         _, kind = self.stack.pop(), self.stack.pop()
