@@ -575,7 +575,7 @@ def test_both_names_of_a_weight_are_double(tmp_path):
     state["stages.0.0.grn.weight"] = state["stages.0.0.grn.gamma"]
     path = save_safetensors(tmp_path / "double.safetensors", state)
     message = refusal(path, variant)
-    assert "double: stages.0.0.grn.weight and stages.0.0.grn.gamma" in message
+    assert "duplicate: stages.0.0.grn.weight and stages.0.0.grn.gamma" in message
     assert "layer scale" not in message  # this family has none
 
 

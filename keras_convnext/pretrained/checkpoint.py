@@ -1,18 +1,21 @@
 """From a file of weights into a model: recognise the layout, compare everything, then assign.
 
-Two assertions: every tensor of the file is used or named as ignorable, and every weight of the
-model is filled. Shapes are compared before an array is read, and every number must be finite.
+A file is opened without assuming an architecture, and then read as a variant. Two assertions: every
+tensor of the file is used or named as ignorable, and every weight of the model is filled. Shapes
+are compared before an array is read, and every number must be finite.
 """
 
 import dataclasses
-import functools
 import re
+import warnings
 
 import numpy as np
 
 from keras_convnext.pretrained import files
+from keras_convnext.pretrained.axes import conversion, packed
 from keras_convnext.pretrained.files.tensors import FLOATS, WeightsError
-from keras_convnext.pretrained.layouts import LAYOUTS, Layout
+from keras_convnext.pretrained.layouts import LAYOUTS, match
+from keras_convnext.pretrained.layouts.matching import Match
 from keras_convnext.variants import VARIANTS, Variant
 
 HEAD_NORM = ("head_norm/gamma", "head_norm/beta")
@@ -20,82 +23,114 @@ HEAD_HIDDEN = ("head_hidden/kernel", "head_hidden/bias")
 WITH_HEAD_NORM_FIRST = ("keras_convnext", "timm", "open_clip")
 
 
-def open_checkpoint(path, variant, layouts=LAYOUTS):
-    """-> the `Checkpoint` at `path`, to be loaded into a model of `variant`.
+def open(path, layouts=LAYOUTS):
+    """Opens the file of weights at `path`, of any architecture.
 
-    `layouts` are those that it may have.
+    Args:
+        path: str or `os.PathLike`.
+        layouts: those that the file may have: `LAYOUTS` for classifiers, `UPERNET_LAYOUTS`.
+
+    Returns:
+        An `OpenedFile`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        WeightsError: if it cannot be read, or its names are of no known layout.
+        WeightsError: if it cannot be read, its names are of no known layout, or it holds two
+            networks.
     """
-    checkpoint = _opened(path, variant, layouts)
-    if checkpoint.is_bare_encoder():
-        bare = dataclasses.replace(variant, head_norm=False)
-        return dataclasses.replace(checkpoint, variant=bare)
-    return checkpoint
+    tensors = files.read(path)
+    try:
+        return OpenedFile(str(path), match(tensors, layouts))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def open_checkpoint(path, variant, layouts=LAYOUTS):
+    """Returns `open(path, layouts).read_as(variant)`."""
+    return open(path, layouts).read_as(variant)
 
 
 def identify(path):
-    """-> names of the variants that the file at `path` may hold, in the order of `VARIANTS`.
+    """Returns the names of the variants that the file at `path` may hold, as of `OpenedFile`."""
+    return open(path).identify()
 
-    None for an architecture without a name. More than one where the file does not tell them apart,
-    for example those that differ in mean and std alone.
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        WeightsError: if it cannot be read, or its names are of no known layout.
+@dataclasses.dataclass(frozen=True)
+class OpenedFile:
+    """A file of weights whose layout is known, and whose architecture is not yet.
+
+    Attributes:
+        path: of the file.
+        match: its names, read in the layout.
     """
-    similar = _opened(path, VARIANTS["convnext_tiny"]).similar()
-    return [reading.variant.name for reading in similar if reading.has_parts()]
 
+    path: str
+    match: Match
 
-def _opened(path, variant, layouts=LAYOUTS):
-    tensors = files.read(path)
-    for layout in layouts:
-        prefix = layout.prefix(tensors)
-        if prefix is not None:
-            break
-    else:
-        raise WeightsError(
-            f"{path}: its tensors {list(tensors)[:5]} ... are named in no known ConvNeXt layout. "
-            f"Known are {[layout.name for layout in layouts]}."
-        )
-    prepared = layout.prepare(tensors)
-    if len(prepared) < len(tensors):
-        raise WeightsError(f"{path}: double after renaming: {sorted(tensors.keys() - prepared)}.")
-    return Checkpoint(str(path), variant, layout, prepared, prefix)
+    def read_as(self, variant):
+        """Returns the `Checkpoint` that fills models of a `Variant`.
+
+        A file without a classifier and without the norm before it, as masked pre-training leaves
+        it, is read as the variant without that norm.
+        """
+        checkpoint = Checkpoint(self, variant)
+        if checkpoint.is_bare_encoder():
+            bare = dataclasses.replace(variant, head_norm=False)
+            return dataclasses.replace(checkpoint, variant=bare)
+        return checkpoint
+
+    def similar(self):
+        """Returns the file read as each variant whose blocks it has, in number, width and kind."""
+        readings = (Checkpoint(self, variant) for variant in VARIANTS.values())
+        return [reading for reading in readings if reading.has_blocks()]
+
+    def identify(self):
+        """Returns the names of the variants that the file may hold, in the order of `VARIANTS`.
+
+        None for an architecture without a name. More than one where the file does not tell them
+        apart, for example those that differ in mean and std alone.
+        """
+        return [reading.variant.name for reading in self.similar() if reading.has_parts()]
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """An opened file of weights and the architecture it shall fill.
+    """An opened file of weights, read as the architecture that it shall fill.
 
     Attributes:
-        path: of the file.
+        file: the `OpenedFile`.
         variant: the architecture.
-        layout: whose names the file has.
-        tensors: `{name: Tensor}`.
-        prefix: of the names in this file.
         size: side of the images that the weights were trained for, in pixels.
         published: name of the registry's row, or `None` for any other file.
     """
 
-    path: str
+    file: OpenedFile
     variant: Variant
-    layout: Layout
-    tensors: dict
-    prefix: str
     size: int = 224
     published: str | None = None
 
+    @property
+    def path(self):
+        """Path of the file."""
+        return self.file.path
+
+    @property
+    def layout(self):
+        """The `Layout` of its names."""
+        return self.file.match.layout
+
+    @property
+    def tensors(self):
+        """`{name in the layout: Tensor}`."""
+        return self.file.match.tensors
+
     def found(self, weight):
-        """-> the names in the file that stand for our `weight`."""
-        names = self.layout.names(self.variant, weight, self.prefix)
+        """Returns the names in the file that stand for our `weight`."""
+        names = self.layout.names(self.variant, weight, self.file.match.prefix)
         return [name for name in names if name in self.tensors]
 
     def is_bare_encoder(self):
-        """ConvNeXt V2's masked pre-training leaves neither a classifier nor the norm before it."""
+        """Returns whether it is of V2's pre-training: no classifier, and no norm before it."""
         return self.variant.grn and not any(map(self.found, self._heads() + HEAD_NORM))
 
     @property
@@ -108,12 +143,21 @@ class Checkpoint:
         return shape[-1] if self.layout.keras else shape[0]
 
     def classes_for(self, include_top, classes):
-        """-> what the model is built with, given what its user asked for."""
+        """Returns the number of classes that the model is built with.
+
+        Args:
+            include_top, classes: what the user asked for, as of `ConvNeXt`.
+
+        Raises:
+            WeightsError: if neither the user nor the file says a number.
+        """
         if not include_top or classes is not None:
             return classes
         if self.classes is None:
+            _, foreign = self._unused(set(), {})
+            other = f" of ours, but {_listed(foreign)}" if foreign else ""
             raise WeightsError(
-                f"{self.path} has no classifier. Pass `include_top=False` for features, "
+                f"{self.path} has no classifier{other}. Pass `include_top=False` for features, "
                 "or `classes=` for a new, untrained one."
             )
         return self.classes
@@ -122,11 +166,12 @@ class Checkpoint:
         """Fills every weight of `model`.
 
         A classifier with another number of classes is left as it is. So is the norm before it
-        where the file is a bare encoder.
+        where the file is a bare encoder. A model without a classifier takes what it needs from a
+        file of a larger model; a warning lists the layers that are left out.
 
         Raises:
-            WeightsError: if anything is missing, left over, double, of another shape or not
-                finite. All of it is listed.
+            WeightsError: if anything is missing, left over, there twice, of another shape, no
+                float or not finite. All of it is listed.
         """
         weights = {weight.path: weight for weight in model.weights}
         kept = set(HEAD_NORM) if self.is_bare_encoder() else set()
@@ -135,44 +180,60 @@ class Checkpoint:
             kept |= set(self._heads())
         if self.classes is None and not any(map(self.found, HEAD_HIDDEN)):
             kept |= set(HEAD_HIDDEN)
-        plan, faults = self._plan({p: w for p, w in weights.items() if p not in kept})
+        plan, faults, foreign = self._plan({p: w for p, w in weights.items() if p not in kept})
+        if head is not None:
+            faults += [f"foreign: {name}" for name in foreign]
         if not faults:
             faults = list(filter(None, (self._assign(*step) for step in plan)))
         if faults:
             raise WeightsError(self._report(faults))
+        if foreign:
+            warnings.warn(
+                f"{self.path}: left out, as no part of {self.variant.name}: {_listed(foreign)}.",
+                stacklevel=2,
+            )
 
     def _plan(self, weights):
-        """-> [(weight, name, conversion)], [what is wrong]"""
+        """Returns `[(weight, name, conversion)]`, what is wrong, and what is foreign."""
         plan, faults, used = [], [], set()
         for path, weight in weights.items():
             names = self.found(path)
             used.update(names)
             if len(names) > 1:
-                faults.append(f"double: {' and '.join(names)}")
+                faults.append(f"duplicate: {' and '.join(names)}")
             elif names:
                 shape, dtype = self.tensors[names[0]].shape, self.tensors[names[0]].dtype
                 if dtype not in FLOATS:
                     faults.append(f"dtype: {names[0]} holds {dtype}, weights are floats")
-                convert = _conversion(path, shape, tuple(weight.shape), self.layout.keras)
+                convert = conversion(path, shape, tuple(weight.shape), self.layout.keras)
                 if convert is None:
                     faults.append(f"shape: {names[0]} is {shape}, {path} is {tuple(weight.shape)}")
                 plan.append((weight, names[0], convert))
             elif path not in self.layout.optional:
-                names = self.layout.names(self.variant, path, self.prefix)
+                names = self.layout.names(self.variant, path, self.file.match.prefix)
                 faults.append(f"missing: {names[0] if names else 'a name'} for {path}")
-        return plan, faults + [f"unused: {name}" for name in self._unused(used, weights)]
+        unused, foreign = self._unused(used, weights)
+        return plan, faults + [f"unused: {name}" for name in unused], foreign
 
     def _unused(self, used, weights):
-        """The classifier of the file may stay unused; for the rest there must be a reason."""
-        top = {
-            name for weight in self._top() if weight not in weights for name in self.found(weight)
-        }
+        """Returns the names of the tensors that nothing uses, without a reason, in two lists.
+
+        The second has those of layers around the network, which are no part of any ConvNeXt, such
+        as a head of the user's own. The classifier of the file is in neither.
+        """
+        match = self.file.match
+        top = {n for weight in self._top() if weight not in weights for n in self.found(weight)}
         ignorable = re.compile("|".join(self.layout.ignorable) or "$^")
-        left = set(self.tensors) - used - top
-        return sorted(name for name in left if not ignorable.fullmatch(name))
+        pattern, body = self.layout.pattern(match.prefix), self.layout.body(match.prefix)
+        unused, foreign = [], [name for name in match.others if not ignorable.fullmatch(name)]
+        for name in self.tensors.keys() - used - top:
+            if not ignorable.fullmatch(name):
+                is_ours = name.startswith(body) or pattern.fullmatch(name)
+                (unused if is_ours else foreign).append(name)
+        return sorted(unused), sorted(foreign)
 
     def _heads(self):
-        """-> the weights whose width is the number of classes, the kernel of the first in front"""
+        """Returns the weights as wide as there are classes, the first one's kernel in front."""
         return tuple(
             f"{classifier}/{leaf}"
             for classifier in self.layout.classifiers
@@ -186,7 +247,7 @@ class Checkpoint:
         array = self.tensors[name].numpy()
         if not np.isfinite(array).all():
             return f"not finite: {name}"
-        weight.assign(_packed(convert(array)))
+        weight.assign(packed(convert(array)))
         return None
 
     def _report(self, faults, most=12):
@@ -194,7 +255,12 @@ class Checkpoint:
         lines += [f"  {fault}" for fault in faults[:most]]
         if len(faults) > most:
             lines.append(f"  ... and {len(faults) - most} more")
-        similar = [reading.variant.name for reading in self.similar()]
+        if any(fault.startswith("foreign: ") for fault in faults):
+            lines.append(
+                "What is foreign belongs to no ConvNeXt, for example a head of your own: pass "
+                "`include_top=False` to take the rest."
+            )
+        similar = [reading.variant.name for reading in self.file.similar()]
         if similar and self.variant.name not in similar:
             lines.append(f"Its blocks are those of {' or '.join(similar)}.")
             return "\n".join(lines)
@@ -211,12 +277,8 @@ class Checkpoint:
             )
         return "\n".join(lines)
 
-    def similar(self):
-        """-> the file read as each variant whose blocks it has, in number, width and kind."""
-        readings = (dataclasses.replace(self, variant=variant) for variant in VARIANTS.values())
-        return [reading for reading in readings if reading._has_blocks()]
-
-    def _has_blocks(self):
+    def has_blocks(self):
+        """Returns whether its blocks are those of the variant, in number, width and kind."""
         variant = self.variant
         for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
             last = self._shape(f"stage{stage}_block{depth - 1}/dwconv/bias")
@@ -250,51 +312,6 @@ class Checkpoint:
         return self.tensors[names[0]].shape if names else None
 
 
-def _conversion(path, theirs, ours, keras_axes):
-    """-> function from their array to ours, or `None` if the shapes do not fit."""
-    if len(ours) == 1:
-        fits = max(theirs, default=1) == ours[0] == int(np.prod(theirs, dtype=object))
-        return functools.partial(np.reshape, shape=ours) if fits else None
-    axes = _axes(path, theirs, ours, keras_axes)
-    if axes is None:
-        return None
-    shape = tuple(theirs[axis] for axis in axes)
-    if shape == ours:
-        return lambda array: array.transpose(axes)
-    if len(ours) == 2 and shape[-2:] == ours and set(shape[:-2]) == {1}:  # a 1x1 convolution
-        return lambda array: array.transpose(axes).reshape(ours)
-    stem = path in ("stem/conv/kernel", "stem/conv1/kernel")
-    if stem and shape[2] == 3 and (*shape[:2], shape[3]) == (*ours[:2], ours[3]):
-        return lambda array: _adapt_stem(array.transpose(axes), ours[2])
-    return None
-
-
-def _packed(array, step=64):
-    """`np.ascontiguousarray` in strips that the processor's cache holds: large transposed matrices
-    take a third of the time."""
-    if array.flags.c_contiguous:
-        return array
-    packed = np.empty(array.shape, array.dtype)
-    for start in range(0, array.shape[-1], step):
-        packed[..., start : start + step] = array[..., start : start + step]
-    return packed
-
-
-def _axes(path, theirs, ours, keras_axes):
-    """Which axis of theirs becomes each of ours; (height, width, in, out) at the end."""
-    if keras_axes:
-        # keras.applications has its depthwise kernels as (k, k, 1, channels)
-        grouped = "dwconv" in path and len(theirs) == 4 and theirs[2] == 1 != theirs[3]
-        if len(theirs) != len(ours):
-            return None
-        return (0, 1, 3, 2) if grouped else tuple(range(len(theirs)))
-    if len(theirs) == 4:  # (out, in, height, width); depthwise (channels, 1, height, width)
-        return (2, 3, 0, 1) if "dwconv" in path else (2, 3, 1, 0)
-    return (1, 0) if len(theirs) == len(ours) == 2 else None
-
-
-def _adapt_stem(kernel, channels):
-    """An RGB kernel (h, w, 3, out) for another number of channels, the response kept in scale."""
-    if channels == 1:
-        return kernel.sum(axis=2, keepdims=True)
-    return np.take(kernel, np.arange(channels) % 3, axis=2) * (3 / channels)
+def _listed(names, most=6):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

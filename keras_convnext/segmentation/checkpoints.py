@@ -66,8 +66,7 @@ def identify(path):
         FileNotFoundError: if there is no such file.
         WeightsError: (a ValueError) if it is no UperNet in a known layout, or of no known variant.
     """
-    checkpoint = loading.open_checkpoint(path, VARIANTS["convnext_tiny"], UPERNET_LAYOUTS)
-    similar = checkpoint.similar()
+    similar = loading.open(path, UPERNET_LAYOUTS).similar()
     if not similar:
         raise WeightsError(f"{path}: its blocks are those of none of {', '.join(VARIANTS)}.")
     return similar[0].variant.name

@@ -15,6 +15,7 @@ from keras_convnext.pretrained.files.hdf5_checksum import lookup3
 from keras_convnext.pretrained.files.tensors import MAX_TENSORS, WeightsError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+TEXTS = b"GCOL\1\0\0\0"  # begins a collection of texts
 UNDEFINED = 2**64 - 1
 MAX_STRUCTURES = 10 * MAX_TENSORS
 MAX_MESSAGES = 2000  # of one object
@@ -101,6 +102,23 @@ class Structure:
             if start < end:
                 raise WeightsError(f"{before} and {what} overlap at {start}.")
             end, before = start + size, what
+
+    def forgotten(self):
+        """Yields what belongs to no structure that was read, and holds something: start and bytes.
+
+        Keras leaves zeros between its structures. Texts of attributes that nobody asked for are
+        passed over.
+        """
+        end = 0
+        claims = [(start, size) for start, (size, _) in sorted(self._claimed.items())]
+        for start, size in [*claims, (self.size, 0)]:
+            while end < start and bytes(self.data[end : end + 4]) == TEXTS[:4]:
+                (length,) = self.unpack("Q", end + 8)
+                end = min(start, end + max(length, len(TEXTS)))
+            part = bytes(self.data[end:start])
+            if part.strip(b"\0"):
+                yield end, part
+            end = start + size
 
     def signature(self, start, expected):
         """Checks that a structure begins as it must."""

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import struct
 
-from keras_convnext.pretrained.files.hdf5 import UNDEFINED
+from keras_convnext.pretrained.files.hdf5 import TEXTS, UNDEFINED
 from keras_convnext.pretrained.files.tensors import MAX_AXES, MAX_NAME, WeightsError
 
 DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE = 0x01, 0x03, 0x07, 0x08, 0x0B, 0x0C
@@ -49,11 +49,13 @@ class Array:
         shape: tuple of ints.
         dtype: NumPy's name of its type, or `OPAQUE_16`.
         start: position of its first byte in the file; all its numbers lie behind one another.
+        size: bytes of its numbers.
     """
 
     shape: tuple
     dtype: str
     start: int
+    size: int
 
 
 def array(structure, dataset):
@@ -76,7 +78,7 @@ def array(structure, dataset):
     if size != math.prod(shape) * _itemsize(dtype) or start == UNDEFINED:
         raise WeightsError(f"declares {shape} numbers ({dtype}), which are not in the file.")
     structure.claim(start, size, "numbers")
-    return Array(shape, dtype, start)
+    return Array(shape, dtype, start, size)
 
 
 def claim_numbers(structure, dataset):
@@ -199,7 +201,7 @@ def _heap(structure, address):
 
 
 def _objects(structure, address):
-    structure.signature(address, b"GCOL\1\0\0\0")
+    structure.signature(address, TEXTS)
     (size,) = structure.unpack("Q", address + 8)
     structure.claim(address, size, "texts")
     start, end = address + 16, address + size

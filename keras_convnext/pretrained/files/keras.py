@@ -22,6 +22,7 @@ from keras_convnext.pretrained.files.tensors import (
 
 WEIGHTS = "model.weights.h5"  # in a `.keras` file
 MAX_DEPTH = 50  # layers inside of layers
+MAX_FORGOTTEN = 100  # parts of a file that are compared with its arrays
 
 
 def read_hdf5(path):
@@ -59,6 +60,7 @@ class _Names:
 
     def __init__(self, path, data, start):
         self.path, self.start, self.structure = path, start, Structure(data)
+        self.arrays = []
 
     def read(self):
         """Returns `{name: Tensor}`."""
@@ -79,7 +81,29 @@ class _Names:
         self._claim(rest)
         self._claim({key: value for key, value in links.items() if key not in used})
         self.structure.check_overlaps()
+        self._check_addresses()
         return found
+
+    def _check_addresses(self):
+        """A damaged address can point to where nothing is. Then the numbers lie elsewhere.
+
+        They are beside the place that it points to, or that place is zero, and another as large
+        belongs to nothing. Anything else that belongs to nothing may be left from editing a file.
+        """
+        for start, part in itertools.islice(self.structure.forgotten(), MAX_FORGOTTEN):
+            starts_full, ends_full = any(part[:8]), any(part[-8:])
+            for array in self.arrays:
+                follows = array.start + array.size == start and starts_full
+                precedes = array.start == start + len(part) and ends_full
+                fits = len(part.strip(b"\0")) <= array.size <= len(part)
+                if follows or precedes or (fits and self._is_zero(array)):
+                    raise WeightsError(
+                        f"{len(part)} bytes at {start} belong to nothing, but seem to be numbers: "
+                        "an address in the file is damaged."
+                    )
+
+    def _is_zero(self, array):
+        return not any(self.structure.bytes(array.start, array.size))
 
     def _child(self, links, key):
         address = links.get(key)
@@ -162,6 +186,7 @@ class _Names:
 
     def _tensor(self, dataset):
         array = hdf5_values.array(self.structure, dataset)
+        self.arrays.append(array)
         dtype = array.dtype
         if dtype == hdf5_values.OPAQUE_16:
             if hdf5_values.texts(self.structure, dataset, "dtype") != ["bfloat16"]:

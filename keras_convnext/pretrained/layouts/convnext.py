@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from keras_convnext.pretrained.files.tensors import Tensor
+from keras_convnext.variants import VARIANTS
 
 # our weight -> theirs. GRN has had both names in the same layouts, so both are read.
 TORCH_LEAVES = {
@@ -28,6 +29,8 @@ KERAS_LEAVES = {
     "moving_mean": ("2",),
     "moving_variance": ("3",),
 }
+TORCH_NAMES = sorted({name for names in TORCH_LEAVES.values() for name in names})
+ANY = "@"  # stands for a number in the names of modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +59,41 @@ class Layout:
     classifiers: tuple = ("head",)
 
     def prefix(self, names):
-        """-> the prefix in this file, or `None` if the names are of another layout."""
+        """Returns the prefix in this file, or `None` if the names are of another layout."""
         for name in names:
             match = re.fullmatch(self.marker, name)
             if match:
                 return match.groupdict().get("prefix") or ""
         return None
 
+    def pattern(self, prefix):
+        """Returns a regular expression of every name that the layout has in some variant."""
+        modules = {name for table in self._tables(prefix) for name in table.values()}
+        modules = "|".join(re.escape(name).replace(ANY, r"\d+") for name in sorted(modules))
+        leaves = r"/\d+" if self.keras else rf"\.(?:{'|'.join(TORCH_NAMES)})"
+        return re.compile("|".join((rf"(?:{modules})(?:{leaves})?", *self.ignorable)))
+
+    def body(self, prefix):
+        """Returns how the names of everything but a classifier and what is before it begin."""
+        separator, found = "/" if self.keras else ".", set()
+        for table in self._tables(prefix):
+            for ours, name in table.items():
+                if not ours.startswith("head"):
+                    rest = name.removeprefix(prefix)
+                    first = "".join(rest.split(ANY)[0].partition(separator)[:2])
+                    found.add(name.removesuffix(rest) + first)
+        return tuple(sorted(found))
+
+    def _tables(self, prefix):
+        """Returns the modules of all variants, with `ANY` for every number."""
+        numbers = dict.fromkeys(("s", "b", "even", "odd", "before"), ANY)
+        return [
+            {ours: name.format(prefix=prefix, **numbers) for ours, name in table.items()}
+            for table in map(self.modules, VARIANTS.values())
+        ]
+
     def names(self, variant, weight, prefix):
-        """-> the names, best first, that our `weight` may have; none if the layout has no such."""
+        """Returns the names, best first, of our `weight`; none if the layout has no such."""
         module, _, leaf = weight.rpartition("/")
         stage, block = re.match(r"(?:stage|downsample)?(\d*)(?:_block)?(\d*)", module).groups()
         generic = re.sub(r"^(stage|downsample)\d+", r"\1", module)
