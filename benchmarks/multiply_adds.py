@@ -28,7 +28,7 @@ def multiply_adds(architecture, size, classes=1000):
 
 def _stem(architecture, size):
     """Returns the side of the stem's output in pixels, and its multiply-adds."""
-    dim, patch = architecture["dims"][0], architecture["patch_size"]
+    dim, patch = architecture["dims"][0], architecture["stem_stride"]
     if architecture["stem"] == "patch":
         side = size // patch
         return side, side**2 * patch**2 * 3 * dim

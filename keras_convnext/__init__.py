@@ -1,6 +1,6 @@
 """ConvNeXt for Keras 3, on TensorFlow, JAX and PyTorch."""
 
-from keras_convnext import deprecation, interpret, roadmap
+from keras_convnext import deprecation, interpret, models, roadmap
 from keras_convnext.classifier import Classifier
 from keras_convnext.features import PyramidModel, feature_model
 from keras_convnext.labels import decode_predictions
@@ -29,9 +29,6 @@ from keras_convnext.models import (
     ConvNeXtPico,
     ConvNeXtPicoOLS,
     ConvNeXtSmall,
-    ConvNeXtTest,
-    ConvNeXtTest2,
-    ConvNeXtTest3,
     ConvNeXtTiny,
     ConvNeXtTinyHNF,
     ConvNeXtV2Atto,
@@ -62,4 +59,8 @@ from keras_convnext.preprocessing import preprocess_input
 from keras_convnext.variants import VARIANTS, Variant
 from keras_convnext.version import __version__
 
-__getattr__ = deprecation.renamed(__name__, {"fine_tune": "fine_tuning_optimizer"})
+_renamed = deprecation.renamed(__name__, {"fine_tune": "fine_tuning_optimizer"})
+
+
+def __getattr__(name):
+    return models.test_model(name) if name in models.TEST_MODELS else _renamed(name)

@@ -1,24 +1,31 @@
-"""Pyramid features: the outputs of the stages, for other people's heads.
+"""Pyramid features: the outputs of the stages, for the heads of other packages.
 
 `model.pyramid_outputs` is `{"P2": ..., "P5": ...}`, what KerasHub's detectors and segmenters and
 other Keras packages ask an image encoder for: the number is the binary logarithm of the stride.
 """
 
 import math
-import re
 
 import keras
 
-from keras_convnext.layers import NORMS
-
-BLOCK, NORM = re.compile(r"stage(\d+)_block(\d+)"), re.compile(r"norm\d+")
+from keras_convnext import names
 
 
-@keras.saving.register_keras_serializable(package="keras_convnext")
+def functional(kind):
+    """Registers a class of functional models, so that each of Keras' formats finds it by name.
+
+    The formats of Keras 3 write the registered name; the HDF5 format of Keras 2 (`.h5`) writes the
+    name of the class alone and looks it up among the custom objects.
+    """
+    keras.saving.get_custom_objects()[kind.__name__] = kind
+    return keras.saving.register_keras_serializable(package="keras_convnext")(kind)
+
+
+@functional
 class PyramidModel(keras.Model):
-    """A functional model of `ConvNeXt(...)`'s layers that answers `pyramid_outputs`.
+    """A functional model of the layers of `ConvNeXt(...)` that has `pyramid_outputs`.
 
-    Clones, and models loaded from a `.keras` file, are of this class too.
+    Clones, and models loaded from a file, are of this class too.
 
     Attributes:
         published: name of the published weights that the model began with, for example
@@ -45,12 +52,26 @@ class PyramidModel(keras.Model):
         """`{"P2": KerasTensor, ...}`; see `keras_convnext.features.pyramid_outputs`."""
         try:
             return pyramid_outputs(self)
-        except ValueError as error:  # so that `hasattr` says what is so
+        except ValueError as error:  # so that `hasattr` answers False where there are none
             raise AttributeError(str(error)) from error
+
+    def get_layer(self, name=None, index=None):
+        """Returns a layer by its name, with or without the name of the model before it, or index.
+
+        Raises:
+            ValueError: if there is no such layer, or several models in this one have it.
+        """
+        known = [layer.name for layer in self.layers]
+        if name is not None and name not in known:
+            found = [layer for layer in known if names.local(layer) == name]
+            if len(found) > 1:
+                raise ValueError(f"{self.name} has several layers {name!r}: choose one of {found}.")
+            name = found[0] if found else name
+        return super().get_layer(name, index)
 
 
 def pyramid_outputs(model):
-    """The symbolic outputs of a model's stages.
+    """Returns the symbolic outputs of a model's stages.
 
     Args:
         model: a `ConvNeXt(...)`, with or without classifier, or a `feature_model` of one.
@@ -63,13 +84,14 @@ def pyramid_outputs(model):
         them (`feature_model(..., norms=True)`).
 
     Raises:
-        ValueError: if the model has no ConvNeXt blocks, or a stride is no power of two.
+        ValueError: if the model has no ConvNeXt blocks or those of several models, or a stride is
+            no power of two.
     """
     return {f"P{_level(stride)}": output for _, stride, output in _stages(model)}
 
 
 def feature_model(model, levels=None, norms=False):
-    """A model from images to the outputs of some stages, for U-Net-like heads.
+    """Returns a model from images to the outputs of some stages, for heads such as a U-Net's.
 
         pyramid = feature_model(ConvNeXtTiny(include_top=False), ["P2", "P5"])
         maps = pyramid(images)   # {"P2": (batch, h / 4, w / 4, 96), "P5": (..., 768)}
@@ -77,8 +99,8 @@ def feature_model(model, levels=None, norms=False):
     Args:
         model: a `ConvNeXt(...)`, with or without classifier. The layers are shared: training one
             model trains both.
-        levels: the keys of `pyramid_outputs` that are wanted; `None`: all. What only others need is
-            left out of the model.
+        levels: the keys of `pyramid_outputs` that are wanted; `None`: all. Layers that only the
+            other levels need are not part of the model.
         norms: whether each stage's output goes through a norm of its own, `norm0` to `norm3`, which
             does not feed the next stage (the published detection and segmentation models).
 
@@ -105,35 +127,46 @@ def feature_model(model, levels=None, norms=False):
 
 
 def _normalised(model):
-    layers = _layers(model)
-    if any(map(NORM.fullmatch, layers)):
-        raise ValueError(f"{model.name} has norms behind its stages already: leave `norms` away.")
+    layers, prefix = _layers(model)
+    if _has_norms(layers):
+        raise ValueError(f"{model.name} has norms behind its stages already: omit `norms`.")
     outputs = {}
     for stage, stride, output in _stages(model):
-        fields = layers[f"stage{stage}_block0"].fields
-        norm = NORMS[fields["norm"]](epsilon=fields["epsilon"], name=f"norm{stage}")
+        like = layers[names.block(stage, 0)].norm
+        name = names.in_model(prefix, names.norm(stage))
+        norm = type(like)(epsilon=like.epsilon, name=name)
         outputs[f"P{_level(stride)}"] = norm(output)
     return outputs
 
 
 def _stages(model):
     """Yields (number, stride, output) of each stage in the model, or of those that have norms."""
-    layers, stride = _layers(model), 1
-    depths = {}
-    for match in filter(None, map(BLOCK.fullmatch, layers)):
-        depths[int(match[1])] = max(int(match[2]) + 1, depths.get(int(match[1]), 0))
-    if not depths:
-        raise ValueError(f"The model {model.name!r} has no layers named 'stage0_block0' and so on.")
-    has_norms = any(map(NORM.fullmatch, layers))
-    for stage in sorted(depths):
-        stride *= _stride_of(layers[f"downsample{stage}" if stage else "stem"])
-        name = f"norm{stage}" if has_norms else f"stage{stage}_block{depths[stage] - 1}"
+    layers, _ = _layers(model)
+    stride, has_norms = 1, _has_norms(layers)
+    for stage, depth in names.depth_by_stage(layers).items():
+        stride *= _stride_of(layers[names.downsample(stage) if stage else names.STEM])
+        name = names.norm(stage) if has_norms else names.block(stage, depth - 1)
         if name in layers:
             yield stage, stride, layers[name].output
 
 
 def _layers(model):
-    return {layer.name: layer for layer in model.layers}
+    """Returns the layers of the ConvNeXt in a model by their bare names, and its prefix."""
+    prefixes = {names.model_of(layer.name) for layer in model.layers if names.is_block(layer.name)}
+    if not prefixes:
+        raise ValueError(f"The model {model.name!r} has no layers named 'stage0_block0' and so on.")
+    if len(prefixes) > 1:
+        raise ValueError(
+            f"The model {model.name!r} has the layers of several ConvNeXts, "
+            f"{', '.join(sorted(map(repr, prefixes)))}: ask each of these models."
+        )
+    (prefix,) = prefixes
+    inside = (layer for layer in model.layers if names.model_of(layer.name) == prefix)
+    return {names.local(layer.name): layer for layer in inside}, prefix
+
+
+def _has_norms(layers):
+    return any(place and place.kind == "norm" for place in map(names.parse, layers))
 
 
 def _stride_of(chain):
@@ -143,5 +176,5 @@ def _stride_of(chain):
 
 def _level(stride):
     if stride & (stride - 1):
-        raise ValueError(f"Levels are of strides that are powers of two, received {stride}.")
+        raise ValueError(f"Levels are for strides that are powers of two, received {stride}.")
     return stride.bit_length() - 1

@@ -1,15 +1,17 @@
-"""`ConvNeXt()`: a row of `variants.py` becomes a functional `keras.Model`. One factory per variant.
+"""`ConvNeXt()` makes a functional `keras.Model` of a row of `variants.py`; one factory per variant.
 
-Names inside every model: `stem`, `stage{s}_block{b}`, `downsample{s}`, `head_norm`, `head`, with s
-and b from 0. A stage's output is that of its last block.
+The layers of a model are named as `names.py` says: `stem`, `stage{s}_block{b}`, `downsample{s}`,
+`head_norm`, `head`, with s and b from 0. The output of a stage is the output of its last block.
 """
 
 import inspect
+import warnings
 
 import keras
 import numpy as np
 
-from keras_convnext.checks import one_of
+from keras_convnext import names
+from keras_convnext.checks import integer, number, one_of
 from keras_convnext.features import PyramidModel
 from keras_convnext.layers import ACTIVATIONS, NORMS, Chain, ConvNeXtBlock, PatchConv2D
 from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
@@ -35,11 +37,13 @@ def ConvNeXt(
 ):
     """Builds a ConvNeXt as a functional `keras.Model`.
 
-    The arguments are those of `keras.applications`, with the same meanings, and five more.
-    Source: arXiv 2201.03545 (V1), 2301.00808 (V2).
+    The arguments have the names, the order and the meanings of `keras.applications`; four more can
+    be given by name. Source: arXiv 2201.03545 (V1), 2301.00808 (V2).
 
     Args:
-        variant: name of a row of `keras_convnext.VARIANTS`, or a `keras_convnext.Variant`.
+        variant: name of a row of `keras_convnext.VARIANTS`, or a `keras_convnext.Variant`. A name
+            with a tag, `"convnext_tiny.fb_in1k"`, stands for the variant and its weights, as in
+            timm; the argument `weights` is omitted then.
         include_top: whether the model ends with the classifier.
         include_preprocessing: whether the first layer normalises images of range [0, 255], uint8
             or float, with the variant's mean and std. Without it the input must be normalised.
@@ -54,21 +58,24 @@ def ConvNeXt(
         input_shape: `(height, width, channels)`, or channels first where
             `keras.config.image_data_format()` says so. Height and width may be `None`. Default:
             with the classifier the size of the named weights, else `(224, 224, 3)`; without the
-            classifier `(None, None, 3)`.
+            classifier `(None, None, 3)`. Images must have at least as many pixels per side as the
+            stride of the model, `Variant.stride`, which is 32 by default.
         pooling: without the classifier: `None` (a feature map comes out), `"avg"` or `"max"`.
         classes: number of classes. Default: as many as the weights have; 1000 without weights.
-        classifier_activation: of the classifier; `None` returns logits.
-        name: of the model. Default: the variant's name.
-        drop_path_rate: stochastic depth of the last block, in [0, 1); the blocks before it rise
-            linearly from 0.
+        classifier_activation: activation of the classifier; with `None` the model returns logits.
+        name: of the model. Default: the variant's name. Any other name also begins the names of
+            the layers, `"mine__stem"`, so that models with different names can be parts of one
+            graph; `model.get_layer("stem")` finds them all the same.
+        drop_path_rate: rate of stochastic depth in the last block, in [0, 1); the rates of the
+            blocks before it rise linearly from 0.
         head_init_scale: factor on the initial weights of the classifier.
         output_stride: 8, 16 or 32: input pixels per output pixel. Below the variant's own, the
-            last stages keep their resolution and their convolutions are dilated. `None`: its own.
+            last stages keep their resolution and their convolutions are dilated. Default: the
+            variant's own.
         stem_stride: 1, 2 or 4: input pixels per pixel of the first stage, for images that are too
-            small for the variant's own, such as CIFAR's; see `Variant.with_stem_stride`. `None`:
-            its own. Published weights have a stem of their own stride and are refused with
-            another: enlarge the images in place of that. A file of a model that was built with the
-            same `stem_stride` loads.
+            small for the variant's own stride, such as CIFAR's; see `Variant.with_stem_stride`.
+            Published weights are refused with a stem of another stride than theirs: enlarge the
+            images instead. A file of a model that was built with the same `stem_stride` loads.
 
     Returns:
         A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
@@ -82,32 +89,33 @@ def ConvNeXt(
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
     """
-    if isinstance(variant, str):
-        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    variant, weights = _variant_and_weights(variant, weights, include_top)
     one_of("pooling", pooling, (None, "avg", "max"))
     if stem_stride is not None:
         variant = variant.with_stem_stride(stem_stride)
     checkpoint = None
     if weights is not None:
-        from keras_convnext import pretrained  # only who wants a file needs its readers
+        from keras_convnext import pretrained  # the readers of files are imported if one is read
 
         checkpoint = pretrained.open_checkpoint(weights, variant, include_top)
         variant = checkpoint.variant
         classes = checkpoint.classes_for(include_top, classes)
-    classes = checked_classes(1000 if classes is None else classes)
+    classes = integer("classes", 1000 if classes is None else classes, 1)
 
+    prefix = name if name not in (None, variant.name) else ""
     side = (checkpoint.size if checkpoint else 224) if include_top else None
-    inputs, x = image_input(variant, side, input_tensor, input_shape)
+    inputs, x = image_input(variant, side, input_tensor, input_shape, prefix)
     if include_preprocessing:
-        x = preprocessing(variant, x.shape[-1])(x)
+        x = preprocessing(variant, x.shape[-1], prefix)(x)
     with kernels_will_be_loaded(checkpoint is not None):  # the classifier may stay as it begins
-        x = _features(variant, x, drop_path_rate, output_stride)
+        x = _features(variant, x, drop_path_rate, output_stride, prefix)
     if include_top:
-        x = _classifier(variant, x, classes, classifier_activation, head_init_scale)
+        x = _classifier(variant, x, classes, classifier_activation, head_init_scale, prefix)
     else:
-        x = _pooled(variant, x, pooling, with_norm=variant.head_norm)
+        x = _pooled(variant, x, pooling, prefix, with_norm=variant.head_norm)
         if pooling is None and _channels_first():
-            x = keras.layers.Permute((3, 1, 2), name="to_channels_first")(x)
+            to_first = names.in_model(prefix, "to_channels_first")
+            x = keras.layers.Permute((3, 1, 2), name=to_first)(x)
     model = PyramidModel(inputs, x, name=name or variant.name)
     if checkpoint is not None:
         checkpoint.load_into(model)
@@ -115,29 +123,66 @@ def ConvNeXt(
     return model
 
 
-def checked_classes(classes):
-    """Returns `classes`; raises a ValueError if it is not an int >= 1."""
-    if type(classes) is not int or classes < 1:
-        raise ValueError(f"`classes` must be a positive int, received {classes!r}.")
-    return classes
+def _variant_and_weights(variant, weights, include_top):
+    """Returns the `Variant` and the weights that the first arguments of `ConvNeXt` name."""
+    named = variant if isinstance(variant, str) else variant.name
+    if isinstance(include_top, str):
+        refuse_weights_as("include_top", include_top, f"ConvNeXt({named!r}")
+    if not isinstance(variant, str):
+        return variant, weights
+    row, _, tag = variant.partition(".")
+    if tag and weights not in (None, tag, variant):
+        raise ValueError(
+            f"The variant {variant!r} names weights already: omit `weights={weights!r}`, or pass "
+            f"`ConvNeXt({row!r}, weights={weights!r})`."
+        )
+    return VARIANTS[one_of("variant", row, VARIANTS)], variant if tag else weights
+
+
+def refuse_weights_as(argument, value, call):
+    """Raises a ValueError: a string was given where the position belongs to another argument.
+
+    Args:
+        argument: name of the argument at that position.
+        value: what was given.
+        call: how the right call begins, without the closing parenthesis.
+    """
+    separator = ", " if not call.endswith("(") else ""
+    raise ValueError(
+        f"`{argument}` must be True or False, received {value!r}. If these are weights, give them "
+        f"by name: `{call}{separator}weights={value!r})`."
+    )
 
 
 def _channels_first():
     return keras.config.image_data_format() == "channels_first"
 
 
-def image_input(variant, side, input_tensor, input_shape):
-    """-> what the model starts from, and the same as a channels_last tensor."""
+def image_input(variant, side, input_tensor, input_shape, prefix=""):
+    """Returns the input (or inputs) of a model, and the images in it as a channels_last tensor.
+
+    Args:
+        variant: a `Variant`.
+        side: default height and width of the images; `None` for any.
+        input_tensor: a Keras tensor that holds the images, or `None` for a new input.
+        input_shape: shape of the new input, in the configured data format; `None` for the default.
+        prefix: name of the model if that begins the names of its layers, else `""`.
+
+    Raises:
+        ValueError: if the shape is not the shape of an image, has no known number of channels, or
+            is smaller than the stride of the variant.
+    """
     x = input_tensor
     if x is None:
         default = (3, side, side) if _channels_first() else (side, side, 3)
-        x = keras.Input(input_shape or default, name="image")
+        x = keras.Input(input_shape or default, name=names.in_model(prefix, "image"))
     if len(x.shape) != 4:
         raise ValueError(f"An image has 3 axes, received an input of shape {tuple(x.shape[1:])}.")
     sources = keras.utils.get_source_inputs(x)
     inputs = sources[0] if len(sources) == 1 else sources
     if _channels_first():
-        x = keras.layers.Permute((2, 3, 1), name="to_channels_last")(x)
+        name = names.in_model(prefix, "to_channels_last")
+        x = keras.layers.Permute((2, 3, 1), name=name)(x)
     _, height, width, channels = x.shape
     if channels is None:
         raise ValueError(f"The number of channels must be known, received {tuple(x.shape[1:])}.")
@@ -149,24 +194,27 @@ def image_input(variant, side, input_tensor, input_shape):
     return inputs, x
 
 
-def preprocessing(variant, channels):
-    """-> the layer that normalises [0, 255] images with so many channels."""
+def preprocessing(variant, channels, prefix=""):
+    """Returns the layer that normalises images of range [0, 255] with so many channels."""
     mean, std = 255 * np.array(variant.mean), 255 * np.array(variant.std)
     if channels == 1:
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
     mean, std = np.resize(mean, channels).tolist(), np.resize(std, channels)
     return keras.layers.Normalization(
-        mean=mean, variance=(std**2).tolist(), dtype=float32(), name="preprocessing"
+        mean=mean,
+        variance=(std**2).tolist(),
+        dtype=float32(),
+        name=names.in_model(prefix, "preprocessing"),
     )
 
 
 def float32():
-    """The dtype of input and head: under mixed precision that of the weights."""
+    """Returns the dtype of input and head, which is the dtype of the weights in mixed precision."""
     return keras.config.dtype_policy().variable_dtype
 
 
 def conv(filters, kernel_size, strides, name, **kwargs):
-    """-> a channels_last convolution that begins as the reference's."""
+    """Returns a channels_last convolution with the initial weights of the reference."""
     kwargs |= {"data_format": "channels_last", "kernel_initializer": kernel_initializer()}
     return PatchConv2D(filters, kernel_size, strides, name=name, **kwargs)
 
@@ -175,10 +223,10 @@ def _norm(variant, name, **kwargs):
     return NORMS[variant.norm](epsilon=variant.epsilon, name=name, **kwargs)
 
 
-def _stem(variant):
+def _stem(variant, prefix):
     dim = variant.dims[0]
     if variant.stem == "patch":
-        layers = [conv(dim, variant.patch_size, variant.patch_size, "conv")]
+        layers = [conv(dim, variant.stem_stride, variant.stem_stride, "conv")]
     else:
         first = _multiple_of_8(dim // 2) if variant.stem == "overlap_tiered" else dim
         strides = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[variant.stem_stride]
@@ -192,87 +240,94 @@ def _stem(variant):
         if variant.stem == "overlap_act":
             layers.insert(2, activation)
     norm = [_norm(variant, "norm")] if variant.stem_norm else []
-    return Chain(layers + norm, name="stem")
+    return Chain(layers + norm, name=names.in_model(prefix, names.STEM))
 
 
 def pad(name, pixels=1):
-    """-> zeros on all sides, as PyTorch pads: "same" pads one side more than the other."""
+    """Returns a layer that adds zeros on all sides, as PyTorch pads ("same" pads one side more)."""
     return keras.layers.ZeroPadding2D(pixels, data_format="channels_last", name=name)
 
 
 def _multiple_of_8(value):
-    """The multiple of 8 nearest to `value`, but at least nine tenths of it."""
+    """Returns the multiple of 8 nearest to `value` that is at least nine tenths of it."""
     rounded = max(8, (value + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * value else rounded + 8
 
 
-def _downsample(variant, stage, stride, dilation):
-    """A norm and a 2x2 convolution; at stride 1 it is padded at the bottom and right."""
+def _downsample(variant, stage, stride, dilation, prefix):
+    """Returns a norm and a 2x2 convolution, which at stride 1 is padded at the bottom and right."""
     padding = "valid" if stride == 2 else "same"
     reduce = conv(variant.dims[stage], 2, stride, "conv", padding=padding, dilation_rate=dilation)
-    return Chain([_norm(variant, "norm"), reduce], name=f"downsample{stage}")
+    name = names.in_model(prefix, names.downsample(stage))
+    return Chain([_norm(variant, "norm"), reduce], name=name)
 
 
-def _features(variant, x, drop_path_rate, output_stride):
-    """Stem and stages, up to the last block."""
-    if not 0 <= drop_path_rate < 1:
-        raise ValueError(f"`drop_path_rate` must be in [0, 1), received {drop_path_rate!r}.")
+def _features(variant, x, drop_path_rate, output_stride, prefix):
+    """Returns the output of the last block: stem and stages."""
+    number("drop_path_rate", drop_path_rate, least=0, below=1)
     strides = [s for s in (8, 16, 32) if variant.stem_stride <= s <= variant.stride]
     one_of("output_stride", output_stride, (None, *strides))
     rates = iter(np.linspace(0, drop_path_rate, sum(variant.depths)).tolist())
-    x = _stem(variant)(x)
+    x = _stem(variant, prefix)(x)
     stride, dilation = variant.stem_stride, 1
     for stage, depth in enumerate(variant.depths):
         if stage:
             step = 2 if stride < (output_stride or variant.stride) else 1
-            x = _downsample(variant, stage, step, dilation)(x)
+            x = _downsample(variant, stage, step, dilation, prefix)(x)
             stride, dilation = stride * step, dilation * 2 // step
-        for block in range(depth):
-            x = ConvNeXtBlock(
-                kernel_size=variant.kernel_sizes[stage],
-                activation=variant.activation,
-                norm=variant.norm,
-                epsilon=variant.epsilon,
-                layer_scale=variant.layer_scale,
-                grn=variant.grn,
-                drop_path_rate=next(rates),
-                dilation=dilation,
-                name=f"stage{stage}_block{block}",
-            )(x)
+        for index in range(depth):
+            name = names.in_model(prefix, names.block(stage, index))
+            x = _block(variant, stage, next(rates), dilation, name)(x)
     return x
 
 
-def _pooled(variant, x, pooling, with_norm=True):
-    """Pooling and norm, in the variant's order, in float32."""
+def _block(variant, stage, drop_path_rate, dilation, name):
+    return ConvNeXtBlock(
+        kernel_size=variant.kernel_sizes[stage],
+        activation=variant.activation,
+        norm=variant.norm,
+        epsilon=variant.epsilon,
+        layer_scale=variant.layer_scale,
+        grn=variant.grn,
+        drop_path_rate=drop_path_rate,
+        dilation=dilation,
+        name=name,
+    )
+
+
+def _pooled(variant, x, pooling, prefix, with_norm=True):
+    """Returns `x` after pooling and norm, in the variant's order, in float32."""
     layers = []
     if pooling is not None:
         kind = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}[pooling]
         pool = getattr(keras.layers, kind)
-        layers.append(pool(data_format="channels_last", dtype=float32(), name="pool"))
+        name = names.in_model(prefix, "pool")
+        layers.append(pool(data_format="channels_last", dtype=float32(), name=name))
     if with_norm:
-        layers.append(_norm(variant, "head_norm", dtype=float32()))
+        name = names.in_model(prefix, names.HEAD_NORM)
+        layers.append(_norm(variant, name, dtype=float32()))
     for layer in reversed(layers) if variant.head_norm_first else layers:
         x = layer(x)
     return x
 
 
 def dense(units, name, scale=1.0, **kwargs):
-    """-> a layer of the head, in float32; `scale` is on its initial weights."""
+    """Returns a dense layer of the head, in float32; `scale` multiplies its initial weights."""
     kwargs |= {"kernel_initializer": kernel_initializer(scale), "dtype": float32()}
     return keras.layers.Dense(units, name=name, **kwargs)
 
 
-def _classifier(variant, x, classes, activation, init_scale):
-    x = _pooled(variant, x, "avg")
+def _classifier(variant, x, classes, activation, init_scale, prefix):
+    x = _pooled(variant, x, "avg", prefix)
+    hidden, head = (names.in_model(prefix, name) for name in (names.HEAD_HIDDEN, names.HEAD))
     if variant.head_hidden is not None:
-        hidden = ACTIVATIONS[variant.activation]
-        x = dense(variant.head_hidden, "head_hidden", activation=hidden)(x)
+        x = dense(variant.head_hidden, hidden, activation=ACTIVATIONS[variant.activation])(x)
     bias = variant.head_bias
-    return dense(classes, "head", init_scale, activation=activation, use_bias=bias)(x)
+    return dense(classes, head, init_scale, activation=activation, use_bias=bias)(x)
 
 
 def _factory(name, variant):
-    """`ConvNeXt` of one variant, with `weights="imagenet"` by default as in keras.applications."""
+    """Returns `ConvNeXt` of one variant, with `weights="imagenet"` as in keras.applications."""
     signature = inspect.signature(ConvNeXt)
     arguments = [
         argument.replace(default="imagenet") if argument.name == "weights" else argument
@@ -283,6 +338,8 @@ def _factory(name, variant):
     def factory(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        if isinstance(bound.arguments["include_top"], str):
+            refuse_weights_as("include_top", bound.arguments["include_top"], f"{name}(")
         return ConvNeXt(variant, *bound.args, **bound.kwargs)
 
     factory.__name__ = factory.__qualname__ = name
@@ -312,9 +369,6 @@ ConvNeXtNanoOLS = _factory("ConvNeXtNanoOLS", "convnext_nano_ols")
 ConvNeXtTinyHNF = _factory("ConvNeXtTinyHNF", "convnext_tiny_hnf")
 ConvNeXtLargeMLP = _factory("ConvNeXtLargeMLP", "convnext_large_mlp")
 ConvNeXtXXLarge = _factory("ConvNeXtXXLarge", "convnext_xxlarge")
-ConvNeXtTest = _factory("ConvNeXtTest", "test_convnext")
-ConvNeXtTest2 = _factory("ConvNeXtTest2", "test_convnext2")
-ConvNeXtTest3 = _factory("ConvNeXtTest3", "test_convnext3")
 ConvNeXtIsotropicSmall = _factory("ConvNeXtIsotropicSmall", "convnext_isotropic_small")
 ConvNeXtIsotropicBase = _factory("ConvNeXtIsotropicBase", "convnext_isotropic_base")
 ConvNeXtIsotropicLarge = _factory("ConvNeXtIsotropicLarge", "convnext_isotropic_large")
@@ -327,3 +381,28 @@ ConvNeXtV2Small = _factory("ConvNeXtV2Small", "convnextv2_small")
 ConvNeXtV2Base = _factory("ConvNeXtV2Base", "convnextv2_base")
 ConvNeXtV2Large = _factory("ConvNeXtV2Large", "convnextv2_large")
 ConvNeXtV2Huge = _factory("ConvNeXtV2Huge", "convnextv2_huge")
+
+
+# Models for tests, which timm publishes; they are reached by `ConvNeXt("test_convnext")`.
+TEST_MODELS = {
+    "ConvNeXtTest": "test_convnext",
+    "ConvNeXtTest2": "test_convnext2",
+    "ConvNeXtTest3": "test_convnext3",
+}
+
+
+def test_model(name, stacklevel=2):
+    """Returns the factory of a test model under its old name, with a DeprecationWarning."""
+    variant = TEST_MODELS[name]
+    warnings.warn(
+        f"`{name}` goes with the next release: write `ConvNeXt({variant!r}, weights='imagenet')`.",
+        DeprecationWarning,
+        stacklevel=stacklevel + 1,
+    )
+    return _factory(name, variant)
+
+
+def __getattr__(name):
+    if name in TEST_MODELS:
+        return test_model(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

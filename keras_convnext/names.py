@@ -4,12 +4,17 @@ A model has `stem`, `stage{s}_block{b}`, `downsample{s}`, `head_norm`, `head_hid
 behind its stages perhaps `norm{s}`; s and b count from 0. The parts of a block that is not one
 layer, in the steps of the roadmap, begin with the block's name: `stage0_block1_conv2`. The names
 are part of saved files and of the paths of weights, so they never change.
+
+A graph of Keras has each name once. In a model with a name of its own, the names of all layers
+therefore begin with it, `mine__stage0_block1`, and two such models fit in one graph. Everything
+here reads both forms.
 """
 
 import re
 from typing import NamedTuple
 
 STEM, HEAD_NORM, HEAD_HIDDEN, HEAD = "stem", "head_norm", "head_hidden", "head"
+SEPARATOR = "__"  # between the name of a model and the name of its layer
 BODY = ("stem", "downsample", "block")  # the kinds of the layers up to the last stage
 
 SINGLE = (STEM, HEAD_NORM, HEAD_HIDDEN, HEAD)
@@ -30,6 +35,31 @@ class Place(NamedTuple):
     kind: str
     stage: int | None = None
     block: int | None = None
+
+
+def in_model(model, name):
+    """Returns the name of a layer in a model whose name begins the names of its layers.
+
+    Args:
+        model: name of the model, or `""` for one whose layers have the bare names.
+        name: the bare name.
+    """
+    return f"{model}{SEPARATOR}{name}" if model else name
+
+
+def local(name):
+    """Returns the bare name of a layer, without the name of its model."""
+    return name.rpartition(SEPARATOR)[2]
+
+
+def model_of(name):
+    """Returns the name of the model that a layer's name begins with, or `""`."""
+    return name.rpartition(SEPARATOR)[0]
+
+
+def local_path(path):
+    """Returns the path of a weight with the bare names of all layers in it."""
+    return "/".join(map(local, path.split("/")))
 
 
 def block(stage, index):
@@ -54,6 +84,7 @@ def part(block_name, name):
 
 def parse(name):
     """Returns the `Place` that a layer's name says, or `None` for any other name."""
+    name = local(name)
     if name in SINGLE:
         return Place(name)
     if match := BLOCK.fullmatch(name):
@@ -71,13 +102,13 @@ def in_body(name):
 
 def is_block(name):
     """Returns whether a layer is a block as a whole, and not a part of one."""
-    return BLOCK.fullmatch(name) is not None
+    return BLOCK.fullmatch(local(name)) is not None
 
 
 def block_of(name):
     """Returns the name of the block that a layer is or belongs to, or `None`."""
-    match = re.match(rf"({BLOCK.pattern})(?:_|$)", name)
-    return match[1] if match else None
+    match = re.match(rf"({BLOCK.pattern})(?:_|$)", local(name))
+    return in_model(model_of(name), match[1]) if match else None
 
 
 def depth_by_stage(names):

@@ -1,12 +1,12 @@
-"""The paper's road from ResNet to ConvNeXt (arXiv 2201.03545, section 2): every step, buildable.
+"""The paper's roadmap from ResNet to ConvNeXt (arXiv 2201.03545, section 2), each step as a model.
 
     from keras_convnext import roadmap
 
-    model = roadmap.roadmap("depthwise")                     # from ResNet-50 to ConvNeXt-T
-    model = roadmap.roadmap("gelu", "resnet200", classes=10)  # from ResNet-200 to ConvNeXt-B
-    roadmap.table()                                          # what each step changes and costs
+    model = roadmap.build("depthwise")                      # from ResNet-50 to ConvNeXt-T
+    model = roadmap.build("gelu", "resnet200", classes=10)  # from ResNet-200 to ConvNeXt-B
+    roadmap.print_table()                                   # what each step changes and costs
 
-`STEPS` is the whole description: each row says what it changes of the network before it.
+`STEPS` is the whole description: each row says what it changes in the network before it.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_convnext.checks import one_of
+from keras_convnext import deprecation, names
+from keras_convnext.checks import integer, one_of
 from keras_convnext.layers import DepthwiseConv2D, LayerNormalization, StochasticDepth
 from keras_convnext.layers.activations import gelu
 from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
 from keras_convnext.macs import count_macs, trained_parameters
 from keras_convnext.models import (
     ConvNeXt,
-    checked_classes,
     conv,
     dense,
     float32,
@@ -36,11 +36,11 @@ keras.saving.register_keras_serializable(package="keras_convnext")(DepthwiseConv
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What the steps change, as it is in a ResNet.
+    """What the steps change; the defaults are a ResNet.
 
     Attributes:
-        depths: `"resnet"` or `"convnext"`: whose number of blocks per stage.
-        width: `"resnet"`, `"ratio"` or `"convnext"`: whose channels; see `Regime`.
+        depths: whose number of blocks per stage, `"resnet"` or `"convnext"`.
+        width: whose number of channels, `"resnet"`, `"ratio"` or `"convnext"`; see `Regime`.
         stem: `"resnet"` (7x7 convolution of stride 2, max pooling) or `"patchify"` (one convolution
             that does not overlap).
         depthwise: whether the spatial convolutions have one filter per channel.
@@ -77,10 +77,10 @@ class Step:
     """One row of the paper's Tables 10 and 11.
 
     Attributes:
-        name: for `roadmap`.
-        changes: fields of `Network`, on top of the steps before.
+        name: name of the step, for `build`.
+        changes: fields of `Network` that differ from the steps before.
         macs: `{regime: multiply-adds in units of 1e9}`, as the paper prints them at 224 x 224.
-        top1: `{regime: ImageNet-1K accuracy in percent}` of the paper; in the regime resnet50 the
+        top1: `{regime: ImageNet-1K accuracy in percent}` in the paper; in the regime resnet50 the
             mean of three seeds.
         kept: `False` for an alternative that the steps after it do not build on.
     """
@@ -97,9 +97,9 @@ def _step(name, macs50, macs200, top50, top200, kept=True, **changes):
     return Step(name, changes, macs, top1, kept)
 
 
-# The paper's 4.46 for LN counts more than convolutions and linear layers, which are 4.15 as in the
-# rows above it (its Figure 2 has 4.2); so does its 4.49 for ConvNeXt-T, of which they are 4.46.
-# The first accuracy is that of the recipe of Table 5, with which all of them were trained.
+# The paper's 4.46 for LN counts more than convolutions and linear layers, which make 4.15 as in the
+# rows above it (its Figure 2 has 4.2); so does its 4.49 for ConvNeXt-T, where they make 4.46.
+# The first accuracy is the one with the recipe of Table 5, with which all steps were trained.
 # fmt: off
 STEPS = {
     step.name: step
@@ -129,17 +129,17 @@ STEPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-    """Where a road begins and ends. A road of your own, for small images or budgets, is a row:
+    """Where a roadmap begins and ends. A roadmap of your own, for small images, is one row:
 
         Regime("mine", (1, 1, 1, 1), 16, Variant("mine_convnext", (1, 1, 2, 1), (24, 48, 96, 192)))
 
     Attributes:
-        name: begins the names of the models.
-        depths: of the ResNet: blocks per stage.
-        width: of the ResNet: channels inside the blocks of the first stage; they double from stage
-            to stage, and the blocks return four times as many.
-        end: the `Variant` that is reached: its `depths` from "stage_ratio" on, its `dims` from
-            "width" on, its mean, std and stride of the stem everywhere, all of it in the last step.
+        name: the first part of the models' names.
+        depths: blocks per stage of the ResNet.
+        width: channels inside the blocks of the ResNet's first stage; they double from stage to
+            stage, and the blocks return four times as many.
+        end: the `Variant` at the end: its `depths` are taken from "stage_ratio" on, its `dims` from
+            "width" on, its mean, std and stem stride everywhere, all of it in the last step.
         ratio_width: as `width`, from "stage_ratio" until "width"; `None`: `width`.
 
     Raises:
@@ -159,10 +159,10 @@ class Regime:
                 f"Regime {self.name!r} goes from {self.depths} blocks per stage to "
                 f"{self.end.depths}: both must have as many stages."
             )
-        if self.end.patch_size not in STEM_STRIDES:
+        if self.end.stem_stride not in STEM_STRIDES:
             raise ValueError(
-                f"`patch_size` of the end of regime {self.name!r} must be one of {STEM_STRIDES}, "
-                f"received {self.end.patch_size}."
+                f"`stem_stride` of the end of regime {self.name!r} must be one of {STEM_STRIDES}, "
+                f"received {self.end.stem_stride}."
             )
 
 
@@ -173,7 +173,7 @@ REGIMES = {
 
 
 def network(step):
-    """-> the `Network` of a step: the changes of all kept steps before it, and its own.
+    """Returns the `Network` of a step: with the changes of all kept steps before it, and its own.
 
     Raises:
         ValueError: if there is no step of that name.
@@ -187,7 +187,7 @@ def network(step):
             return Network(**changes)
 
 
-def roadmap(
+def build(
     step,
     regime="resnet50",
     *,
@@ -214,13 +214,13 @@ def roadmap(
         input_shape: `(height, width, channels)`, or channels first where
             `keras.config.image_data_format()` says so. Default: `(224, 224, 3)`.
         classes: number of classes, an int >= 1.
-        classifier_activation: of the classifier; `None` returns logits.
+        classifier_activation: activation of the classifier; with `None` the model returns logits.
         include_preprocessing: whether the first layer normalises images of range [0, 255].
-        drop_path_rate: stochastic depth of the last block, in [0, 1); the blocks before it rise
-            linearly from 0.
-        stem_stride: 4, or 2 or 1 for small images: the ResNet stem then goes without its max
-            pooling, with 1 also with a 3x3 convolution of stride 1; the patches of the other have
-            that many pixels per side. `None`: that of the regime's end, 4 in the paper's.
+        drop_path_rate: rate of stochastic depth in the last block, in [0, 1); the rates of the
+            blocks before it rise linearly from 0.
+        stem_stride: 4, or 2 or 1 for small images: the ResNet stem then has no max pooling, and
+            with 1 a 3x3 convolution of stride 1; the patches of the patchify stem have that many
+            pixels per side. Default: the stem stride of the regime's end, 4 in the paper.
 
     Returns:
         A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
@@ -249,7 +249,7 @@ def roadmap(
     x = _stages(net, variant, x, drop_path_rate)
     pool = keras.layers.GlobalAveragePooling2D
     x = pool(data_format="channels_last", dtype=float32(), name="pool")(x)
-    x = dense(checked_classes(classes), "head", activation=classifier_activation)(x)
+    x = dense(integer("classes", classes, 1), "head", activation=classifier_activation)(x)
     return keras.Model(inputs, x, name=variant.name)
 
 
@@ -258,47 +258,49 @@ def _regime(regime):
 
 
 def _variant(step, net, regime):
-    """-> the row of a step: the end of its regime, with the step's depths and channels."""
+    """Returns the row of a step: the end of its regime, with the step's depths and channels."""
     end = regime.end
     if net.downsampling == "separate":
         return end
     depths = {"resnet": regime.depths, "convnext": end.depths}[net.depths]
     first = {"resnet": regime.width, "ratio": regime.ratio_width or regime.width}.get(net.width)
     dims = end.dims if first is None else [first * 2**stage for stage in range(len(depths))]
-    given = {"patch_size": end.patch_size, "mean": end.mean, "std": end.std}
+    given = {"stem_stride": end.stem_stride, "mean": end.mean, "std": end.std}
     return Variant(f"{regime.name}_{step}", depths, dims, **given)
 
 
-def table(regime="resnet50"):
-    """Prints the steps of a road, at 1000 classes and 224 x 224 pixels: trained parameters and
-    multiply-adds as counted here, multiply-adds and ImageNet-1K accuracy of the paper (Tables 10
-    and 11), and what each step changes: blocks per stage, channels of the first stage (see `width`
-    in `Regime`), fields of `Network`.
+def print_table(regime="resnet50"):
+    """Prints the steps of a roadmap, at 1000 classes and 224 x 224 pixels.
+
+    The columns are trained parameters and multiply-adds as counted here, multiply-adds and
+    ImageNet-1K accuracy in the paper (Tables 10 and 11), and what each step changes: blocks per
+    stage, channels of the first stage (see `width` in `Regime`), fields of `Network`.
 
     The first row of "resnet50" is the ResNet-50 of 76.13 % with the recipe of Table 5, with which
     the paper trained all steps.
 
     Args:
         regime: `"resnet50"`, `"resnet200"` or a `Regime` of your own, on which the paper has no
-            figures.
+            numbers.
     """
     regime = _regime(regime)
     print(f"{'step':22} {'parameters':>11} {'GMACs':>6} {'paper':>6} {'top-1':>6}  changes")
     for step in STEPS.values():
-        with kernels_will_be_loaded(True):  # zeros are made sooner than random numbers
-            model = roadmap(step.name, regime)
-        figures = (count_macs(model) / 1e9, *(of.get(regime.name) for of in (step.macs, step.top1)))
-        cells = " ".join("      " if figure is None else f"{figure:6.2f}" for figure in figures)
+        with kernels_will_be_loaded(True):  # zeros take less time than random numbers
+            model = build(step.name, regime)
+        published = (column.get(regime.name) for column in (step.macs, step.top1))
+        numbers = (count_macs(model) / 1e9, *published)
+        cells = " ".join("      " if value is None else f"{value:6.2f}" for value in numbers)
         changes = ", ".join(_changes(step, regime))
         remark = "" if step.kept else " (not kept)"
         print(f"{step.name:22} {trained_parameters(model):11,} {cells}  {changes}{remark}".rstrip())
 
 
 def _changes(step, regime):
-    """-> what a step changes, in words."""
+    """Returns what a step changes, as a list of phrases."""
     variant, changes = _variant(step.name, network(step.name), regime), dict(step.changes)
     if changes.get("width") == "ratio" and regime.ratio_width in (None, regime.width):
-        del changes["width"]  # the smaller road keeps its own
+        del changes["width"]  # the smaller roadmap keeps its own
     numbers = {
         "depths": f"blocks {'-'.join(map(str, variant.depths))}",
         "width": f"width {variant.dims[0]}",
@@ -321,7 +323,7 @@ def _norm(net, x, name):
 
 
 def _conv(net, x, filters, side, stride, name, has_norm, depthwise=False):
-    """A convolution, padded as in PyTorch unless its windows do not overlap, and its norm."""
+    """Returns `x` after a convolution, padded as in PyTorch where windows overlap, and its norm."""
     if 1 < stride < side:
         x = pad(f"{name}_pad", side // 2)(x)
     padding = "same" if stride == 1 else "valid"
@@ -332,7 +334,7 @@ def _conv(net, x, filters, side, stride, name, has_norm, depthwise=False):
 
 
 def _depthwise(filters, side, stride, name, **kwargs):
-    """As `conv`; there are as many filters as channels in the input."""
+    """Returns a layer as `conv` does; the input has as many channels as there are filters."""
     kind = DepthwiseConv2D if stride == 1 else keras.layers.DepthwiseConv2D
     kwargs |= {"data_format": "channels_last", "depthwise_initializer": kernel_initializer()}
     return kind(side, stride, name=name, **kwargs)
@@ -347,7 +349,7 @@ def _stem(net, variant, x):
     if net.activations == "all":
         x = _activation(net, x, "stem_activation")
     if net.stem == "resnet" and stride == 4:
-        x = pad("stem_pool_pad")(x)  # zeros are no more than what ReLU returns
+        x = pad("stem_pool_pad")(x)  # ReLU returns nothing below these zeros
         x = keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)
     return x
 
@@ -357,12 +359,13 @@ def _stages(net, variant, x, drop_path_rate):
     for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
         for block in range(depth):
             stride = 2 if stage and not block else 1
-            x = _block(net, x, dim, stride, next(rates), f"stage{stage}_block{block}")
+            x = _block(net, x, dim, stride, next(rates), names.block(stage, block))
     return x
 
 
 def _block(net, x, dim, stride, drop_path_rate, name):
-    """The residual block: three convolutions, and a fourth beside them where the shape changes."""
+    """Returns `x` after a residual block: three convolutions, and a fourth on the shortcut where
+    the shape changes."""
     wide, outputs = 4 * dim, (4 * dim if net.block == "bottleneck" else dim)
     widths, spatial = {
         "bottleneck": ((dim, dim, wide), 1),
@@ -384,3 +387,6 @@ def _block(net, x, dim, stride, drop_path_rate, name):
         return keras.layers.Add(name=name)([shortcut, x])
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return _activation(net, x, name)
+
+
+__getattr__ = deprecation.renamed(__name__, {"roadmap": "build", "table": "print_table"})

@@ -1,13 +1,15 @@
 """Every ConvNeXt architecture, as one row of data.
 
-A row says what the network is; `models.py` says how a row becomes a `keras.Model`.
-Adding a variant is adding a row here and a factory there.
+A row says what the network is; `models.py` makes a `keras.Model` of it. A new variant is a row here
+and a factory there.
 
 Sources: "A ConvNet for the 2020s" (arXiv 2201.03545, section 2.7 and Table 9), "ConvNeXt V2"
 (arXiv 2301.00808, Table 13), and timm for the sizes that only timm trained.
 """
 
 import dataclasses
+import functools
+import warnings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -30,16 +32,16 @@ class Variant:
         depths: blocks per stage.
         dims: channels per stage, as many as `depths`.
         kernel_sizes: side of the depthwise kernel, per stage; one int stands for all stages.
-        stem: `"patch"` is one `patch_size` x `patch_size` convolution of that stride. The others
-            are two 3x3 convolutions of stride 2: `"overlap"` with full width in both,
-            `"overlap_tiered"` with half the width (rounded to a multiple of 8) in the first,
-            `"overlap_act"` as `"overlap"` with the activation between them.
-        patch_size: stride of the stem, in pixels; of the `"patch"` stem the side as well. The two
-            convolutions of the others have a stride of 2 and 2 for 4, 2 and 1 for 2, 1 and 1 for 1.
+        stem: `"patch"` is one convolution of patches that do not overlap, whose kernel has as many
+            pixels per side as `stem_stride`. The others are two 3x3 convolutions: `"overlap"` with
+            full width in both, `"overlap_tiered"` with half the width (rounded to a multiple of 8)
+            in the first, `"overlap_act"` as `"overlap"` with the activation between them.
+        stem_stride: input pixels per pixel after the stem. The two convolutions of the stems that
+            overlap have the strides 2 and 2 for 4, 2 and 1 for 2, 1 and 1 for 1.
         stem_norm: whether a norm follows the stem (not in the isotropic models).
         activation: `"gelu"` (exact, erf), `"gelu_tanh"` or `"silu"`.
         norm: `"layernorm"`, or `"simplenorm"` (`x * rsqrt(unbiased variance + epsilon) * gamma`).
-        epsilon: of every norm.
+        epsilon: the epsilon of every norm.
         layer_scale: initial value of the blocks' layer scale; `None` for blocks without one.
         grn: whether the blocks have Global Response Normalization (ConvNeXt V2).
         head_norm_first: norm before the pooling (`_hnf`) in place of after it.
@@ -58,7 +60,7 @@ class Variant:
     dims: tuple
     kernel_sizes: tuple | int = 7
     stem: str = "patch"
-    patch_size: int = 4
+    stem_stride: int = 4
     stem_norm: bool = True
     activation: str = "gelu"
     norm: str = "layernorm"
@@ -94,23 +96,23 @@ class Variant:
                     f"`{field}` of variant {self.name!r} must be one of {allowed}, "
                     f"received {getattr(self, field)!r}."
                 )
-        self._check_patch_size()
+        self._check_stem_stride()
 
-    def _check_patch_size(self):
-        size, is_patch = self.patch_size, self.stem == "patch"
-        if type(size) is not int or size < 1 or not (is_patch or size in STEM_STRIDES):
+    def _check_stem_stride(self):
+        stride, is_patch = self.stem_stride, self.stem == "patch"
+        if type(stride) is not int or stride < 1 or not (is_patch or stride in STEM_STRIDES):
             allowed = "a positive int" if is_patch else f"one of {STEM_STRIDES}"
             raise ValueError(
-                f"`patch_size` of variant {self.name!r} must be {allowed} with a stem of kind "
-                f"{self.stem!r}, received {size!r}."
+                f"`stem_stride` of variant {self.name!r} must be {allowed} with a stem of kind "
+                f"{self.stem!r}, received {stride!r}."
             )
 
     def with_stem_stride(self, stride):
-        """-> the same architecture for small images, with a stem of another stride.
+        """Returns the same architecture with a stem of another stride, for small images.
 
-        A `"patch"` stem of stride 2 has patches of 2 x 2 pixels; with 1, each pixel is one. In the
-        other stems the convolutions keep their size. Everything after the stem works on a map that
-        has as many times more pixels per side as the stride is smaller.
+        A `"patch"` stem of stride 2 has patches of 2 x 2 pixels, one of stride 1 has single pixels.
+        In the other stems the convolutions keep their size. Where the stride is half as large, the
+        layers after the stem work on maps with twice as many pixels per side.
 
         Args:
             stride: 1, 2 or 4, in pixels.
@@ -120,18 +122,43 @@ class Variant:
         """
         if stride not in STEM_STRIDES or isinstance(stride, bool):
             raise ValueError(f"`stem_stride` must be one of {STEM_STRIDES}, received {stride!r}.")
-        return dataclasses.replace(self, patch_size=stride)
+        return dataclasses.replace(self, stem_stride=stride)
 
     @property
-    def stem_stride(self):
-        """Input pixels per pixel after the stem."""
-        return self.patch_size
+    def patch_size(self):
+        """The old name of `stem_stride`, which goes with the next release."""
+        _warn_of_patch_size()
+        return self.stem_stride
 
     @property
     def stride(self):
         """Input pixels per pixel of the last stage."""
         return self.stem_stride * 2 ** (len(self.depths) - 1)
 
+
+def _warn_of_patch_size():
+    warnings.warn(
+        "`patch_size` of a Variant is now called `stem_stride`; the old name goes with the next "
+        "release.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+
+
+def _with_patch_size(init):
+    """Returns the constructor of `Variant` with `patch_size=` as another name of `stem_stride=`."""
+
+    @functools.wraps(init)
+    def constructor(self, *args, **kwargs):
+        if "patch_size" in kwargs:
+            _warn_of_patch_size()
+            kwargs["stem_stride"] = kwargs.pop("patch_size")
+        init(self, *args, **kwargs)
+
+    return constructor
+
+
+Variant.__init__ = _with_patch_size(Variant.__init__)
 
 TINY, BASE, NANO, ATTO = (3, 3, 9, 3), (3, 3, 27, 3), (2, 2, 8, 2), (2, 2, 6, 2)
 
@@ -145,7 +172,7 @@ def _v2(name, depths, first):
 
 
 def _isotropic(name, depth, dim, layer_scale):
-    return Variant(name, (depth,), (dim,), patch_size=16, stem_norm=False, layer_scale=layer_scale)
+    return Variant(name, (depth,), (dim,), stem_stride=16, stem_norm=False, layer_scale=layer_scale)
 
 
 _TEST = dict(activation="gelu_tanh", epsilon=1e-5, mean=HALF, std=HALF)

@@ -45,12 +45,12 @@ def test_stages_that_share_a_stride_are_one_level():
 def test_levels_count_the_stem_too():
     for fields, levels in {
         "overlap": ({"stem": "overlap"}, ["P2", "P3"]),
-        "pixels": ({"patch_size": 1}, ["P0", "P1"]),
+        "pixels": ({"stem_stride": 1}, ["P0", "P1"]),
     }.values():
         assert list(ConvNeXt(Variant("v", (1, 1), (8, 8), **fields)).pyramid_outputs) == levels
-    isotropic = Variant("isotropic", (2,), (8,), patch_size=16, stem_norm=False)
+    isotropic = Variant("isotropic", (2,), (8,), stem_stride=16, stem_norm=False)
     assert list(ConvNeXt(isotropic).pyramid_outputs) == ["P4"]
-    odd = ConvNeXt(Variant("odd", (2,), (8,), patch_size=14), input_shape=(28, 28, 3))
+    odd = ConvNeXt(Variant("odd", (2,), (8,), stem_stride=14), input_shape=(28, 28, 3))
     assert not hasattr(odd, "pyramid_outputs")  # 14 is no power of two
 
 
@@ -114,7 +114,7 @@ def test_wrong_models_are_refused():
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="no layers named 'stage0_block0'"):
         feature_model(other)
-    with pytest.raises(ValueError, match="leave `norms` away"):
+    with pytest.raises(ValueError, match="omit `norms`"):
         feature_model(feature_model(encoder(), norms=True), norms=True)
 
 

@@ -147,7 +147,7 @@ def test_a_model_without_blocks_cannot_be_fine_tuned():
 @pytest.mark.parametrize("step", ["gelu", "fewer_norms"])
 def test_a_step_of_the_roadmap_cannot_be_frozen(step):
     """Its blocks end in activations or sums that have a block's name and no weights."""
-    model = roadmap.roadmap(step, SMALL, input_shape=(16, 16, 3), classes=2)
+    model = roadmap.build(step, SMALL, input_shape=(16, 16, 3), classes=2)
     before = len(model.trainable_variables)
     with pytest.raises(ValueError, match="needs a model made by `ConvNeXt"):
         freeze_layers(model, 1)

@@ -51,7 +51,7 @@ def variant_of(row):
     depths, dims = row.get("depths"), row.get("dims")
     if row["family"] == "isotropic":
         depths, dims = (row["depth"],), (row["dim"],)
-        fields |= {"patch_size": 16, "stem_norm": False}
+        fields |= {"stem_stride": 16, "stem_norm": False}
     layer_scale = row.get("layer_scale", row["family"] != "v2")
     return Variant(
         "golden",

@@ -153,7 +153,7 @@ def test_under_mixed_precision():
 
 @on_one_backend
 def test_on_a_step_of_the_roadmap():
-    model = roadmap.roadmap("depthwise", SMALL, input_shape=(16, 16, 3), classes=3)
+    model = roadmap.build("depthwise", SMALL, input_shape=(16, 16, 3), classes=3)
     positive_variances(randomise(model))
     assert interpret.layer_of(model, None).name == "stage1_block0"
     assert interpret.grad_cam(model, images(1, 16, 16)).shape == (1, 2, 2)
@@ -164,7 +164,7 @@ def test_on_a_step_of_the_roadmap():
 
 @on_one_backend
 def test_a_layer_that_is_bypassed_names_its_block():
-    model = roadmap.roadmap("depthwise", SMALL, input_shape=(16, 16, 3), classes=3)
+    model = roadmap.build("depthwise", SMALL, input_shape=(16, 16, 3), classes=3)
     for inner, block in (("stage1_block0_conv2", "stage1_block0"), ("beside", "sum")):
         with pytest.raises(ValueError, match=f"{inner} is bypassed by .* its block, '{block}'"):
             interpret.grad_cam(model, images(1, 16, 16), inner)
@@ -177,7 +177,7 @@ def test_a_layer_that_is_bypassed_names_its_block():
 @pytest.mark.parametrize("step", ["depthwise", "gelu", "resnet"])
 def test_what_has_no_kernels_says_what_has(step):
     """A block of the roadmap is a sum or an activation, whose convolution has a name of its own."""
-    model = roadmap.roadmap(step, SMALL, input_shape=(16, 16, 3), classes=3)
+    model = roadmap.build(step, SMALL, input_shape=(16, 16, 3), classes=3)
     with pytest.raises(ValueError, match=r"'stage0_block0'\. It has (.+)\.") as caught:
         interpret.depthwise_kernels(model, "stage0_block0")
     names = str(caught.value).split("It has ")[1].rstrip(".").split(", ")

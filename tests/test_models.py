@@ -6,7 +6,6 @@ import inspect
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,9 @@ import pytest
 
 import keras_convnext
 from keras_convnext import VARIANTS, ConvNeXt, Variant
+from keras_convnext.pretrained.saving import save_weights
 from tests import reference
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.families import FAMILIES, V1
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,7 +121,7 @@ def formulas(variant, weights, x, without=None):
 
 def stem(variant, conv, x):
     if variant.stem == "patch":
-        return conv(x, "stem/conv", variant.patch_size)
+        return conv(x, "stem/conv", variant.stem_stride)
     first, second = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[variant.stem_stride]
     x = conv(x, "stem/conv1", first, padding=1)
     if variant.stem == "overlap_act":
@@ -386,7 +386,7 @@ def test_published_weights_keep_their_stem_stride():
         ({"variant": "convnext_tinny"}, "convnext_tiny"),
         *(({"stem_stride": stride}, r"\(1, 2, 4\)") for stride in (0, 3, 8, True, "2")),
         ({"pooling": "mean"}, "'avg', 'max'"),
-        *(({"classes": classes}, "positive int") for classes in (0, -1, "10", True, 2.0)),
+        *(({"classes": classes}, "an integer >= 1") for classes in (0, -1, "10", True, 2.0)),
         ({"drop_path_rate": 1.0}, r"\[0, 1\)"),
         ({"drop_path_rate": -0.1}, r"\[0, 1\)"),
         ({"variant": FOUR_STAGES, "input_shape": (64, 64, 3), "output_stride": 4}, "8, 16, 32"),
@@ -715,9 +715,11 @@ def factories():
 
 def test_factories_are_named_after_their_rows():
     rows = {name: inspect.getclosurevars(f).nonlocals["variant"] for name, f in factories().items()}
-    assert sorted(rows.values()) == sorted(VARIANTS)
+    test_models = {row for row in VARIANTS if row.startswith("test_")}
+    assert sorted(rows.values()) == sorted(set(VARIANTS) - test_models)
+    assert test_models == set(keras_convnext.models.TEST_MODELS.values())
     for name, row in rows.items():
-        assert name.lower() == re.sub("^test_convnext", "convnext_test", row).replace("_", "")
+        assert name.lower() == row.replace("_", "")
         assert factories()[name].__name__ == name and row in factories()[name].__doc__
 
 
@@ -732,8 +734,98 @@ def test_factories_have_the_signature_of_convnext():
 
 @pytest.mark.parametrize("name", ["Test", "Test2", "Test3", "Atto"])
 def test_small_factories_build(name):
-    factory = factories()[f"ConvNeXt{name}"]
+    if name == "Atto":
+        factory = keras_convnext.ConvNeXtAtto
+    else:
+        message = rf"`ConvNeXt\('{name.lower().replace('test', 'test_convnext')}', weights="
+        with pytest.warns(DeprecationWarning, match=message):
+            factory = getattr(keras_convnext, f"ConvNeXt{name}")
     row = VARIANTS[inspect.getclosurevars(factory).nonlocals["variant"]]
     model = factory(True, False, None, input_shape=(64, 64, 3), classes=3)
     assert (model.name, model.output_shape) == (row.name, (None, 3))
     assert [layer.name for layer in model.layers if "_block" in layer.name] == blocks(row)
+
+
+@on_one_backend
+def test_a_tag_in_the_place_of_include_top_is_refused_with_the_right_call():
+    with pytest.raises(ValueError, match=r"`ConvNeXtTiny\(weights='fb_in22k'\)`"):
+        keras_convnext.ConvNeXtTiny("fb_in22k")
+    with pytest.raises(ValueError, match=r"`ConvNeXt\('convnext_tiny', weights='fb_in22k'\)`"):
+        ConvNeXt("convnext_tiny", "fb_in22k")
+
+
+@on_one_backend
+def test_a_variant_with_a_tag_names_its_weights(monkeypatch):
+    """`"variant.tag"`, as timm calls a model."""
+    asked = []
+    monkeypatch.setattr(
+        keras_convnext.pretrained,
+        "open_checkpoint",
+        lambda weights, variant, *_: asked.append((weights, variant.name)) or 1 / 0,
+    )
+    for arguments in ({}, {"weights": "fb_in1k"}, {"weights": "convnext_tiny.fb_in1k"}):
+        with pytest.raises(ZeroDivisionError):
+            ConvNeXt("convnext_tiny.fb_in1k", **arguments)
+    assert asked == 3 * [("convnext_tiny.fb_in1k", "convnext_tiny")]
+    with pytest.raises(ValueError, match="names weights already: omit `weights='fb_in22k'`"):
+        ConvNeXt("convnext_tiny.fb_in1k", weights="fb_in22k")
+    with pytest.raises(ValueError, match="`variant` must be one of"):
+        ConvNeXt("convnext_tinny.fb_in1k")
+
+
+# ---------------------------------------------------------------- two models in one graph
+
+
+def two_models(image=None):
+    arguments = {"include_top": False, "pooling": "avg", "input_tensor": image}
+    shape = {} if image is not None else {"input_shape": (16, 16, 3)}
+    return [ConvNeXt(V1, name=name, **arguments, **shape) for name in ("one", "two")]
+
+
+def test_models_with_names_of_their_own_fit_in_one_graph(tmp_path):
+    image = keras.Input((16, 16, 3))
+    one, two = map(randomise, two_models(image), (1, 2))
+    ensemble = keras.Model(image, keras.layers.Average()([one.output, two.output]))
+    x = images(2)
+    expected = (outputs(one, x) + outputs(two, x)) / 2
+    assert error(outputs(ensemble, x), expected) < SAME
+    ensemble.save(tmp_path / "ensemble.keras")
+    again = keras.saving.load_model(tmp_path / "ensemble.keras")
+    assert error(outputs(again, x), expected) < SAME
+
+
+@on_one_backend
+def test_models_of_two_inputs_fit_in_one_graph():
+    one, two = two_models()
+    both = keras.layers.Concatenate()([one.output, two.output])
+    model = keras.Model([one.input, two.input], both)
+    assert model.output_shape == (None, 2 * V1.dims[-1])
+    assert keras.models.clone_model(model).output_shape == model.output_shape
+
+
+@on_one_backend
+def test_a_name_of_ones_own_changes_nothing_that_reads_names(tmp_path):
+    """Layers are found by their bare names; files fit models of any name."""
+    named = randomise(ConvNeXt(V1, name="mine", classes=3, input_shape=(16, 16, 3)))
+    plain = ConvNeXt(V1, classes=3, input_shape=(16, 16, 3))
+    assert [layer.name for layer in named.layers[1:]] == [
+        f"mine__{layer.name}" for layer in plain.layers[1:]
+    ]
+    assert named.get_layer("stage1_block0") is named.get_layer("mine__stage1_block0")
+    with pytest.raises(ValueError, match="No such layer: stage7_block0"):
+        named.get_layer("stage7_block0")
+    assert set(named.pyramid_outputs) == set(plain.pyramid_outputs)
+    assert list(keras_convnext.layer_groups(named).values()) == list(
+        keras_convnext.layer_groups(plain).values()
+    )
+    keras_convnext.freeze_layers(named, "stem")
+    assert [layer.name for layer in named.layers if not layer.trainable] == ["mine__stem"]
+    for ending in ("keras", "weights.h5"):
+        path = str(tmp_path / f"named.{ending}")
+        (named.save if ending == "keras" else named.save_weights)(path)
+        for name in (None, "other"):
+            model = ConvNeXt(V1, classes=3, input_shape=(16, 16, 3), weights=path, name=name)
+            assert error(outputs(model, images()), outputs(named, images())) < SAME
+    save_weights(named, V1, tmp_path / "named.safetensors")
+    model = ConvNeXt(V1, input_shape=(16, 16, 3), weights=tmp_path / "named.safetensors")
+    assert error(outputs(model, images()), outputs(named, images())) < SAME

@@ -178,7 +178,7 @@ def test_scales_and_decay_of_each_weight_are_the_published_ones():
     ("variant", "last"),
     [
         (Variant("short", (3, 3, 9, 3), (4, 4, 4, 4)), 7),
-        (Variant("iso", (18,), (4,), patch_size=16, stem_norm=False), 7),
+        (Variant("iso", (18,), (4,), stem_stride=16, stem_norm=False), 7),
         (Variant("odd", (1, 2, 4, 1), (4, 4, 4, 4)), 6),
     ],
 )

@@ -390,7 +390,7 @@ def stem_params(arch):
     width = arch.dims[0]
     norm = norm_params(arch, width) if arch.stem_norm else 0
     if arch.stem == "patch":
-        return 3 * arch.patch_size**2 * width + width + norm
+        return 3 * arch.stem_stride**2 * width + width + norm
     middle = width
     if arch.stem == "overlap_tiered":  # half, to the nearest multiple of 8
         middle = (width // 2 + 4) // 8 * 8
@@ -454,7 +454,7 @@ def test_architecture_of_the_inventory():
         assert arch.dims == tuple(told["dims"]), row.name
         assert arch.kernel_sizes == tuple(told["kernel_sizes"]), row.name
         assert arch.stem == told["stem"]["type"], row.name
-        assert arch.patch_size == told["stem"]["patch_size"], row.name
+        assert arch.stem_stride == told["stem"]["patch_size"], row.name
         assert arch.stem_norm == (not told.get("isotropic", False)), row.name
         assert arch.activation == told["act"].removesuffix("_exact"), row.name
         assert arch.norm == told["norm"]["type"], row.name

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import keras_convnext
-from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtTest, ConvNeXtV2Atto, Variant
+from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtV2Atto, Variant
 from keras_convnext.pretrained import download, find, open_checkpoint, registry, resolve
 from keras_convnext.pretrained.layouts import LAYOUTS
 from tests.backends import numpy, randomise
@@ -75,7 +75,7 @@ def unhashed(monkeypatch, name):
 def test_every_way_to_name_a_row(weights, home, monkeypatch):
     row = unhashed(monkeypatch, "test_convnext.r160_in1k")
     put_by_hand(row, TEST)
-    model = ConvNeXtTest(weights=weights)
+    model = ConvNeXt("test_convnext", weights=weights)
     assert model.input_shape == (None, 160, 160, 3)  # the size of these weights
     head = next(w for w in model.weights if w.path == "head/bias")
     np.testing.assert_array_equal(numpy(head), TEST["head.fc.bias"])
@@ -86,7 +86,7 @@ def test_the_factories_ask_for_imagenet_and_convnext_for_nothing(home):
         assert inspect.signature(factory).parameters["weights"].default == "imagenet"
     assert inspect.signature(ConvNeXt).parameters["weights"].default is None
     with pytest.raises(download.DownloadError, match="test_convnext.r160_in1k"):
-        ConvNeXtTest()
+        ConvNeXt("test_convnext", weights="imagenet")
 
 
 def test_from_a_hub_by_name_and_by_address_then_without_a_request(home, monkeypatch, tmp_path):
@@ -99,13 +99,15 @@ def test_from_a_hub_by_name_and_by_address_then_without_a_request(home, monkeypa
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         for revision in ("main", COMMIT):
             server.files[f"/{repo}/resolve/{revision}/model.safetensors"] = body
-        first = ConvNeXtTest().get_weights()
+        first = ConvNeXt("test_convnext", weights="imagenet").get_weights()
         assert server.count("GET") >= 1
         before = len(server.requests)
-        second = ConvNeXtTest().get_weights()
+        second = ConvNeXt("test_convnext", weights="imagenet").get_weights()
         assert len(server.requests) == before
-        third = ConvNeXtTest(weights=f"hf://{repo}@{COMMIT}/model.safetensors").get_weights()
-        fourth = ConvNeXtTest(weights=f"hf://{repo}").get_weights()
+        third = ConvNeXt(
+            "test_convnext", weights=f"hf://{repo}@{COMMIT}/model.safetensors"
+        ).get_weights()
+        fourth = ConvNeXt("test_convnext", weights=f"hf://{repo}").get_weights()
     for other in (second, third, fourth):
         for a, b in zip(first, other, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -23,7 +23,7 @@ MORE_THAN_CONVOLUTIONS = {("layer_norm", "resnet50"): 4.15, (LAST, "resnet50"): 
 
 
 def build(step, **changes):
-    return roadmap.roadmap(step, **{**SHAPE, **changes})
+    return roadmap.build(step, **{**SHAPE, **changes})
 
 
 def images(count=2, side=16, seed=0):
@@ -49,7 +49,7 @@ def error(computed, expected):
 @each_step
 def test_macs_are_the_papers(step, regime):
     with shapes_only():
-        model = roadmap.roadmap(step, regime)
+        model = roadmap.build(step, regime)
     printed = roadmap.STEPS[step].macs[regime]
     expected = MORE_THAN_CONVOLUTIONS.get((step, regime), printed)
     assert f"{count_macs(model) / 1e9:.2f}" == f"{expected:.2f}"
@@ -59,7 +59,7 @@ def test_macs_are_the_papers(step, regime):
 @pytest.mark.parametrize(("step", "millions"), [("resnet", "25.56"), (LAST, "28.59")])
 def test_parameters_of_both_ends(step, millions):
     with shapes_only():
-        model = roadmap.roadmap(step)
+        model = roadmap.build(step)
     assert f"{trained_parameters(model) / 1e6:.2f}" == millions
 
 
@@ -76,7 +76,7 @@ def test_each_step_changes_one_thing():
 def test_the_table(capsys, monkeypatch):
     monkeypatch.setattr(roadmap, "STEPS", {k: roadmap.STEPS[k] for k in ("resnet", "depthwise")})
     monkeypatch.setitem(roadmap.REGIMES, "resnet50", dataclasses.replace(SMALL, name="resnet50"))
-    roadmap.table()
+    roadmap.print_table()
     first, resnet, depthwise = capsys.readouterr().out.splitlines()
     assert first.split() == ["step", "parameters", "GMACs", "paper", "top-1", "changes"]
     assert resnet.split()[0] == "resnet" and resnet.split()[3:] == ["4.09", "78.82"]
@@ -89,7 +89,7 @@ def test_the_table_of_a_road_of_ones_own(capsys, monkeypatch):
     rows = ("resnet", "stage_ratio", "width")
     monkeypatch.setattr(roadmap, "STEPS", {k: roadmap.STEPS[k] for k in rows})
     for regime, second in ((SMALL, "blocks 1-1, width 5"), (NARROW, "blocks 1-1")):
-        roadmap.table(regime)
+        roadmap.print_table(regime)
         resnet, ratio, width = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
         assert len(resnet) == 3 and ratio[3:] == second.split() and width[3:] == ["width", "6"]
 
@@ -132,7 +132,7 @@ def test_small_stems(step, stem_stride, side):
 @on_one_backend
 @each_step
 def test_the_stem_strides_as_that_of_the_end_unless_told(step):
-    end = dataclasses.replace(SMALL.end, patch_size=2)
+    end = dataclasses.replace(SMALL.end, stem_stride=2)
     regime = dataclasses.replace(SMALL, end=end)
     for stem_stride, side in ((None, 8), (4, 4)):
         model = build(step, regime=regime, stem_stride=stem_stride)
@@ -147,7 +147,7 @@ def test_the_stem_strides_as_that_of_the_end_unless_told(step):
         ({"step": "patchify"}, "patchify_stem"),
         ({"regime": "resnet101"}, "resnet200"),
         ({"stem_stride": 3}, r"\(1, 2, 4\)"),
-        ({"classes": 0}, "positive int"),
+        ({"classes": 0}, "an integer >= 1"),
         ({"drop_path_rate": 1.0}, r"\[0, 1\)"),
         ({"input_shape": (4, 4, 3)}, "at least 8 x 8"),
     ],
@@ -260,7 +260,7 @@ def test_the_first_step_is_torchvisions(depths):
     width, classes, side = (64, 1000, 64) if is_whole else (8, 5, 32)
     end = Variant("end", depths, [1] * len(depths))
     regime = "resnet50" if is_whole else roadmap.Regime("small", depths, width, end)
-    model = roadmap.roadmap(
+    model = roadmap.build(
         "resnet",
         regime,
         input_shape=(side, side, 3),
@@ -287,7 +287,7 @@ def test_the_first_step_has_torchvisions_names():
     with torch.device("meta"):
         state = torch_resnet(torch, (3, 4, 6, 3), 64, 1000).state_dict()
     with shapes_only():
-        model = roadmap.roadmap("resnet")
+        model = roadmap.build("resnet")
     ours = {torchvision_name(weight.path): sorted(weight.shape) for weight in model.weights}
     theirs = {k: sorted(v.shape) for k, v in state.items() if not k.endswith("tracked")}
     assert ours == theirs
@@ -310,7 +310,7 @@ def test_the_last_step_is_convnext():
 )
 def test_the_roads_end_at_tiny_and_base(regime, variant):
     with shapes_only():
-        models = roadmap.roadmap(LAST, regime), ConvNeXt(VARIANTS[variant])
+        models = roadmap.build(LAST, regime), ConvNeXt(VARIANTS[variant])
     paths = [[(w.path, w.shape) for w in model.weights] for model in models]
     assert paths[0] == paths[1] and models[0].name == variant
 
@@ -331,3 +331,10 @@ def test_before_it_the_blocks_are_convnexts():
         shaped = zip(kernels, layer.get_weights(), strict=True)
         layer.set_weights([mine.reshape(theirs.shape) for mine, theirs in shaped])
     assert error(numpy(block(features)), numpy(after(images()))) < TOLERANCE
+
+
+@on_one_backend
+@pytest.mark.parametrize(("old", "new"), [("roadmap", "build"), ("table", "print_table")])
+def test_old_names_still_work(old, new):
+    with pytest.warns(DeprecationWarning, match=f"roadmap.{new}"):
+        assert getattr(roadmap, old) is getattr(roadmap, new)

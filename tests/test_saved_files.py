@@ -59,7 +59,7 @@ def test_weights_fit_a_new_model(name, saved):
 def a_step_of_the_roadmap():
     end = Variant("end", (1, 1), make.DIMS[:2])
     regime = roadmap.Regime("small", (1, 1), 4, end)
-    return roadmap.roadmap("depthwise", regime, classes=3, drop_path_rate=0.1, **make.ALL)
+    return roadmap.build("depthwise", regime, classes=3, drop_path_rate=0.1, **make.ALL)
 
 
 # models that version 0.1 made by functions of other names

@@ -29,7 +29,7 @@ GOLDEN, KEYS = SHARED / "golden", SHARED / "keys"
 OFFICIAL = ("v1", "v2", "isotropic")
 SIZES = ((1, 2, 3, 1), (16, 24, 32, 40))
 V2 = dict(layer_scale=None, grn=True)
-ISOTROPIC = dict(depths=(3,), dims=(24,), patch_size=16, stem_norm=False)
+ISOTROPIC = dict(depths=(3,), dims=(24,), stem_stride=16, stem_norm=False)
 CASES = {
     "official_v1": Variant("golden", *SIZES),
     "official_v1_no_layer_scale": Variant("golden", *SIZES, layer_scale=None),

@@ -1,6 +1,7 @@
 """UperNet: equal to the peers' code, its files, its training."""
 
 import functools
+import inspect
 import math
 import re
 from collections import OrderedDict
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import keras_convnext
-from keras_convnext import Variant, segmentation
+from keras_convnext import ConvNeXtTiny, Variant, segmentation
 from keras_convnext.macs import trained_parameters
 from keras_convnext.pretrained import WeightsError
 from keras_convnext.segmentation import (
@@ -22,6 +23,7 @@ from keras_convnext.segmentation import (
     checkpoints,
     fit_metrics,
 )
+from keras_convnext.segmentation import models as upernets
 from keras_convnext.segmentation.heads import ChannelDropout, ConvNormReLU
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
 from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
@@ -41,7 +43,7 @@ ARGUMENTS = {
 
 
 def build(weights=FILE, **arguments):
-    return UperNet(VARIANT, weights, **{**ARGUMENTS, **arguments})
+    return UperNet(VARIANT, weights=weights, **{**ARGUMENTS, **arguments})
 
 
 @functools.cache
@@ -318,9 +320,9 @@ def test_the_released_names_and_shapes_load(change, message, tmp_path):
     torch.save({"state_dict": tensors}, tmp_path / "tiny.pth")
     if message:
         with pytest.raises(WeightsError, match=message):
-            UperNetConvNeXtTiny(tmp_path / "tiny.pth")
+            UperNetConvNeXtTiny(weights=tmp_path / "tiny.pth")
         return
-    model = UperNetConvNeXtTiny(tmp_path / "tiny.pth")
+    model = UperNetConvNeXtTiny(weights=tmp_path / "tiny.pth")
     assert not any(numpy(weight).any() for weight in model.weights if "seed" not in weight.path)
 
 
@@ -335,7 +337,7 @@ def test_a_model_comes_back_from_its_own_files(tmp_path):
     np.testing.assert_allclose(np.asarray(again.predict_on_batch(images)), logits, atol=1e-5)
     fresh = UperNet(
         Variant("small", (1, 1, 1, 1), (8, 8, 8, 8)),
-        tmp_path / "m.keras",
+        weights=tmp_path / "m.keras",
         channels=8,
         auxiliary_channels=8,
     )
@@ -362,14 +364,37 @@ def test_another_number_of_classes_keeps_the_rest():
             {"variant": "convnextv2_tiny", "weights": "ade20k"},
             "No UperNet weights of convnextv2_tiny were published; use weights=None",
         ),
-        ({"classes": 0}, "`classes` must be a positive int, received 0"),
+        ({"classes": 0}, "`classes` must be an integer >= 1, received 0"),
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
         ({"weights": "nowhere.pth"}, "No file of weights"),
+        ({"include_preprocessing": "ade20k"}, r"UperNet\('convnext_tiny', weights='ade20k'\)"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         UperNet(**{"variant": "convnext_tiny", **arguments})
+
+
+@on_one_backend
+def test_factories_take_arguments_as_the_classifiers_do(monkeypatch):
+    """In the same order; the published weights by default, unless the backbone's are given."""
+    orders = [list(inspect.signature(f).parameters) for f in (UperNetConvNeXtTiny, ConvNeXtTiny)]
+    shared = [[name for name in order if name in orders[1]] for order in orders]
+    assert shared[0] == [name for name in shared[1] if name in orders[0]]
+    assert inspect.signature(UperNetConvNeXtTiny).parameters["weights"].default == "ade20k"
+    call = r"`UperNetConvNeXtTiny\(weights='ade20k'\)`"
+    with pytest.raises(ValueError, match=call):
+        UperNetConvNeXtTiny("ade20k")
+    given = []
+    monkeypatch.setattr(upernets, "UperNet", lambda variant, **arguments: given.append(arguments))
+    UperNetConvNeXtTiny(classes=3)
+    UperNetConvNeXtTiny(backbone_weights="fb_in1k")
+    UperNetConvNeXtTiny(True, None)
+    assert given == [
+        {"classes": 3, "weights": "ade20k"},
+        {"backbone_weights": "fb_in1k"},
+        {"include_preprocessing": True, "weights": None},
+    ]
 
 
 def test_names_of_checkpoints():

@@ -130,8 +130,8 @@ def test_one_factory_per_variant():
         ({"stem": "conv"}, "overlap_tiered"),
         ({"norm": "batchnorm"}, "simplenorm"),
         ({"activation": "relu"}, "gelu_tanh"),
-        ({"patch_size": 0}, "positive int"),
-        ({"patch_size": 3, "stem": "overlap"}, r"\(1, 2, 4\)"),
+        ({"stem_stride": 0}, "positive int"),
+        ({"stem_stride": 3, "stem": "overlap"}, r"\(1, 2, 4\)"),
     ],
 )
 def test_wrong_rows_say_what_is_allowed(change, message):
@@ -146,3 +146,12 @@ def test_a_row_of_ones_own():
     with shapes_only():
         model = ConvNeXt(row, input_shape=(32, 32, 3), classes=3)
     assert model.name == "mine" and model.output_shape == (None, 3)
+
+
+def test_the_old_name_of_the_stem_stride_still_works():
+    with pytest.warns(DeprecationWarning, match="now called `stem_stride`"):
+        row = Variant("v", (1,), (8,), patch_size=2)
+    assert row == Variant("v", (1,), (8,), stem_stride=2)
+    with pytest.warns(DeprecationWarning, match="now called `stem_stride`"):
+        assert row.patch_size == 2
+    assert dataclasses.replace(row, stem_stride=4).stem_stride == 4

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtTest2
+from keras_convnext import VARIANTS, ConvNeXt
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretrained import find
 from keras_convnext.pretrained.download import sha256_of
@@ -386,7 +386,7 @@ def test_a_foreign_file_is_not_replaced(two_folders, tmp_path):
 def noise(tmp_path_factory):
     """A random ConvNeXt of 3 classes, 8 images, and what it says about them."""
     folder = tmp_path_factory.mktemp("noise")
-    model = randomise(ConvNeXtTest2(weights=None, classes=3, input_shape=(96, 96, 3)), seed=1)
+    model = randomise(ConvNeXt("test_convnext2", classes=3, input_shape=(96, 96, 3)), seed=1)
     model.save_weights(folder / "model.weights.h5")
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (9, 9, 3), "uint8") for _ in range(8)]

@@ -26,7 +26,7 @@ def ours(configuration, call=False):
 
 def applications(configuration):
     row = configuration.architecture
-    known = (row["stem"], row["patch_size"], row["norm"], row["activation"], *row["kernel_sizes"])
+    known = (row["stem"], row["stem_stride"], row["norm"], row["activation"], *row["kernel_sizes"])
     if known != ("patch", 4, "layernorm", "gelu", 7, 7, 7, 7) or row["grn"] or row["head_hidden"]:
         raise Unsupported(f"keras.applications has no architecture as {configuration.variant}")
     _settings(configuration)

@@ -21,7 +21,7 @@ def transformers(configuration, **options):
     config = config(
         hidden_sizes=list(row["dims"]),
         depths=list(row["depths"]),
-        patch_size=row["patch_size"],
+        patch_size=row["stem_stride"],
         num_labels=images.CLASSES,
         image_size=configuration.size,
         hidden_act={"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[row["activation"]],

@@ -7,7 +7,7 @@ here, in `keras.ops`, inside of the compiled train step.
 import keras
 from keras import ops
 
-from keras_convnext.features import PyramidModel
+from keras_convnext.features import PyramidModel, functional
 
 FIELDS = ("image", "erase", "noise_key", "noise_mean", "noise_std", "cut", "blend")
 
@@ -92,7 +92,7 @@ def _is_augmented(inputs):
     return isinstance(inputs, dict) and set(FIELDS) <= set(inputs)
 
 
-@keras.saving.register_keras_serializable(package="keras_convnext")
+@functional
 class DeviceAugmented(PyramidModel):
     """A functional model whose `fit()` erases and mixes what `Exact.batch` has drawn.
 

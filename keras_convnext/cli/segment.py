@@ -139,9 +139,9 @@ def _model(arguments):
         return load_model(path), None, beside if beside.is_file() else None
     if name.startswith("hf://") or Path(name).is_file():
         path = checkpoints.local_file(name)
-        return UperNet(arguments.variant or checkpoints.identify(path), path), None, None
+        return UperNet(arguments.variant or checkpoints.identify(path), weights=path), None, None
     row = checkpoints.find(name, arguments.variant)
-    return UperNet(row.variant, row.name), row, None
+    return UperNet(row.variant, weights=row.name), row, None
 
 
 def _names(source, row, classes):

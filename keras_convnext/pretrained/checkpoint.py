@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 
+from keras_convnext.names import local_path
 from keras_convnext.pretrained import files
 from keras_convnext.pretrained.axes import conversion, packed
 from keras_convnext.pretrained.files.tensors import FLOATS, WeightsError
@@ -173,7 +174,7 @@ class Checkpoint:
             WeightsError: if anything is missing, left over, there twice, of another shape, no
                 float or not finite. All of it is listed.
         """
-        weights = {weight.path: weight for weight in model.weights}
+        weights = {local_path(weight.path): weight for weight in model.weights}
         kept = set(HEAD_NORM) if self.is_bare_encoder() else set()
         head = weights.get(self._heads()[0])
         if head is not None and self.classes != head.shape[-1]:
@@ -269,7 +270,7 @@ class Checkpoint:
                 "It has no layer scale: if that is meant, build "
                 "`ConvNeXt(dataclasses.replace(variant, layer_scale=None), weights=...)`."
             )
-        side, patch = self.variant.patch_size, self._shape("stem/conv/kernel")
+        side, patch = self.variant.stem_stride, self._shape("stem/conv/kernel")
         if patch is not None and patch.count(side) < 2:
             lines.append(
                 f"Its stem is not of stride {side}: build the model with the `stem_stride` of the "
@@ -293,7 +294,7 @@ class Checkpoint:
         variant = self.variant
         if variant.head_norm_first and self.layout.name not in WITH_HEAD_NORM_FIRST:
             return False
-        stem, side = ("conv", variant.patch_size) if variant.stem == "patch" else ("conv1", 3)
+        stem, side = ("conv", variant.stem_stride) if variant.stem == "patch" else ("conv1", 3)
         sides = {f"stem/{stem}/kernel": side}
         sides |= {f"stage{s}_block0/dwconv/kernel": k for s, k in enumerate(variant.kernel_sizes)}
         if any((self._shape(kernel) or ()).count(side) < 2 for kernel, side in sides.items()):

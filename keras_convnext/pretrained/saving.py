@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from keras_convnext.atomic import replacing
 from keras_convnext.checks import one_of
+from keras_convnext.names import local_path
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.variants import VARIANTS
 
@@ -49,7 +50,10 @@ def save_weights(model, variant, path, layout="timm"):
         OSError: if the file cannot be written.
     """
     variant = VARIANTS[one_of("variant", variant, VARIANTS)] if type(variant) is str else variant
-    arrays = {weight.path: keras.ops.convert_to_numpy(weight.value) for weight in model.weights}
+    arrays = {
+        local_path(weight.path): keras.ops.convert_to_numpy(weight.value)
+        for weight in model.weights
+    }
     tensors = in_layout(arrays, variant, layout)
     with replacing(path) as draft:
         tensors = {n: np.ascontiguousarray(array, "float32") for n, array in tensors.items()}

@@ -29,7 +29,7 @@ BAND = 2**14  # pixels whose probabilities are computed at once
 class Segmenter:
     """From an image to labels, with a model's logits.
 
-        segment = Segmenter(UperNetConvNeXtTiny("ade20k"))
+        segment = Segmenter(UperNetConvNeXtTiny())
         labels = segment("photo.jpg")           # (height, width) of the photograph
 
     Args:

@@ -1,33 +1,37 @@
-"""`UperNet()`: a ConvNeXt with the heads of UperNet. One factory per size.
+"""`UperNet()` makes a ConvNeXt with the heads of UperNet; there is one factory per size.
 
-Names inside every model: those of `ConvNeXt(...)`, `norm0` to `norm3` behind the stages,
-`decode_head`, `auxiliary_head`, and `logits` and `auxiliary`, which resize to the input.
+The layers have the names that they have in `ConvNeXt(...)`; then there are `norm0` to `norm3`
+behind the stages, `decode_head`, `auxiliary_head`, and `logits` and `auxiliary`, which resize to
+the input.
 """
 
+import inspect
 from collections import OrderedDict
 
 import keras
 
-from keras_convnext.checks import one_of
-from keras_convnext.features import PyramidModel, feature_model
+from keras_convnext import names
+from keras_convnext.checks import integer, one_of
+from keras_convnext.features import PyramidModel, feature_model, functional
 from keras_convnext.layers.initializers import kernels_will_be_loaded
-from keras_convnext.models import ConvNeXt
+from keras_convnext.models import ConvNeXt, refuse_weights_as
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.resampling import ResizeTo
 from keras_convnext.variants import VARIANTS
 
 LEVELS = ("P2", "P3", "P4", "P5")
 AUXILIARY_LEVEL = "P4"
+PARTS = ("decode_head", "auxiliary_head", "logits", "auxiliary")
 
 
-@keras.saving.register_keras_serializable(package="keras_convnext")
+@functional
 class SegmentationModel(PyramidModel):
-    """A functional model with the outputs `"logits"` and `"auxiliary"`, of which the second is for
-    training alone.
+    """A functional model with the outputs `"logits"` and, for training alone, `"auxiliary"`.
 
     Called with `training=True` it returns both, else the logits alone; a model around it has the
-    logits. In `fit` the loss that it is compiled with is that of the logits plus `loss_weight` (of
-    the layer `auxiliary_head`, 0.4) times that of the auxiliary ones; metrics see the logits.
+    logits. In `fit` the loss that it is compiled with is computed from the logits, and once more
+    from the auxiliary ones; the sum is minimised, with the second loss multiplied by `loss_weight`
+    of the layer `auxiliary_head` (0.4). Metrics see the logits.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -41,7 +45,7 @@ class SegmentationModel(PyramidModel):
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
-        # without what regularizes the weights, which is in the other
+        # the losses of regularizers are in the first part already
         auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
         return loss + self.get_layer("auxiliary_head").loss_weight * auxiliary
 
@@ -58,39 +62,43 @@ def _wanted(outputs, training):
 
 def UperNet(
     variant,
-    weights=None,
-    backbone_weights=None,
-    classes=None,
-    input_shape=None,
     include_preprocessing=True,
+    weights=None,
+    input_shape=None,
+    classes=None,
+    name=None,
+    *,
+    backbone_weights=None,
     drop_path_rate=0.0,
     dropout=0.1,
     channels=512,
     auxiliary_channels=256,
-    name=None,
 ):
     """Builds an UperNet with a ConvNeXt, as a functional `keras.Model`.
 
+    The arguments that `ConvNeXt` has too have the same order and meaning here.
     Source: arXiv 2201.03545, section 4 (Table 4) and Appendix A.3; arXiv 1807.10221.
 
     Args:
         variant: name of a row of `keras_convnext.VARIANTS`, or a `keras_convnext.Variant`, of four
             stages with strides 4 to 32.
-        weights: of the whole model: `None` (random); `"ade20k"`; a name in
+        include_preprocessing: whether the first layer normalises images of range [0, 255].
+        weights: weights of the whole model: `None` (random); `"ade20k"`; a name in
             `keras_convnext.pretrained.rows("segmentation")`; `"hf://owner/repo[@revision][/file]"`;
             or the path of a file in a published layout (the authors', OpenMMLab's, transformers',
             our own). The classifiers stay random where `classes` differs from the file's.
-        backbone_weights: of the ConvNeXt alone, as `ConvNeXt(weights=...)` takes them. The paper
-            begins with weights that are no averages: `"fb_in1k_nonema"` or `"fb_in22k"`.
-        classes: number of classes. Default: as many as the weights have; 150 without weights.
         input_shape: `(height, width, 3)`, or channels first where
             `keras.config.image_data_format()` says so. Default: any height and width.
-        include_preprocessing: whether the first layer normalises images in [0, 255].
-        drop_path_rate: stochastic depth of the last block, in [0, 1). The paper: 0.4, Small 0.3.
+        classes: number of classes. Default: as many as the weights have; 150 without weights.
+        name: of the model. Default: `"upernet_"` and the variant's name. Any other name also begins
+            the names of the layers, as in `ConvNeXt`.
+        backbone_weights: weights of the ConvNeXt alone, as `ConvNeXt(weights=...)` takes them. The
+            paper begins with weights that are no averages: `"fb_in1k_nonema"` or `"fb_in22k"`.
+        drop_path_rate: rate of stochastic depth in the last block, in [0, 1). The paper has 0.4,
+            for Small 0.3.
         dropout: rate at which whole channels are dropped before the classifiers, in [0, 1).
-        channels: of the convolutions of the decoder.
-        auxiliary_channels: of that of the auxiliary head.
-        name: of the model. Default: `"upernet_"` and the variant's name.
+        channels: number of channels of the convolutions in the decoder.
+        auxiliary_channels: number of channels of the convolution in the auxiliary head.
 
     Returns:
         A `SegmentationModel` from `(batch, height, width, 3)` to logits `(batch, height, width,
@@ -107,10 +115,15 @@ def UperNet(
     """
     if isinstance(variant, str):
         variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    if isinstance(include_preprocessing, str):
+        call = f"UperNet({variant.name!r}"
+        refuse_weights_as("include_preprocessing", include_preprocessing, call)
     checkpoint = _checkpoint(weights, backbone_weights, variant)
     if checkpoint is not None and classes is None:
         classes = checkpoint.classes
-    classes = 150 if classes is None else classes
+    classes = integer("classes", 150 if classes is None else classes, 1)
+    default = f"upernet_{variant.name}"
+    prefix = name if name not in (None, default) else ""
     with kernels_will_be_loaded(checkpoint is not None):
         backbone = ConvNeXt(
             variant,
@@ -119,15 +132,17 @@ def UperNet(
             weights=backbone_weights,
             input_shape=input_shape,
             drop_path_rate=drop_path_rate,
+            name=prefix or None,
         )
         maps = _maps(backbone, variant)
-    decoder = UperNetHead(classes, channels, dropout, name="decode_head")
-    auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name="auxiliary_head")
+    decoder, auxiliary, logits, more_logits = (names.in_model(prefix, part) for part in PARTS)
+    decoder = UperNetHead(classes, channels, dropout, name=decoder)
+    auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name=auxiliary)
     outputs = {
-        "logits": _at_full_size(backbone, decoder([maps[level] for level in LEVELS]), "logits"),
-        "auxiliary": _at_full_size(backbone, auxiliary(maps[AUXILIARY_LEVEL]), "auxiliary"),
+        "logits": _at_full_size(backbone, decoder([maps[level] for level in LEVELS]), logits),
+        "auxiliary": _at_full_size(backbone, auxiliary(maps[AUXILIARY_LEVEL]), more_logits),
     }
-    model = SegmentationModel(backbone.input, outputs, name=name or f"upernet_{variant.name}")
+    model = SegmentationModel(backbone.input, outputs, name=name or default)
     if checkpoint is not None:
         checkpoint.load_into(model)
     return model
@@ -138,8 +153,8 @@ def _checkpoint(weights, backbone_weights, variant):
         return None
     if backbone_weights is not None:
         raise ValueError(
-            "`weights` are those of the whole model, `backbone_weights` those of the ConvNeXt "
-            f"alone: pass one of them, received {weights!r} and {backbone_weights!r}."
+            "`weights` are the weights of the whole model, `backbone_weights` those of the "
+            f"ConvNeXt alone: pass one of them, received {weights!r} and {backbone_weights!r}."
         )
     from keras_convnext.segmentation.checkpoints import open_checkpoint
 
@@ -165,12 +180,29 @@ def _at_full_size(backbone, logits, name):
 
 
 def _factory(name, variant):
+    """Returns `UperNet` of one variant, with `weights="ade20k"` unless told otherwise."""
+    signature = inspect.signature(UperNet)
+    arguments = [
+        argument.replace(default="ade20k") if argument.name == "weights" else argument
+        for argument in list(signature.parameters.values())[1:]
+    ]
+    signature = signature.replace(parameters=arguments)
+
     def factory(*args, **kwargs):
-        return UperNet(variant, *args, **kwargs)
+        given = signature.bind(*args, **kwargs).arguments
+        if isinstance(given.get("include_preprocessing"), str):
+            refuse_weights_as("include_preprocessing", given["include_preprocessing"], f"{name}(")
+        if given.get("backbone_weights") is None:
+            given.setdefault("weights", "ade20k")
+        return UperNet(variant, **given)
 
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = __name__
-    factory.__doc__ = f"`UperNet({variant!r}, ...)`: see `UperNet`."
+    factory.__signature__ = signature
+    factory.__doc__ = (
+        f"`UperNet({variant!r}, ...)`, with `weights='ade20k'` by default unless "
+        "`backbone_weights` are given: see `UperNet`."
+    )
     return factory
 
 
