@@ -786,7 +786,7 @@ def test_models_with_names_of_their_own_fit_in_one_graph(tmp_path):
     image = keras.Input((16, 16, 3))
     one, two = map(randomise, two_models(image), (1, 2))
     ensemble = keras.Model(image, keras.layers.Average()([one.output, two.output]))
-    x = images(2)
+    x = images()
     expected = (outputs(one, x) + outputs(two, x)) / 2
     assert error(outputs(ensemble, x), expected) < SAME
     ensemble.save(tmp_path / "ensemble.keras")

@@ -140,7 +140,9 @@ FACTORIES = [name for name in vars(segmentation) if re.match("UperNetConvNeXt", 
 def test_every_factory_is_of_the_variant_in_its_name(name):
     of_classifier = getattr(keras_convnext, name.removeprefix("UperNet"))
     with shapes_only():
-        model = getattr(segmentation, name)(classes=5, channels=8, auxiliary_channels=8)
+        model = getattr(segmentation, name)(
+            weights=None, classes=5, channels=8, auxiliary_channels=8
+        )
         encoder = of_classifier(weights=None, include_top=False)
     shapes = {weight.shape for weight in model.weights}
     assert {weight.shape for weight in encoder.weights} <= shapes and len(FACTORIES) == 14

@@ -117,8 +117,8 @@ def test_one_factory_per_variant():
     for factory in factories:
         with shapes_only():
             built.add(factory(weights=None).name)
-    assert built == set(VARIANTS)
-    assert len(factories) == len(VARIANTS)
+    assert built == {name for name in VARIANTS if not name.startswith("test_")}
+    assert len(factories) == len(built)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+from keras_convnext.names import SEPARATOR
 from keras_convnext.pretrained.files.tensors import Tensor
 from keras_convnext.variants import VARIANTS
 
@@ -269,12 +270,13 @@ def _keras_applications(variant):
 def ours(variant):
     block = _block("stage{s}_block{b}/", "dwconv", "norm", "pwconv1", "pwconv2")
     outside = ("stem/conv", "stem/conv1", "stem/conv2", "stem/norm")
-    return {
+    modules = {
         **{name: name for name in (*outside, "head_norm", "head_hidden", "head")},
         "downsample/norm": "downsample{s}/norm",
         "downsample/conv": "downsample{s}/conv",
         **block,
     }
+    return {weight: "{prefix}" + name for weight, name in modules.items()}
 
 
 def _dense_from_sparse(tensors):
@@ -323,7 +325,13 @@ KERAS_APPLICATIONS = Layout(
 )
 
 LAYOUTS = (
-    Layout("keras_convnext", r"stem/conv1?/0", ours, (r".*/seed_generator_state",), keras=True),
+    Layout(
+        "keras_convnext",
+        rf"(?P<prefix>(?:[^/]+{SEPARATOR})?)stem/conv1?/0",
+        ours,
+        (r".*/seed_generator_state",),
+        keras=True,
+    ),
     Layout(
         "official",  # also DINOv3 and EUPE; their `norms.3` is `norm` a second time
         r"downsample_layers\.0\.0\.weight",

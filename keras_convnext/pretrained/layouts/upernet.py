@@ -3,6 +3,7 @@
 The backbones have the tables of `convnext.py`; the heads have the same structure everywhere.
 """
 
+from keras_convnext.names import SEPARATOR
 from keras_convnext.pretrained.layouts.convnext import (
     Layout,
     mmpretrain,
@@ -52,13 +53,13 @@ def _hugging_face(variant):
 
 def _ours(variant):
     names = [f"norm{n}" for n in OUTPUTS] + list(_torch_heads("bn", "classifier"))
-    return {**ours(variant), **{name: name for name in names}}
+    return {**ours(variant), **{name: "{prefix}" + name for name in names}}
 
 
 UPERNET_LAYOUTS = (
     Layout(
         "keras_convnext",
-        r"decode_head/fpn_bottleneck/conv/0",
+        rf"(?P<prefix>(?:[^/]+{SEPARATOR})?)decode_head/fpn_bottleneck/conv/0",
         _ours,
         (r".*/seed_generator_state",),
         keras=True,

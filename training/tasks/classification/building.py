@@ -3,11 +3,10 @@
 import keras
 import numpy as np
 
-from keras_convnext import ConvNeXt
+from keras_convnext import ConvNeXt, roadmap
 from keras_convnext.augmentation import Exact, KerasCV, Plain
 from keras_convnext.optimization import WarmupCosine, learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
-from keras_convnext.roadmap import roadmap
 from training import data
 from training.data import stream
 from training.run import replicas
@@ -115,7 +114,8 @@ def network(config, classes, channels=3, activation=None):
     }
     if config.step is not None:
         stride = config.stem_stride or config.variant.stem_stride
-        return roadmap(config.step, config.road or "resnet50", stem_stride=stride, **arguments)
+        regime = config.road or "resnet50"
+        return roadmap.build(config.step, regime, stem_stride=stride, **arguments)
     return ConvNeXt(
         config.variant,
         weights=config.weights,
