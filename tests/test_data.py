@@ -297,7 +297,7 @@ def test_photographs_are_evaluated_by_the_transform(tfds_dirs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(batch_size=54), "has 53 images, less than one batch of 54"),
+        (dict(batch_size=54), "has 53 images, fewer than one batch of 54"),
         (dict(batch_size=0), "`batch_size` must be at least 1, received 0"),
         (dict(start_step=7), "between 0 and the 6 steps of an epoch, received 7"),
         (dict(part=(0, 3)), "a multiple of the 3 workers, received 8"),
@@ -367,7 +367,7 @@ def test_bad_images_are_named_and_weigh_nothing(mixed):
     assert {Path(name).name for name in bad.names} == set(BAD)
     for name, reason in bad.names.items():
         assert BAD[Path(name).name][1] in reason
-    assert len(lines) == 5 and all("Left out: the image" in line for line in lines)
+    assert len(lines) == 5 and all("Omitted: the image" in line for line in lines)
     order = indices(split.examples(order_seed=0))
     weights = np.concatenate([weights for _, _, weights in batches])
     labels = np.concatenate([labels for _, labels, _ in batches])
@@ -689,12 +689,35 @@ def test_grey_arrays_and_sets_without_validation(tmp_path):
     np.testing.assert_array_equal(sorted(pixels, key=key), expected)
 
 
+def test_labels_of_a_set_must_be_classes(tmp_path):
+    """The labels of a test split may be secret, -1 for each image."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(6, 5, 1)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+    )
+    image = np.zeros((6, 5, 1), np.uint8)
+    _write_set(tfds, tmp_path, features, [{"image": image, "label": n - 1} for n in range(3)])
+    dataset = data.load("tiny", tmp_path, train_split="train[:2]", validation_split="train[2:]")
+    assert dataset.summary.endswith("(2 images), validation on 'train[2:]' (1 images).")
+    with (
+        pytest.raises(
+            DataError, match=r"^The label -1 of the image train.*\[0\] is none of .* 0 to 1:"
+        ),
+        stream.sentences(dataset.train),
+    ):
+        listed(stream.batches(dataset.train, None, None, 2, seed=None, epoch=0))
+
+
 def test_a_set_that_is_not_for_classification(tmp_path):
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
     _write_set(tfds, tmp_path, features, [{"text": "a"}])
-    with pytest.raises(DataError, match="no set of images with one label each.*has text"):
+    with pytest.raises(DataError, match="does not consist of images with one label each.*has text"):
         data.load("tiny", tmp_path)
 
 

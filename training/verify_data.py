@@ -1,8 +1,8 @@
 """Decodes every image of a dataset: `python -m training.verify_data DIR|NAME [--data_dir DIR]`.
 
-It lists the images that cannot be decoded, with the reason, and warns about what is unusual: the
-same image more than once (above all in training and validation, or in two classes), CMYK, 16-bit
-and animated images, and a rotation in EXIF, which is ignored. Files are read and never changed.
+It lists the images that cannot be decoded, with the reason, and warns about files that are not used
+and about what is unusual: the same image more than once (above all in two splits or classes), CMYK,
+16-bit and animated images, and a rotation in EXIF, which is ignored. Files are read, never changed.
 
 Exit status: 0 all images can be decoded, 1 some cannot, 2 the command was used wrongly.
 """
@@ -33,7 +33,7 @@ class Findings:
     """What was found in all splits of a dataset.
 
     Attributes:
-        images: {split: number of images that were looked at}.
+        images: {split: number of images that were examined}.
         bad: [{"split", "name", "reason"}] of the images that cannot be decoded.
         damaged: sentences about files of records that cannot be read.
         notes: {kind: names}, see `training.data.images.notes`.
@@ -53,30 +53,28 @@ class Findings:
 
 
 def every_split_of(data, data_dir=None):
-    """-> {name: Split} of a directory of class folders, or of a set of TensorFlow Datasets."""
+    """Returns {name: Split} of a directory of class folders, or of a prepared set."""
     if data == "digits":
         raise DataError("The dataset 'digits' is in memory: it has no files to verify.")
     if data == "folder":
         return every_split(data_dir)
-    # the name of a set may hold a slash too
+    # The name of a set may contain a slash, too.
     if data_dir is None and (os.path.isdir(data) or data.startswith(("/", ".", "~"))):
         return every_split(data)
     builder = tfds.open_builder(data, data_dir)
     tfds.check_features(builder)
     names = [name for name, info in builder.info.splits.items() if info.num_examples]
-    return {name: tfds.read_split(builder, name) for name in names}
+    form = tfds.Labelled()  # of any labels: those of a test split may be secret
+    return {name: tfds.read_split(builder, name, form) for name in names}
 
 
 def verify(splits, workers, progress=lambda total: lambda: None):
-    """Looks at every image of the splits.
+    """Examines every image of the splits and returns the `Findings`.
 
     Args:
         splits: {name: Split}.
-        workers: threads that decode.
-        progress: called with the number of images, gives what is called after each.
-
-    Returns:
-        Findings.
+        workers: number of threads that decode.
+        progress: called with the number of images, returns a function that is called after each.
     """
     findings, first = Findings(), {}
     step = progress(sum(split.size for split in splits.values()))
@@ -118,7 +116,7 @@ def _contents(split, findings):
 
 
 def _in_order(pool, contents, limit):
-    """Yields what `_look` says of each, in order, with at most `limit` of them in memory."""
+    """Yields what `_look` returns for each, in order, with at most `limit` of them in memory."""
     waiting = collections.deque()
     for content in contents:
         waiting.append(pool.submit(_look, *content))
@@ -192,7 +190,7 @@ def _arguments(argv):
     parser.add_argument("data", help="a directory of class folders, or a prepared set by name")
     parser.add_argument("--data_dir", help="where TensorFlow Datasets keeps its sets")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
-    parser.add_argument("--report", type=Path, help="a JSON file with everything that was found")
+    parser.add_argument("--report", type=Path, help="a JSON file for all findings")
     arguments = parser.parse_args(argv)
     if arguments.workers < 1:
         parser.error(f"--workers must be at least 1, received {arguments.workers}")

@@ -1,4 +1,4 @@
-"""What happens to images that cannot be used: training goes on up to a cap, evaluation ends."""
+"""What happens when images cannot be used: training continues up to a limit, evaluation ends."""
 
 import sys
 
@@ -10,32 +10,32 @@ HINT = "`python -m training.verify_data` lists all such images."
 
 
 def reason(image):
-    """-> why the transform could not take it. `image`: the content of a file, or an array."""
+    """Returns why the transform failed on an image, the content of a file or an array."""
     found = problem(image) if isinstance(image, bytes) else None
     return found or "it can be decoded, but the transform fails on it"
 
 
 def refuse(name, image):
-    """For evaluation: every image counts, so a bad one is an error."""
+    """Raises the error of an evaluation, in which every image counts."""
     raise DataError(
         f"The image {name} cannot be used ({reason(image)}): replace or remove it. {HINT}"
     )
 
 
 class BadImages:
-    """Counts the bad images of a split by name, reports each once, and ends the run at a cap.
+    """Counts the bad images of a split by name, reports each once, and ends the run above a limit.
 
     Args:
         split: the `Split`.
-        cap: how many different bad images are put up with; default 0.1 % of the split, but at
-            least 10.
+        cap: how many different bad images are tolerated; default 0.1 % of the split, but at least
+            10.
         report: called with a sentence about each; default prints it to stderr.
 
     Attributes:
         names: {name: reason} of the bad images so far.
-        hint: what else is said when there are too many.
+        hint: a sentence that is added when there are too many.
 
-    An object that serves all epochs counts an image once, and not once per epoch.
+    An object that is used for all epochs counts an image once, not once per epoch.
     """
 
     hint = HINT
@@ -53,11 +53,11 @@ class BadImages:
         if len(self.names) > self.cap:
             raise DataError(
                 f"{len(self.names)} images of the split {self.split.name!r} cannot be used, more "
-                f"than the {self.cap} that are put up with; the last is {name} "
+                f"than the {self.cap} that are tolerated; the last is {name} "
                 f"({self.names[name]}). {self.hint}"
             )
-        self.report(f"Left out: the image {name} cannot be used ({self.names[name]}).")
+        self.report(f"Omitted: the image {name} cannot be used ({self.names[name]}).")
 
     def reason(self, image):
-        """-> what is wrong with it, in words"""
+        """Returns what is wrong with the image, in words."""
         return reason(image)

@@ -1,14 +1,15 @@
-"""Handwritten digits, which come with scikit-learn."""
+"""The handwritten digits that come with scikit-learn."""
 
 from training.data.arrays import array_split
 from training.data.dataset import Dataset
 
 
 def digits():
-    """8 x 8 scans: 1437 for training, 360 for validation, stratified.
+    """Returns the Dataset of 8 x 8 scans: 1437 for training, 360 for validation, stratified.
 
-    The pixels are float32 in [0, 255], not uint8: 17 grey levels, of which 255 is no multiple.
-    Source: UCI Optical Recognition of Handwritten Digits; shipped inside of scikit-learn.
+    The pixels are float32 in [0, 255], not uint8, because there are 17 grey levels, whose steps of
+    255 / 16 are no whole numbers.
+    Source: UCI Optical Recognition of Handwritten Digits; shipped with scikit-learn.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -120,12 +120,13 @@ def every_split(data_dir):
 
     Raises:
         DataError: as `folder`.
+
+    Warns:
+        UserWarning: about each kind of file or folder that is not used.
     """
-    return splits_of(recognise(data_dir))
-
-
-def splits_of(layout):
-    """Returns the splits of a `Layout` as `every_split` does."""
+    layout = recognise(data_dir)
+    for note in layout.notes:
+        warnings.warn(note, stacklevel=2)
     names = {split: layout.place(split).rstrip("/") for split in layout.splits}
     if not layout.has_splits:
         names = {"all": "all"}

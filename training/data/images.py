@@ -10,11 +10,11 @@ ORIENTATION = 0x112  # of EXIF; 1 is upright
 
 
 def problem(content):
-    """-> why the content of an image file cannot be decoded, or None. Decodes all of it.
+    """Returns why the content of an image file cannot be decoded, or None. Decodes all of it.
 
-    Pillow is asked, with which files are predicted, and TensorFlow, with which models are trained:
-    they refuse different files. What neither of them notices, such as a changed bit that leaves a
-    JPEG valid, is not noticed here.
+    Both Pillow, which decodes for predictions, and TensorFlow, which decodes for training, are
+    tried: they refuse different files. Damage that neither of them notices, such as a changed bit
+    that leaves a JPEG valid, is not noticed here either.
     """
     if not content:
         return "the file is empty"
@@ -46,10 +46,10 @@ def _tensorflows_reason(content):
 
 
 def notes(content):
-    """-> what is unusual about the content of an image file that can be decoded, a tuple.
+    """Returns what is unusual about the content of an image file that can be decoded, a tuple.
 
     `"CMYK"`: converted to RGB without a colour profile. `"16-bit"`: values above 255 become white.
-    `"animated"`: the first frame is taken. `"rotated by EXIF"`: taken as it is stored.
+    `"animated"`: the first frame is used. `"rotated by EXIF"`: used as it is stored.
     """
     with open_image(content) as image:
         found = {

@@ -9,7 +9,7 @@ from training.data.tfds import Labelled, open_builder, two_splits
 
 @dataclasses.dataclass(frozen=True)
 class Masked(Labelled):
-    """Images with a mask each: `image` is a string tensor (2,), the contents of both files."""
+    """Images with one mask each: `image` is a string tensor (2,), the contents of both files."""
 
     keys = ("image", "annotation")
 

@@ -1,8 +1,8 @@
-"""Batches of a split: decoded and augmented in parallel, in an order that is said beforehand.
+"""Batches of a split: decoded and augmented in parallel, in an order that is known beforehand.
 
 Everything is a pure function of (seed, epoch, step): threads, restarts and the number of processes
-change nothing. An image that cannot be decoded does not end a training. It is reported by name, and
-a grey image of weight 0 takes its place, so that the batches stay what they are.
+change nothing. An image that cannot be decoded does not end a training: it is reported by name, and
+a grey image of weight 0 takes its place, so that all other images stay where they are.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from training.data.bad_images import BadImages, refuse
 from training.data.dataset import DataError, check_part, tensorflow
 
 GREY = 128
-# Of so many images at a time the bad ones are found: one by one it costs 0.2 ms per image.
+# Bad images are looked for in chunks of this many: one by one it costs 0.2 ms per image.
 CHUNK = 16
 
 
@@ -33,25 +33,27 @@ def batches(
     weights=None,
     on_bad=None,
 ):
-    """One epoch of training batches.
+    """Returns one epoch of training batches.
 
     Args:
         split: a `Split`.
-        transform: has `image(image, key)`, in TensorFlow's graph: an image as `Split.examples`
-            gives it, and `key = (seed, epoch, index)`, two ints and an int64 tensor -> a tensor of
-            static shape. None: images that have one size are taken as they are.
-        collate: `collate(images, labels, weights, key)` of a batch, with `key = (seed, epoch,
-            step)` -> what the dataset gives. None: `(images, labels, weights)`.
+        transform: has `image(image, key)`, called in TensorFlow's graph with an image as
+            `Split.examples` gives it and `key = (seed, epoch, index)`, two ints and an int64
+            tensor; returns a tensor of static shape. None: images of one size are used as they
+            are.
+        collate: called as `collate(images, labels, weights, key)` for each batch, with
+            `key = (seed, epoch, step)`; returns an element of the dataset. None: `(images, labels,
+            weights)`.
         batch_size: of all workers together.
-        seed, epoch: whole numbers >= 0. A seed of None keeps the fixed order, for a `transform`
-            that draws nothing.
-        start_step: number of steps that are left out at the front, for a resumed epoch.
-        steps: at most so many, None for all that are left.
-        part: None, or `(worker, workers)`: the batches then hold the worker's share only,
+        seed, epoch: integers >= 0. A seed of None keeps the fixed order, for a `transform` without
+            randomness.
+        start_step: number of steps to skip at the front, for a resumed epoch.
+        steps: largest number of steps, None for all that remain.
+        part: None, or `(worker, workers)`: the batches then hold only the worker's share,
             `batch_size / workers` images of each.
-        drop_remainder: leave out what does not fill a batch. Otherwise the last batch is filled up
-            with grey images of weight 0.
-        weights: float array (classes,) that the weights of the images are multiplied with.
+        drop_remainder: omit the images that do not fill a batch. Otherwise the last batch is
+            filled up with grey images of weight 0.
+        weights: float array (classes,) by which the weights of the images are multiplied.
         on_bad: called with the name and the content of an image that the transform cannot take; a
             `DataError` that it raises ends the run. None: a `BadImages(split)`.
 
@@ -88,7 +90,7 @@ def batches(
 
 
 def evaluation_batches(split, transform, batch_size, part=None):
-    """All images once, in the fixed order.
+    """Returns batches of all images, each once, in the fixed order.
 
     Args:
         split: a `Split`.
@@ -115,7 +117,7 @@ def evaluation_batches(split, transform, batch_size, part=None):
 
 
 def _checked_part(part, batch_size):
-    """-> `part` as `Split.examples` takes it"""
+    """Returns `part` as `Split.examples` takes it."""
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, received {batch_size}.")
     part = None if part is None else (*part, batch_size)
@@ -126,7 +128,7 @@ def _checked_part(part, batch_size):
 def _check_steps(split, batch_size, total, start_step, steps):
     if not total:
         raise ValueError(
-            f"{split.name!r} has {split.size} images, less than one batch of {batch_size}: choose "
+            f"{split.name!r} has {split.size} images, fewer than one batch of {batch_size}: choose "
             "a smaller `batch_size`."
         )
     if not 0 <= start_step <= total:
@@ -148,7 +150,7 @@ def _training_form(split, transform, key):
 
 
 def _evaluation_form(split, transform):
-    """-> a function of an example that gives pixels of one shape"""
+    """Returns a function of an example that gives pixels of one shape."""
     if transform is None:
         if None in split.image_shape:
             raise ValueError(
@@ -179,11 +181,11 @@ def _as_they_are(image, shape):
 
 
 def _batched(tf, examples, prepare, batch_size, count, on_bad):
-    """-> `count` batches (images, labels, validity float32), filled up with grey images"""
+    """Returns `count` batches (images, labels, validity float32), filled up with grey images."""
     size = _chunk_size(batch_size)
     chunks_per_batch = batch_size // size
     chunks = examples.batch(size)
-    # a worker may have fewer images than others, and all must have as many batches
+    # A worker may have fewer images than others, but all must have the same number of batches.
     chunks = chunks.concatenate(_no_rows(tf, examples.element_spec).repeat())
     chunks = chunks.take(count * chunks_per_batch).interleave(
         lambda chunk: _prepared(tf, chunk, prepare, size, on_bad),
@@ -202,7 +204,7 @@ def _batched(tf, examples, prepare, batch_size, count, on_bad):
 
 
 def _chunk_size(batch_size):
-    """-> the divisor of the batch size that is closest to CHUNK"""
+    """Returns the divisor of the batch size that is closest to CHUNK."""
     divisors = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
     return min(divisors, key=lambda size: abs(math.log(size / CHUNK)))
 
@@ -212,17 +214,17 @@ def _cores():
 
 
 def _no_rows(tf, spec):
-    """-> a dataset of one batch of no elements"""
+    """Returns a dataset of one batch without elements."""
     return tf.data.Dataset.from_tensors(
         tf.nest.map_structure(lambda part: tf.zeros((0, *part.shape), part.dtype), spec)
     )
 
 
 def _prepared(tf, chunk, prepare, size, on_bad):
-    """A chunk of at most `size` examples -> a dataset of one (images, labels, validity).
+    """Returns a dataset of one (images, labels, validity) for a chunk of at most `size` examples.
 
-    `ignore_errors` drops the images that fail, and the places that are left tell which they were.
-    It stands behind the reading of files and records, whose errors it must not hide.
+    `ignore_errors` drops the images that fail, and the places that remain tell which they were. It
+    follows the reading of files and records, whose errors it must not hide.
     """
     places = tf.range(tf.size(chunk["label"]))
     examples = tf.data.Dataset.from_tensor_slices((chunk, places))
@@ -238,7 +240,7 @@ def _prepared(tf, chunk, prepare, size, on_bad):
 
 
 def _mended(tf, chunk, images, kept, size, on_bad):
-    """Fills the places without an image, of bad examples and behind the last, with grey."""
+    """Fills the places without an image, of bad examples and after the last, with grey."""
     count = tf.size(chunk["label"])
     shape = (size, *images.shape[1:])
 
@@ -262,7 +264,7 @@ def _mended(tf, chunk, images, kept, size, on_bad):
 
 
 def _told(tf, chunk, valid, on_bad):
-    """-> `valid`, after `on_bad` has been told of each example whose validity is 0"""
+    """Returns `valid`, after `on_bad` was called for each example whose validity is 0."""
     valid_examples = valid[: tf.size(chunk["label"])]
     bad = tf.where(valid_examples == 0)[:, 0]
     names, images = (tf.gather(chunk[key], bad) for key in ("name", "image"))
@@ -278,7 +280,7 @@ def _told(tf, chunk, valid, on_bad):
 def _finished(tf, stream, count):
     options = tf.data.Options()
     options.deterministic = True
-    # who reads what is said by `part`, not guessed by a strategy
+    # `part` says who reads what; a strategy must not guess.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     stream = stream.apply(tf.data.experimental.assert_cardinality(count))
     return stream.prefetch(tf.data.AUTOTUNE).with_options(options)
@@ -289,10 +291,10 @@ def _finished(tf, stream, count):
 
 @contextlib.contextmanager
 def sentences(*splits):
-    """Around a loop over batches of these splits: what TensorFlow raises becomes a `DataError`.
+    """Turns what TensorFlow raises in a loop over batches of these splits into a `DataError`.
 
-    For a damaged record file, which TensorFlow's message does not name, the files are read once
-    more to find it.
+    TensorFlow's message does not name a damaged record file, so the files are read once more to
+    find it.
     """
     tf = tensorflow()
     try:
@@ -304,6 +306,6 @@ def sentences(*splits):
 def _sentence(splits, error):
     told = re.search(r"DataError: (.*)", error.message)
     if told:
-        return told[1]
+        return told[1].removesuffix("]")  # of an assertion in the graph
     damage = next((sentence for split in splits for sentence in split.damage()), None)
     return damage or f"Reading the data failed: {error.message.partition(chr(10))[0]}"

@@ -1,4 +1,4 @@
-"""Classification sets that TensorFlow Datasets has prepared. Nothing is downloaded here."""
+"""Prepared classification sets of TensorFlow Datasets. Nothing is downloaded here."""
 
 import dataclasses
 import fnmatch
@@ -12,34 +12,49 @@ from training.data.dataset import DataError, Dataset, IndexedSplit, Split, is_ke
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 FILE_NAMES = ("file_name", "filename", "image/filename")
-# Of record files, which are read from front to back. Shuffled are the files, then, in windows of
-# this many bytes, what comes from several of them at once.
+# Record files are read from front to back. First the files are shuffled, then, in windows of this
+# many bytes, the records that come from several of them at once.
 WINDOW_BYTES = 2**29
 FILES_AT_ONCE, BLOCK = 16, 16
 
 
 def prepared_set(name, data_dir=None, train_split=None, validation_split=None):
-    """A prepared set.
+    """Returns the Dataset of a prepared set.
 
     Args:
-        name: as TFDS has it, `"cifar10"`, `"imagenet_v2/matched-frequency"` or, with a version,
-            `"tf_flowers:3.*"`; the newest version where none is said.
+        name: as in TFDS: `"cifar10"`, `"imagenet_v2/matched-frequency"` or, with a version,
+            `"tf_flowers:3.*"`; the newest version where none is given.
         data_dir: where TFDS keeps its sets, default `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-        train_split, validation_split: as TFDS has them, such as `"train[:90%]"`; default
-            `"train"`, and `"validation"`, else `"test"`.
+        train_split, validation_split: as in TFDS, such as `"train[:90%]"`; default `"train"`, and
+            `"validation"`, else `"test"`.
 
     Raises:
-        DataError: if the set is not there, is none of labelled images, or a split is unknown,
-            empty, or has images of the other.
+        DataError: if the set is missing, does not consist of labelled images, or a split is
+            unknown, empty, or has images of the other.
     """
     builder = open_builder(name, data_dir)
     check_features(builder)
     train, validation = two_splits(builder, train_split, validation_split)
-    return Dataset(name, class_names(builder), train, validation)
+    names = class_names(builder)
+    return Dataset(name, names, train, validation, summary=_summary(builder, train, validation))
+
+
+def _summary(builder, train, validation):
+    text = (
+        f"{len(class_names(builder))} classes; {builder.info.full_name}: training on "
+        f"{train.name!r} ({train.size:,} images), validation on {validation.name!r} "
+        f"({validation.size:,} images)"
+    )
+    if validation.name != "test":
+        return f"{text}."
+    return (
+        f"{text}, so that the test images choose the best epoch; --train_split='train[:90%]' and "
+        "--validation_split='train[90%:]' keep them apart."
+    )
 
 
 def two_splits(builder, train_split=None, validation_split=None, form=None):
-    """-> the splits of `prepared_set`, without images in common; `form` as of `read_split`."""
+    """Returns the splits of `prepared_set`, which share no images; `form` as of `read_split`."""
     train_split = train_split or "train"
     validation_split = validation_split or _default_validation(builder)
     infos = [_split_info(builder, split) for split in (train_split, validation_split)]
@@ -51,13 +66,13 @@ def two_splits(builder, train_split=None, validation_split=None, form=None):
 
 
 def open_builder(name, data_dir=None):
-    """-> the TFDS builder of a prepared set.
+    """Returns the TFDS builder of a prepared set.
 
     The directories are searched here and not by `tfds.builder`, which asks the network for what it
     does not find.
 
     Raises:
-        DataError: if it is not there, or damaged.
+        DataError: if the set is missing or damaged.
     """
     try:
         tensorflow()
@@ -85,7 +100,7 @@ def _version_directory(name, data_dir):
 
 
 def _config_directory(place):
-    """A set that consists of configurations: the only one that is there, unless one is named."""
+    """Returns the directory of the only configuration of a set, unless one is named."""
     if _prepared_versions(place):
         return place
     configs = [path for path in _directories(place) if _prepared_versions(path)]
@@ -144,8 +159,8 @@ def check_features(builder):
     is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
     if not is_image or not isinstance(label, tfds.features.ClassLabel):
         raise DataError(
-            f"{builder.info.full_name} is no set of images with one label each: it needs the "
-            f"features `image` (uint8) and `label`, and has {', '.join(features)}."
+            f"{builder.info.full_name} does not consist of images with one label each: it needs "
+            f"the features `image` (uint8) and `label`, and has {', '.join(features)}."
         )
 
 
@@ -197,19 +212,28 @@ def _check_overlap(builder, train, validation, train_name, validation_name):
 
 
 def read_split(builder, split, form=None):
-    """-> the Split of that name: of record files a stream, of other formats an IndexedSplit.
+    """Returns the Split of that name: a `RecordSplit` of record files, a `SourceSplit` of other
+    formats.
 
-    `form` is what an example is; `None`: a `Labelled` image.
+    `form` says what an example is; `None`: a `Labelled` image with one of the set's classes.
     """
     size = _split_info(builder, split).num_examples
     shape = builder.info.features["image"].shape
     kind = RecordSplit if builder.info.file_format.value == "tfrecord" else SourceSplit
-    return kind(split, size, shape, None, builder, form or Labelled())
+    form = form or Labelled(len(class_names(builder)))
+    return kind(split, size, shape, None, builder, form)
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """Images with one label each: what is read of an example, and what is made of it."""
+    """Images with one label each: what is read of an example, and what is made of it.
+
+    Args:
+        classes: number of classes; a label outside of [0, classes) ends the run. `None`: labels
+            are not checked.
+    """
+
+    classes: int | None = None
 
     keys = ("image", "label")
 
@@ -219,7 +243,7 @@ class Labelled:
         return {key: tfds.decode.SkipDecoding() for key in self.keys if key != "label"}
 
     def features(self, builder):
-        """The features that are read: a set may have more, and decoding those costs time."""
+        """Returns the features that are read: a set may have more, which would cost time."""
         import tensorflow_datasets as tfds
 
         features = builder.info.features
@@ -227,15 +251,31 @@ class Labelled:
         return tfds.features.FeaturesDict({key: features[key] for key in (*self.keys, *names)})
 
     def contract(self, tf, split, example, index):
-        """-> the example as `Split.examples` gives it: `train[17]`, with the file name if known"""
+        """Returns the example as `Split.examples` gives it; its name is such as `train[17]`, with
+        the name of the file where it is known."""
         name = tf.strings.join([split, "[", tf.strings.as_string(index), "]"])
         for key in FILE_NAMES:
             if key in example:
                 name = tf.strings.join([name, " ", example[key]])
-        return {**self.content(tf, example), "index": index, "name": name}
+        content = self.content(tf, example)
+        if self.classes is not None:
+            content["label"] = _checked_label(tf, content["label"], self.classes, name)
+        return {**content, "index": index, "name": name}
 
     def content(self, tf, example):
         return {"image": example["image"], "label": tf.cast(example["label"], tf.int64)}
+
+
+def _checked_label(tf, label, classes, name):
+    """Returns the label after a check that it is a class: one-hot encoding makes zeros of others,
+    which some sets have in splits whose labels are secret."""
+    message = tf.strings.join(
+        ["DataError: The label ", tf.strings.as_string(label), " of the image ", name]
+        + [f" is none of the {classes} classes 0 to {classes - 1}: choose a split with labels."]
+    )
+    check = tf.debugging.Assert((label >= 0) & (label < classes), [message], summarize=1)
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(label)
 
 
 def _stretch_identity(split):
@@ -247,7 +287,7 @@ def _stretch_identity(split):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourceSplit(IndexedSplit):
-    """Files of which any record can be had at once: array_record, parquet."""
+    """Files with random access to their records: array_record, parquet."""
 
     builder: object
     form: Labelled = Labelled()
@@ -298,7 +338,7 @@ class RecordSplit(Split):
         return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def _ordered(self, tf, order_seed, epoch):
-        """-> dataset of (place in the fixed order, record) in the order of an epoch"""
+        """Returns a dataset of (place in the fixed order, record) in the order of an epoch."""
         files = len(self._stretches())
         if order_seed is None:
             return self._records(tf, np.arange(files), 1)
@@ -316,7 +356,7 @@ class RecordSplit(Split):
         return self.builder.info.splits[self.name].file_instructions
 
     def _records(self, tf, order, at_once):
-        """-> dataset of (place in the fixed order, record), files in the given order"""
+        """Returns a dataset of (place in the fixed order, record), files in the given order."""
         stretches = self._stretches()
         takes = np.array([stretch.take for stretch in stretches], "int64")
         columns = (
@@ -377,5 +417,5 @@ class RecordSplit(Split):
 
 
 def _core(error):
-    """TensorFlow's message without the names of its own functions."""
+    """Returns TensorFlow's message without the names of its own functions."""
     return re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*", "", error.message, flags=re.DOTALL).strip()
