@@ -204,6 +204,35 @@ def without_length(size: int | None = None) -> Fault:
     return fault
 
 
+def answered(code: int, body: bytes, **headers: str) -> Fault:
+    """Exactly these headers and bytes, whatever was asked for; `_` in a name stands for `-`."""
+
+    def fault(handler: _Handler, _: bytes) -> None:
+        handler.send_response(code)
+        stated = {"Content-Length": str(len(body))}
+        stated |= {name.replace("_", "-"): value for name, value in headers.items()}
+        for name, value in stated.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        if handler.command == "GET":
+            handler.wfile.write(body)
+
+    return fault
+
+
+def endless(sent: list[int], most: int = 100_000_000) -> Fault:
+    """A chunked body without an end; counts what was taken in `sent[0]`, up to `most`."""
+
+    def fault(handler: _Handler, body: bytes) -> None:
+        send_head(handler, 200, body, {"Transfer-Encoding": "chunked"})
+        with contextlib.suppress(OSError):
+            while sent[0] < most:
+                handler.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+                sent[0] += 1 << 16
+
+    return fault
+
+
 def range_ignored() -> Fault:
     def fault(handler: _Handler, body: bytes) -> None:
         send_head(handler, 200, body, {"Content-Length": str(len(body))})

@@ -1,6 +1,7 @@
 """Downloads against real servers that misbehave: the right file or a clear error, each time."""
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -10,15 +11,37 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from keras_convnext.pretrained import download
-from keras_convnext.pretrained.download import DownloadError, HubFile, Url, cached, fetch
+from keras_convnext.pretrained.download import (
+    DownloadError,
+    HubFile,
+    Url,
+    answers,
+    cached,
+    fetch,
+)
+from keras_convnext.pretrained.download import hub as hub_module
+from keras_convnext.pretrained.download.failures import SourceError
 from tests import hub_server
-from tests.hub_server import COMMIT, held, other_bytes, redirected, reset, status, truncated
+from tests.hub_server import (
+    COMMIT,
+    answered,
+    endless,
+    etag_of,
+    held,
+    other_bytes,
+    redirected,
+    reset,
+    status,
+    truncated,
+)
 
 # A notice that is not expected, or one that is said twice, fails the test.
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
@@ -256,6 +279,55 @@ def test_range_ignored_by_the_server(plain):
     assert fetch([plain.source()], name="x").read_bytes() == BODY
 
 
+REST = {"ETag": etag_of(BODY), "Content_Range": "bytes 65536-299999/300000"}
+OTHER_PARTS = {
+    "of another file": (CORRUPT[65536:], {"ETag": etag_of(CORRUPT)}),
+    "without an ETag": (CORRUPT[65536:], {"ETag": ""}),
+    "that ends early": (BODY[65536:66536], {"Content_Range": "bytes 65536-66535/300000"}),
+    "of a shorter file": (BODY[65536:66536], {"Content_Range": "bytes 65536-66535/66536"}),
+    "of unknown size": (BODY[65536:], {"Content_Range": "bytes 65536-299999/*"}),
+    "without a range": (BODY[65536:], {"Content_Range": ""}),
+    "from another byte": (BODY[1:], {"Content_Range": "bytes 1-299999/300000"}),
+    "shorter than it says": (BODY[65536:70000], {}),
+}
+
+
+@pytest.mark.parametrize("fault", OTHER_PARTS)
+def test_only_the_rest_of_the_same_file_is_appended(plain, fault):
+    body, headers = OTHER_PARTS[fault]
+    plain.server.faults += [truncated(100_000), answered(206, body, **REST | headers)]
+    with pytest.warns(download.FirstUseNotice, match=SHA):
+        path = fetch([plain.source(sha256=None)], name="x")
+    assert path.read_bytes() == BODY
+    assert [r.range for r in plain.server.requests] == [None, "bytes=65536-", None]
+
+
+def test_the_date_of_change_validates_where_there_is_no_etag(plain):
+    day, next_day = ("Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT")
+
+    def dated(handler, body):
+        hub_server.send(handler, body, stop=100_000, **{"ETag": "", "Last-Modified": day})
+
+    for stated, ranges in ((day, 2), (next_day, 3)):
+        plain.server.requests.clear()
+        headers = REST | {"ETag": "", "Last_Modified": stated}
+        plain.server.faults += [dated, answered(206, BODY[65536:], **headers)]
+        with pytest.warns(download.FirstUseNotice, match=SHA):
+            fetch([plain.source(sha256=None)], name="x")
+        assert plain.server.requests[1].if_range == day
+        assert len(plain.server.requests) == ranges
+        download.clear_cache(forget_hashes=True)
+
+
+def test_a_part_that_nobody_asked_for_is_no_file(plain):
+    stump = answered(206, BODY[:1000], Content_Range="bytes 0-999/300000")
+    plain.server.faults.append(stump)
+    assert fetch([plain.source()], name="x").read_bytes() == BODY
+    download.clear_cache()
+    plain.server.always = stump
+    assert "a part of the file, which was not asked for" in failure(plain.source(sha256=None))
+
+
 # --- Faults that stay --------------------------------------------------------------------------
 
 STAYING = {
@@ -319,11 +391,159 @@ def test_wrong_size_is_refused_before_the_transfer(plain):
     assert "the server offers 300000 bytes, expected 7" in message
 
 
+def test_a_login_page_is_neither_used_nor_remembered(site, tmp_path):
+    page = b"<!DOCTYPE html><title>Log in to the hotel</title>"
+    site.server.faults.append(answered(200, page, Content_Type="text/html; charset=utf-8"))
+    assert "sent a web page (text/html)" in failure(site.source(sha256=None))
+    assert download.cache_entries() == []
+    if site.is_hub:  # the hub itself states the hash
+        assert fetch([site.source(sha256=None)], name="x").read_bytes() == BODY
+        return
+    with pytest.warns(download.FirstUseNotice, match=SHA):
+        assert fetch([site.source(sha256=None)], name="x").read_bytes() == BODY
+
+
+def test_an_empty_answer_is_no_file(plain):
+    plain.server.always = answered(200, b"")
+    assert "empty file" in failure(plain.source(sha256=None))
+    assert not plain.source().place.exists()
+
+
+@pytest.mark.parametrize("pins", [{"size": len(BODY)}, {"most": 500_000}, {"sha256": None}])
+def test_a_body_without_end_is_left(site, pins, tmp_path, monkeypatch):
+    monkeypatch.setattr(download.settings, "MOST", 1_000_000)
+    sent = [0]
+    site.server.always = endless(sent)
+    assert "the server sends more than" in failure(site.source(**pins))
+    assert sent[0] < 20_000_000  # what the sockets hold, beside the bytes that were read
+    assert sum(path.stat().st_size for path in files_below(tmp_path)) <= 1_000_000
+
+
+def test_too_large_a_file_is_refused_before_the_transfer(site):
+    assert "more than the file can have" in failure(site.source(sha256=None, most=299_999))
+    assert site.server.count("GET") == (0 if site.is_hub else 1)
+    assert fetch([site.source(most=300_000)], name="x").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Location": "http://[broken/"},
+        {"Location": "http://127.0.0.1:99999/"},
+        {"Content-Length": "many"},
+        {"Content-Encoding": "gzip"},
+    ],
+)
+def test_a_malformed_answer_is_the_failure_of_one_source(plain, headers, monkeypatch):
+    def malformed(handler, body):
+        handler.send_response(302 if "Location" in headers else 200)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+
+    plain.server.always = malformed
+    with hub_server.plain() as other:
+        other.files["/b.pth"] = BODY
+        second = Url(other.address + "/b.pth", "b.pth", SHA)
+        assert fetch([plain.source(sha256=None), second], name="x") == second.place
+
+
+def test_what_the_libraries_raise_is_the_failure_of_one_source(plain, monkeypatch):
+    def broken(*_, **__):
+        raise AttributeError("an accident in a library")
+
+    monkeypatch.setattr("requests.get", broken)
+    assert "malformed answer, AttributeError: an accident" in failure(plain.source())
+
+
 def test_unknown_length_needs_a_hash(plain):
     plain.server.always = hub_server.without_length(100_000)
     assert "no length" in failure(plain.source(sha256=None))
     plain.server.always = hub_server.without_length()
     assert fetch([plain.source()], name="x").read_bytes() == BODY
+
+
+# --- What a hub states -------------------------------------------------------------------------
+
+
+def stating(**headers):
+    """A hub that states these headers about its file."""
+    usual = {"ETag": etag_of(BODY), "X_Linked_Etag": etag_of(BODY), "X_Repo_Commit": COMMIT}
+    usual["X_Linked_Size"] = str(len(BODY))
+
+    def fault(handler, body):
+        answered(200, body, **usual | headers)(handler, body)
+
+    return fault
+
+
+@pytest.mark.parametrize("name", ["X_Linked_Etag", "ETag", "X_Repo_Commit"])
+@pytest.mark.parametrize("value", ["{outside}", "../../../../outside", ".hidden", ""])
+def test_what_a_hub_states_names_no_file_outside_of_the_cache(hub, tmp_path, name, value):
+    outside = tmp_path / "outside"
+    stated = value.format(outside=outside)
+    hub.server.always = hub.server.always_head = stating(
+        **{"X_Linked_Etag": "", "ETag": etag_of(BODY)} | {name: stated}
+    )
+    message = failure(HubFile("timm/x", "model.safetensors", None))
+    assert "the hub states" in message or "ETag" in message, message
+    assert not outside.exists() and not files_below(tmp_path)
+    assert hub.server.count("GET") == 0
+
+
+def test_a_missing_file_names_no_place_either(hub, tmp_path):
+    outside = tmp_path / "outside"
+    headers = {"X_Error_Code": "EntryNotFound", "X_Repo_Commit": str(outside)}
+    hub.server.always_head = answered(404, b"", **headers)
+    assert "the hub states the commit" in failure(HubFile("timm/x", "model.safetensors", None))
+    assert not outside.exists()
+
+
+def test_a_hub_that_fails_once_is_still_watched(hub, tmp_path):
+    """The hub library would begin a new session, which nobody watches, and wait for a minute."""
+    outside = tmp_path / "outside"
+    hub.server.head_faults += [status(503), status(503)]
+    hub.server.always_head = stating(X_Linked_Etag=f'"{outside}"')
+    assert "cannot name a file" in failure(hub.source())
+    assert hub.server.count("HEAD") == 3 and not outside.exists()
+
+
+def test_another_commit_than_the_pinned_one_is_refused(hub):
+    other = COMMIT[::-1]
+    hub.server.always_head = stating(X_Repo_Commit=other)
+    assert f"answers for commit {other}, asked for was {COMMIT}" in failure(hub.source())
+    assert hub.server.count("GET") == 0
+
+
+def test_a_hub_that_states_another_size_is_refused_before_the_transfer(hub):
+    assert "the hub offers 300000 bytes, expected 7" in failure(hub.source(size=7))
+    assert hub.server.count("GET") == 0
+
+
+@pytest.mark.parametrize(
+    ("here", "location", "is_refused"),
+    [
+        ("https://a.org/x", "http://a.org/x", True),
+        ("https://a.org/x", "//b.org/x", False),
+        ("https://a.org/x", "/y", False),
+        ("https://a.org/x", "HTTPS://b.org/x", False),
+        ("http://a.org/x", "https://a.org/x", False),
+        ("http://a.org/x", "http://b.org/x", False),
+    ],
+)
+def test_no_hop_leaves_https(here, location, is_refused):
+    import requests
+
+    theirs = requests.Response()
+    theirs.raw = io.BytesIO()
+    theirs.url, theirs.status_code, theirs.headers["Location"] = here, 302, location
+    hubs = SimpleNamespace(
+        request=SimpleNamespace(url=here), status_code=302, headers={"Location": location}
+    )
+    for check, response in ((answers.check_redirect, theirs), (hub_module._check_redirect, hubs)):
+        expected = pytest.raises(SourceError, match="refused") if is_refused else nullcontext()
+        with expected:
+            check(response)
 
 
 # --- Several processes, kills, full disks ------------------------------------------------------
@@ -417,6 +637,44 @@ def test_offline(site, monkeypatch):
     assert len(site.server.requests) == before
 
 
+def test_without_a_network_it_is_over_at_once(monkeypatch):
+    closed = f"http://127.0.0.1:{hub_server.unused_port()}"
+    monkeypatch.setenv("HF_ENDPOINT", closed)
+    monkeypatch.setattr(download.settings, "BACKOFF", 30.0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    sources = [HubFile("timm/x", "m.bin", COMMIT, SHA), Url(closed + "/m.pth", "m.pth", SHA)]
+    message = failure(sources)
+    assert message.count("no connection to 127.0.0.1") == 2
+    assert "HF_HUB_OFFLINE=1" in message and "pass the path of a file" in message
+
+
+def test_a_name_that_is_looked_up_for_ever_costs_seconds(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: over.wait(20) and [])
+    monkeypatch.setattr(download.settings, "CONNECT_TIMEOUT", 0.2)
+    hosts = [Url(f"https://{host}.invalid/m.pth", "m.pth", SHA) for host in "abcdef"]
+    start_of_it = time.monotonic()
+    message = failure(hosts)
+    over.set()
+    assert time.monotonic() - start_of_it < 2
+    assert message.count("no answer within 0.2 seconds") == 6
+
+
+def test_a_host_out_of_reach_does_not_keep_from_the_next(plain):
+    closed = Url(f"http://127.0.0.1:{hub_server.unused_port()}/m.pth", "closed.pth", SHA)
+    assert fetch([closed, plain.source()], name="x") == plain.source().place
+
+
+def test_a_hub_out_of_reach_leaves_what_its_cache_has(hub, monkeypatch):
+    source = HubFile("timm/x", "model.safetensors", None)
+    path = fetch([source], name="x")
+    monkeypatch.setattr(download.network, "unreachable", lambda sources: {})
+    hub.server.shutdown()
+    hub.server.server_close()
+    monkeypatch.setattr(download.settings, "ATTEMPTS", 1)
+    assert fetch([source], name="x") == path
+
+
 def test_moving_main_offline(hub, monkeypatch):
     source = HubFile("timm/x", "model.safetensors", None)
     path = fetch([source], name="x")
@@ -465,6 +723,38 @@ def test_first_use_is_said_once_then_compared(plain):
     download.clear_cache(forget_hashes=True)
     with pytest.warns(download.FirstUseNotice, match=OTHER_SHA):
         assert fetch([source], name="x").read_bytes() == CORRUPT
+
+
+def test_the_message_says_how_to_forget(plain):
+    source = plain.source(sha256=None)
+    with pytest.warns(download.FirstUseNotice, match=SHA):
+        path = fetch([source], name="x")
+    download.clear_cache([path])
+    plain.put(CORRUPT)
+    message = failure(source)
+    assert f"download.forget('{source.url}')" in message and "cache clear" in message
+    assert download.forget(source.url) and not download.forget(source.url)
+    with pytest.warns(download.FirstUseNotice, match=OTHER_SHA):
+        assert fetch([source], name="x").read_bytes() == CORRUPT
+
+
+def test_only_what_could_be_read_is_recorded(plain):
+    def read(path):
+        if path.read_bytes() != BODY:
+            raise ValueError("no weights")
+
+    source = plain.source(sha256=None)
+    plain.put(CORRUPT)
+    with pytest.raises(DownloadError, match="cannot be read as weights .no weights"):
+        fetch([source], name="x", check=read)
+    assert not source.place.exists()
+    source.place.write_bytes(CORRUPT)  # as if by hand
+    assert cached(source) == source.place  # which records nothing
+    plain.put(BODY)
+    with pytest.warns(download.FirstUseNotice, match=SHA):
+        assert fetch([source], name="x", check=read).read_bytes() == BODY
+    # no hash has to be taken on trust a second time
+    fetch([source], name="x", check=lambda path: pytest.fail("it is checked again"))
 
 
 def test_first_use_is_not_forgotten_with_a_damaged_record(plain):

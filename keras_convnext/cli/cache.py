@@ -50,11 +50,12 @@ def _clear_cache(arguments):
     if own and not arguments.yes and not _confirmed(own):
         console.say("Nothing was deleted.")
         return 1
-    removed = download.clear_cache()
+    removed = download.clear_cache(forget_hashes=True)
     if arguments.json:
         console.print_json({"removed": [_entry_as_dict(entry) for entry in removed]})
     else:
-        print(f"Deleted {len(removed)} files, {console.in_bytes(sum(e.size for e in removed))}.")
+        total = console.in_bytes(sum(entry.size for entry in removed))
+        print(f"Deleted {len(removed)} files, {total}, and the hashes recorded at first use.")
     kept = len(own) - len(removed)
     if kept:
         console.say(f"{kept} files are being written by another process and were left.")

@@ -97,7 +97,7 @@ def span(response, part) -> tuple[int, int | None]:
     if total is not None and size not in (None, total):
         raise MismatchError(f"the server offers {total} bytes, expected {size}")
     if total is not None and total > most:
-        raise SourceError(f"the server offers {total} bytes, at most {most} are possible")
+        raise SourceError(f"the server offers {total} bytes, more than the file can have")
     is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
     if total is None and not (is_chunked or part.has_hash or size):
         raise SourceError("the server states no length, so a broken transfer could not be noticed")

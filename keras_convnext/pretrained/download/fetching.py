@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keras_convnext.pretrained.download import cache, http, hub, settings
+from keras_convnext.pretrained.download import cache, http, hub, network, settings
 from keras_convnext.pretrained.download.failures import (
     DownloadError,
     MismatchError,
@@ -55,9 +55,11 @@ def fetch(
         settled = not latest or _is_settled(source)
         if settled and (path := cache.accepted(source, check)) is not None:
             return path
-    failures = []
+    failures, unreachable = [], network.unreachable(sources)
     for source in sources:
         try:
+            if source in unreachable:
+                raise UnreachableError(unreachable[source])
             return _download(source, check)
         except SourceError as failure:
             failures.append((source, failure))

@@ -97,6 +97,7 @@ class _Watch:
         self.thread = threading.get_ident()
         self.is_waiting = False
         self.failed_status: int | None = None
+        self.most = most_bytes(source)
 
     def on_request(self, request) -> None:
         """Stops a look-up that repeats a failed one."""
@@ -118,9 +119,9 @@ class _Watch:
             self.is_waiting = False
             self.failed_status = response.status_code if response.status_code in MAY_PASS else None
             _check_etag(response)
-            _check_size(response, self.source)
+            self.most = _stated_size(response, self.source) or self.most
         elif response.status_code in (200, 206):
-            _check_body(response, self.source)
+            _check_body(response, self.most)
 
 
 def _check_redirect(response) -> None:
@@ -151,19 +152,21 @@ def _check_etag(response) -> None:
             raise SourceError(f"the hub states {name} {etag!r}, which cannot name a file")
 
 
-def _check_size(response, source: HubFile) -> None:
+def _stated_size(response, source: HubFile) -> int | None:
     size = response.headers.get("X-Linked-Size", "")
-    if size.isdigit() and source.size not in (None, int(size)):
+    if not (size.isdecimal() and size.isascii()):
+        return None
+    if source.size not in (None, int(size)):
         raise MismatchError(f"the hub offers {int(size)} bytes, expected {source.size}")
-    if size.isdigit() and int(size) > most_bytes(source):
-        raise SourceError(f"the hub offers {int(size)} bytes, at most {most_bytes(source)} can be")
+    if int(size) > most_bytes(source):
+        raise SourceError(f"the hub offers {int(size)} bytes, more than the file can have")
+    return int(size)
 
 
-def _check_body(response, source: HubFile) -> None:
+def _check_body(response, most: int) -> None:
     kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
     if kind in WEB_PAGES:
         raise SourceError(f"the server sent a web page ({kind}) in place of the file")
-    most = most_bytes(source)
     # `iter_bytes` reads through `iter_raw`: the first counts what is written, the second what is
     # transferred, which differs where a server compresses.
     response.iter_raw = _bounded(response.iter_raw, most)
