@@ -61,3 +61,24 @@ def calling(operation, function):
         own.pop(name)
         if before is not None:
             own[name] = before
+
+
+@contextlib.contextmanager
+def without_activation(operation):
+    """Lets a layer or operation give what its softmax or sigmoid is taken of, while the block runs.
+
+    Args:
+        operation: a layer with an `activation`, a `Softmax` layer, an operation of `keras.ops`, or
+            `None` for nothing.
+    """
+    if operation is None:
+        yield
+    elif hasattr(operation, "activation"):
+        activation, operation.activation = operation.activation, keras.activations.linear
+        try:
+            yield
+        finally:
+            operation.activation = activation
+    else:
+        with calling(operation, lambda compute, x, *args, **kwargs: x):
+            yield

@@ -5,20 +5,22 @@
     maps = interpret.grad_cam(model, images)                 # (n, height', width'), in [0, 1]
     pictures.save_png(pictures.overlay(images[0], maps[0]), "grad_cam.png")
 
-Layers are taken by name, `stage2_block8` for example; a block's output is looked at. All of it runs
-on the three backends and leaves the model as it is.
+A layer is given by its name, for example `stage2_block8`, and its output is looked at. Models may
+be of any kind: functional, `Sequential`, subclassed, or with a ConvNeXt as one of their layers. All
+functions run on the three backends and leave the model as it is.
 """
 
-import re
+import contextlib
 import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_convnext import pictures
+from keras_convnext import names, pictures
+from keras_convnext.inside import layers_of, watched, without_activation
+from keras_convnext.outputs import kind_of, last_operation
 
-BLOCK = re.compile(r"stage\d+_block\d+")
 MOVED = ("overlay", "colours", "field_picture", "kernel_sheet", "side_by_side", "save_png")
 
 
@@ -39,13 +41,14 @@ def __getattr__(name):
 
 
 def grad_cam(model, images, layer=None, classes=None):
-    """Where in an image a layer speaks for a class.
+    """Returns where in an image a layer speaks for a class.
 
-    The layer's feature maps are added up, each weighted with the mean over the map of the
-    gradient of the class's logit; what is negative becomes 0. Source: arXiv 1610.02391, section 3.
+    The layer's feature maps are added up, each weighted with the mean over the map of the gradient
+    of the class's logit; what is negative becomes 0. Source: arXiv 1610.02391, section 3.
 
     Args:
-        model: a functional classifier, with one input and one output `(batch, classes)`.
+        model: a classifier of any kind, with one input and one output `(batch, classes)`: logits or
+            probabilities. One output tells two classes apart: it speaks for class 1.
         images: as the model takes them: `(n, height, width, channels)`, uint8 or float.
         layer: name of a layer with an output `(batch, height', width', channels)` that no shortcut
             bypasses, such as a block; `None`: the last block.
@@ -62,25 +65,31 @@ def grad_cam(model, images, layer=None, classes=None):
     """
     images = _batch(images)
     inner = layer_of(model, layer)
-    last, logits_of = _before_activation(model)
-    rest = _rest(model, inner, last)
-    features = ops.convert_to_numpy(_wide(keras.Model(model.input, inner.output)(images)))
-    chosen = _classes(ops.convert_to_numpy(logits_of(rest(features))), classes)
-    one_hot = np.eye(model.output_shape[-1], dtype="float32")[chosen]
-    gradient = _gradient(lambda x: ops.sum(ops.multiply(logits_of(rest(x)), one_hot)), features)
+    last = _last_activation(model, images)
+
+    def logits_of(features=None, images=images):
+        with without_activation(last):
+            own, output = _run(model, images, inner, features)
+        return own, _checked_logits(model, _wide(output))
+
+    own, logits = logits_of()
+    features, logits = _feature_maps(inner, own), ops.convert_to_numpy(logits)
+    _check_not_bypassed(model, images, inner, features, logits_of)
+    evidence = _evidence(logits, classes, is_logit=last is not None)
+    gradient = _gradient(lambda x: ops.sum(ops.multiply(logits_of(x)[1], evidence)), features)
     weights = gradient.mean((1, 2), keepdims=True)
     return _normalised((weights * features).sum(-1))
 
 
 def eigen_cam(model, images, layer=None):
-    """What stands out in a layer, whichever the class: its features along their main direction.
+    """Returns what stands out in a layer, whichever the class: its features' main direction.
 
     For each image the features of all pixels, without their mean, are projected on their first
     principal component, with the sign by which the strongest pixels are positive; what is negative
     becomes 0. Needs no gradient. Source: arXiv 2008.00299.
 
     Args:
-        model: a functional model with one input.
+        model: a model of any kind with one input.
         images: as in `grad_cam`.
         layer: as in `grad_cam`, or a layer within a block.
 
@@ -91,13 +100,13 @@ def eigen_cam(model, images, layer=None):
         ValueError: if there is no such layer, or its output is no feature map.
     """
     inner = layer_of(model, layer)
-    features = keras.Model(model.input, inner.output)(_batch(images))
-    features = ops.convert_to_numpy(_wide(features)).astype("float64")
+    own, _ = _run(model, _batch(images), inner)
+    features = _feature_maps(inner, own).astype("float64")
     return _normalised(np.stack([_main_direction(one) for one in features]))
 
 
 def _main_direction(features):
-    """`(height, width, channels)` -> `(height, width)`"""
+    """Returns the projections `(height, width)` of features `(height, width, channels)`."""
     pixels = features.reshape(-1, features.shape[-1])
     pixels = pixels - pixels.mean(0)
     direction = np.linalg.svd(pixels, full_matrices=False)[2][0]
@@ -111,11 +120,22 @@ def _normalised(maps):
     return (maps / np.where(largest > 0, largest, 1)).astype("float32")
 
 
-def _classes(logits, classes):
-    """-> the class of each image"""
-    if classes is None:
-        return logits.argmax(-1)
-    chosen, count = np.asarray(classes), logits.shape[-1]
+def _evidence(logits, classes, is_logit):
+    """Returns the factors on the logits `(n, count)` that choose the class of each image."""
+    count = logits.shape[-1]
+    if count > 1:
+        chosen = logits.argmax(-1) if classes is None else _checked_classes(logits, classes, count)
+        return np.eye(count, dtype="float32")[chosen]
+    threshold = 0.0 if is_logit or logits.min() < 0 or logits.max() > 1 else 0.5
+    chosen = (logits[:, 0] > threshold).astype(int)
+    if classes is not None:
+        chosen = _checked_classes(logits, classes, 2)
+    return np.array([[-1.0], [1.0]], "float32")[chosen]
+
+
+def _checked_classes(logits, classes, count):
+    """Returns the class of each image."""
+    chosen = np.asarray(classes)
     if chosen.ndim == 0:
         chosen = np.full(len(logits), classes)
     if chosen.shape != (len(logits),) or chosen.dtype.kind not in "iu":
@@ -132,14 +152,14 @@ def _classes(logits, classes):
 
 
 def effective_receptive_field(model, images, layer=None):
-    """Which pixels of the input matter to the pixel in the middle of a layer's output.
+    """Returns how much each pixel of the input matters to the middle of a layer's output.
 
     The absolute gradient of the sum of all channels in the middle with respect to the input, added
     up over colours and images. Source: arXiv 1701.04128, section 4.1, which sets the gradient in
     the middle to 1 as well and averages over images.
 
     Args:
-        model: a functional model with one input.
+        model: a model of any kind with one input.
         images: as in `grad_cam`; some tens, as the field of one image is noisy.
         layer: as in `eigen_cam`.
 
@@ -150,11 +170,12 @@ def effective_receptive_field(model, images, layer=None):
     Raises:
         ValueError: as `eigen_cam`.
     """
-    images = _batch(images).astype("float32")
-    front = keras.Model(model.input, layer_of(model, layer).output)
+    images, inner = _batch(images).astype("float32"), layer_of(model, layer)
 
     def middle(x):
-        features = _wide(front(x))
+        features = _wide(_run(model, x, inner)[0])
+        if len(features.shape) != 4:
+            raise _no_map(inner, features.shape)
         _, height, width, _ = features.shape
         return ops.sum(features[:, height // 2, width // 2])
 
@@ -164,10 +185,10 @@ def effective_receptive_field(model, images, layer=None):
 
 
 def depthwise_kernels(model, layer=None):
-    """The kernels of a block's depthwise convolution.
+    """Returns the kernels of a block's depthwise convolution.
 
     Args:
-        model: with the block.
+        model: a model of any kind, with the block.
         layer: name of a block or of a depthwise convolution; `None`: the last of them.
 
     Returns:
@@ -176,7 +197,7 @@ def depthwise_kernels(model, layer=None):
     Raises:
         ValueError: if there is no such layer, or it has no depthwise convolution.
     """
-    found = {one.name: getattr(one, "dwconv", one) for one in model.layers}
+    found = {one.name: getattr(one, "dwconv", one) for one in layers_of(model)}
     found = {k: v for k, v in found.items() if isinstance(v, keras.layers.DepthwiseConv2D)}
     name = next(reversed(found), None) if layer is None else layer
     if name not in found:
@@ -206,13 +227,15 @@ def _wide(tensor):
 
 
 def layer_of(model, name):
-    """-> the layer that a method looks at: that of the name, or the last block for `None`.
+    """Returns the layer that is looked at: that of the name, or the last block for `None`.
+
+    Layers of models inside of the model are found too.
 
     Raises:
         ValueError: if there is none of that name with an output `(batch, height, width, channels)`.
     """
-    maps = [layer for layer in model.layers if _is_map(layer)]
-    blocks = [layer for layer in maps if BLOCK.fullmatch(layer.name)] or maps
+    maps = [layer for layer in layers_of(model) if _may_be_map(layer)]
+    blocks = [layer for layer in maps if names.is_block(layer.name)] or maps
     if name is None and blocks:
         return blocks[-1]
     found = [layer for layer in maps if layer.name == name]
@@ -224,65 +247,107 @@ def layer_of(model, name):
     return found[0]
 
 
-def _is_map(layer):
-    is_input = isinstance(layer, keras.layers.InputLayer)
-    return not is_input and len(getattr(layer.output, "shape", ())) == 4
+def _may_be_map(layer):
+    """Returns whether a layer gives feature maps, or may: a subclassed model's do not say."""
+    if isinstance(layer, keras.layers.InputLayer):
+        return False
+    try:
+        output = layer.output
+    except (AttributeError, ValueError):
+        return True
+    return len(getattr(output, "shape", ())) == 4
 
 
-def _rest(model, inner, last):
-    """-> the model from a layer's output to the tensor `last`.
+def _run(model, images, layer, replacement=None):
+    """Returns the output of a layer and that of the model.
 
-    Raises:
-        ValueError: if not all of `last` comes from there.
+    With a replacement for it the model goes on from there.
     """
-    found = _between(inner, last)
-    if found is None:
+    with watched(layer, replacement) as seen:
+        output = model(ops.convert_to_tensor(images))
+    if not seen:
+        raise ValueError(f"{model.name} does not call its layer {layer.name!r}: take another.")
+    return seen[-1], output
+
+
+def _feature_maps(layer, output):
+    """Returns the output of a layer as a float32 array `(n, height, width, channels)`."""
+    output = ops.convert_to_numpy(_wide(output))
+    if output.ndim != 4:
+        raise _no_map(layer, output.shape)
+    return output
+
+
+def _no_map(layer, shape):
+    return ValueError(
+        f"The output of {layer.name} is of shape {tuple(shape)}: needed is a layer with an output "
+        "(batch, height, width, channels)."
+    )
+
+
+def _checked_logits(model, output):
+    if len(output.shape) != 2:
+        raise ValueError(
+            f"{model.name} returns an output of shape {tuple(output.shape)}; needed is a "
+            "classifier with one output (batch, classes)."
+        )
+    return output
+
+
+def _check_not_bypassed(model, images, inner, features, logits_of):
+    """Raises a ValueError if the logits depend on the images other than through a layer."""
+    other = np.random.default_rng(0).permutation(images.ravel()).reshape(images.shape)
+
+    def is_bypassed():
+        first, second = (ops.convert_to_numpy(logits_of(features, x)[1]) for x in (images, other))
+        return not np.allclose(first, second, rtol=1e-4, atol=1e-5)
+
+    if is_bypassed():
         raise ValueError(
             f"{inner.name} is bypassed by a shortcut: take the output of its block, "
-            f"{_meeting(model, inner, last)}."
+            f"{_meeting(model, images, inner, other)}."
         )
-    return found
 
 
-def _meeting(model, inner, last):
-    """-> in words, the layer in which what goes through `inner` meets what bypasses it."""
-    later = [one for one in model.layers[model.layers.index(inner) + 1 :] if _is_map(one)]
-    block = BLOCK.match(inner.name)
-    later = [one for one in later if block and one.name == block[0]] or later
-    found = next((one for one in later if _between(one, last)), None)
-    return "or of a layer before the branches" if found is None else repr(found.name)
+def _meeting(model, images, inner, other):
+    """Returns in words the layer in which what goes through `inner` meets what bypasses it."""
+    layers = layers_of(model)
+    later = [one for one in layers[layers.index(inner) + 1 :] if _may_be_map(one)]
+    block = names.block_of(inner.name)
+    later = [one for one in later if block and one.name == block] or later
+    for layer in later:
+        own, expected = _run(model, images, layer)
+        if np.allclose(*map(ops.convert_to_numpy, (_run(model, other, layer, own)[1], expected))):
+            return repr(layer.name)
+    return "or of a layer before the branches"
 
 
-def _between(layer, last):
-    """-> the model from a layer's output to the tensor `last`, or `None` if more is needed."""
-    try:
-        return keras.Model(layer.output, last)
-    except ValueError:
-        return None
+def _last_activation(model, images):
+    """Returns the softmax or sigmoid at the end of a classifier, or `None`.
 
-
-def _before_activation(model):
-    """-> the last tensor of a classifier before its activation is at work, and the function from it
-    to the logits: behind a softmax, the gradient of a class that is certain vanishes."""
-    last = model.layers[-1]
-    if last.output is model.output and isinstance(last, keras.layers.Dense):
-        bias = last.bias if last.use_bias else 0.0
-        return last.input, lambda x: ops.matmul(_wide(x), last.kernel) + bias
-    if last.output is model.output and isinstance(
-        last, (keras.layers.Softmax, keras.layers.Activation)
-    ):
-        return last.input, _wide
-    return model.output, _wide
+    Behind a softmax the gradient of a class that is certain vanishes, so the logits are looked at.
+    In a graph it is found as such. Else it is the layer whose output is the model's.
+    """
+    last = last_operation(model)
+    if last is not None:
+        return last if kind_of(last) in ("softmax", "sigmoid") else None
+    layers = model._flatten_layers(include_self=False)
+    layers = [layer for layer in layers if kind_of(layer) in ("softmax", "sigmoid")]
+    with contextlib.ExitStack() as stack:
+        seen = [stack.enter_context(watched(layer)) for layer in layers]
+        output = model(ops.convert_to_tensor(images[:1]))
+    made = (one for one, own in zip(layers, seen, strict=True) if own and own[-1] is output)
+    return next(made, None)
 
 
 def _gradient(function, array):
-    """-> the gradient of `function`, from a tensor to a scalar, at `array`; both in numpy."""
+    """Returns the gradient of `function`, from a tensor to a scalar, at `array`; both in numpy."""
     tensor = ops.convert_to_tensor(array)
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensor)
             value = function(tensor)
         return tape.gradient(value, tensor).numpy()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant, interpret, pictures, roadmap
-from tests.backends import numpy, on_one_backend, randomise
+from tests.backends import compiles_long, numpy, on_one_backend, randomise
 from tests.test_roadmap import SMALL, positive_variances
 
 VARIANT = Variant("small", (1, 1), (6, 12), layer_scale=None)
@@ -149,6 +149,88 @@ def test_under_mixed_precision():
         keras.config.set_dtype_policy(before)
     assert interpret.grad_cam(model, images()).dtype == "float32"
     assert interpret.eigen_cam(model, images()).dtype == "float32"
+
+
+class Subclassed(keras.Model):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def nested(model, kind):
+    """The model as a layer of another one, as in transfer learning."""
+    if kind == "subclassed":
+        return Subclassed(model)
+    if kind == "sequential":
+        return keras.Sequential([keras.Input((32, 24, 3)), model, layers.Dropout(0.5)])
+    image = keras.Input((32, 24, 3))
+    return keras.Model(image, keras.Sequential([model])(layers.Identity()(image)))
+
+
+@compiles_long
+@pytest.mark.parametrize("kind", ["sequential", "functional", "subclassed"])
+def test_a_model_inside_of_another_is_looked_at_as_itself(model, kind):
+    whole, x = nested(model, kind), images()
+    for layer in (None, "stage0_block0"):
+        expected = interpret.grad_cam(model, x, layer)
+        np.testing.assert_allclose(interpret.grad_cam(whole, x, layer), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        interpret.eigen_cam(whole, x), interpret.eigen_cam(model, x), atol=1e-5
+    )
+    field = interpret.effective_receptive_field(model, x, "stage0_block0")
+    found = interpret.effective_receptive_field(whole, x, "stage0_block0")
+    np.testing.assert_allclose(found, field, atol=1e-5)
+    np.testing.assert_array_equal(
+        interpret.depthwise_kernels(whole), interpret.depthwise_kernels(model)
+    )
+
+
+@on_one_backend
+@pytest.mark.parametrize("end", ["sigmoid", "linear", "layer", "operation"])
+def test_one_output_speaks_for_class_1_and_against_class_0(end):
+    image = keras.Input((5, 4, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 1, name="features")(image))
+    x = layers.Dense(1, activation=end if end in ("sigmoid", "linear") else None)(x)
+    ends = {"layer": layers.Activation("sigmoid"), "operation": keras.ops.sigmoid}
+    model = randomise(keras.Model(image, ends.get(end, lambda x: x)(x)), scale=3)
+    x = images(2, 5, 4).astype("float32")
+    features = numpy(keras.Model(image, model.get_layer("features").output)(x))
+    weights = model.get_weights()[2][:, 0]  # large: behind a sigmoid the gradient would vanish
+    for target, sign in ((1, 1), (0, -1)):
+        expected = np.maximum(sign * (features @ weights), 0)
+        expected /= np.maximum(expected.max((1, 2), keepdims=True), 1e-9)
+        found = interpret.grad_cam(model, x, "features", target)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    logits = (features @ weights).mean((1, 2)) + model.get_weights()[3]
+    np.testing.assert_array_equal(
+        interpret.grad_cam(model, x, "features"),
+        interpret.grad_cam(model, x, "features", (logits > 0).astype(int)),
+    )
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        interpret.grad_cam(model, x, "features", 2)
+
+
+@on_one_backend
+def test_a_layer_that_is_not_called_or_gives_no_map_is_named(model):
+    class Partly(Subclassed):
+        def __init__(self, inner):
+            super().__init__(inner)
+            self.unused = layers.Conv2D(3, 1, name="unused")
+            self.flat = layers.Flatten(name="flat")
+
+        def call(self, inputs):
+            return self.flat(self.inner(inputs))
+
+    with pytest.raises(ValueError, match="does not call its layer 'unused'"):
+        interpret.eigen_cam(Partly(model), images(), "unused")
+    with pytest.raises(ValueError, match=r"The output of flat is of shape \(2, 4\)"):
+        interpret.eigen_cam(Partly(model), images(), "flat")
+    maps = keras.Model(model.input, model.get_layer("stage0_block0").output)
+    with pytest.raises(ValueError, match="classifier with one output"):
+        interpret.grad_cam(maps, images())
 
 
 @on_one_backend

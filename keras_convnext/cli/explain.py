@@ -47,12 +47,13 @@ def run(arguments):
     output = _output(arguments)
     classifier = predict.classifier_of(arguments)
     names = classifier.labels
-    image = classifier.transform(source)
+    image = classifier.pixels(source)
     probabilities = classifier.of_pixels(image[None])[0]
     best = int(probabilities.argmax()) if arguments.target is None else arguments.target
     if best >= len(names):
         raise UsageError(f"{classifier.name} has the classes 0 to {len(names) - 1}, not {best}.")
-    layer = _explain(classifier.model, image, best, arguments, output)
+    target = 1 if classifier.classes == 1 else best  # 0 would be against the one class
+    layer = _explain(classifier.model, image, target, arguments, output)
     console.report(
         arguments.json,
         {

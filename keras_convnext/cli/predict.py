@@ -146,7 +146,7 @@ def _predicted_batch(batch, classifier, top, fill):
     pixels, results = [], []
     for name, source in batch:
         try:
-            pixels.append(classifier.transform(source))
+            pixels.append(classifier.pixels(source))
             results.append({"image": console.printable(name)})
         except ValueError as error:
             console.say(f"{console.printable(name)}: {error}")
