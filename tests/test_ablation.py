@@ -10,7 +10,7 @@ from PIL import Image
 from tests import cifar_set
 from tests.backends import BACKEND
 from training import ablation, command
-from training.run import record
+from training.run import resuming
 from training.tasks.classification import building
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="runs of training.train, tested there")
@@ -38,10 +38,10 @@ def test_steps_are_trained_and_compared(tmp_path, capfd):
     assert [row["record"] for row in single] == [run.parent.name for run in runs]
     same = command.load("cifar10_roadmap", smoke=True, step=steps[0], seed=3, output=str(output))
     same = dataclasses.replace(same, tensorboard=False)
-    assert record.newest(same, finished=True) is not None
-    assert record.newest(same, finished=True, here=True) is None  # these were other data
+    assert resuming.newest(same, finished=True) is not None
+    assert resuming.newest(same, finished=True, here=True) is None  # these were other data
     real = command.load("cifar10_roadmap", step=steps[0], seed=3, output=str(output))
-    assert record.newest(real, finished=True) is None  # what was tried out is no result of it
+    assert resuming.newest(real, finished=True) is None  # what was tried out is no result of it
 
 
 def test_each_step_is_a_network_of_the_road():

@@ -91,12 +91,13 @@ def test_killed_twice_once_while_writing(tmp_path, uninterrupted):
 
 
 @pytest.mark.slow
-def test_stopped_by_sigterm(tmp_path, uninterrupted):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_by_a_signal(number, status, tmp_path, uninterrupted):
     run = start(tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/checkpoints/step-00000002")), run)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(number)
     code, errors = finish(run)
-    assert code == 143 and "--resume=auto" in errors
+    assert code == status and "--resume=auto" in errors and "Traceback" not in errors
     code, errors = finish(start(tmp_path, "--resume=auto"))
     assert code == 0, errors[-2000:]
     assert_equal(tmp_path, uninterrupted)

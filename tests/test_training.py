@@ -2,12 +2,16 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import math
 import os
 import resource
+import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -16,11 +20,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import VARIANTS
+from keras_convnext import VARIANTS, AdamW
 from tests import cifar_set, tiny_imagenet
 from tests.backends import BACKEND, compiles_long, on_one_backend
 from training import command, data, train
-from training.run import checkpoint, loop
+from training.run import (
+    best,
+    checkpoint,
+    course,
+    distribution,
+    lock,
+    loop,
+    plan,
+    record,
+    replicas,
+    resuming,
+)
 from training.tasks.table import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +90,7 @@ def test_a_run_leaves_its_record(tmp_path):
         "result.json",
     ]
     result = json.loads((folder / "result.json").read_text())
+    assert "Validation of the averages after epoch 1 of 1: accuracy " in done.stdout
     assert f"Validation accuracy {result['accuracy']:.2%}" in done.stdout
     written = json.loads((folder / "config.json").read_text())
     assert written["config"]["batch_size"] == 512
@@ -162,6 +178,13 @@ def test_a_folder_with_every_option(tmp_path):
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "records").iterdir()
     assert json.loads((folder / "classes.json").read_text()) == ["cat", "dog"]
+    # the last lines are Python that works
+    photo = str(tmp_path / "photos" / "cat" / "0.jpg")
+    lines = done.stdout.partition("and in Python:\n")[2].replace("photo.jpg", photo)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command_line = [sys.executable, "-c", textwrap.dedent(lines)]
+    used = subprocess.run(command_line, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert used.stdout.split()[-1] in ("cat", "dog"), used.stderr
 
 
 @on_one_backend
@@ -311,6 +334,9 @@ def test_an_experiment_knows_its_task():
     ("arguments", "message"),
     [
         (["--dataset=no_such_set"], "no_such_set"),
+        (["--dry-run", "--weights=fb_in1k"], "convnext_digits"),
+        (["--dry-run", "--weights=nowhere.h5"], "'nowhere.h5': there is no such file"),
+        (["--dry-run", "--variant=convnext_tiny", "--weights=fb_in1"], "fb_in1k"),
         (["--variant=convnext_atto"], "at least 32 x 32 pixels, received height 8 and width 8"),
         (["--output=/proc/nowhere"], "/proc/nowhere"),
         (["--batch_size=5000"], "larger than the training set of 1437 images"),
@@ -430,16 +456,217 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
 
 @on_one_backend
 def test_resume_asks_for_the_same_configuration(tmp_path, capsys, monkeypatch):
-    from training.run import distribution, record
-
     config = request(f"--output={tmp_path}").config
-    devices = distribution.Distribution("one CPU")
-    run = record.open_run(config, "none", devices)
-    assert record.open_run(config, "auto", devices) == run
+    dataset = data.load("digits")
+    run = record.begin(config, dataset)
+    assert resuming.find(config, "none", dataset) is None
+    assert resuming.find(config, "auto", dataset) == run
     other = dataclasses.replace(config, seed=1)
-    assert record.open_run(other, "auto", devices) != run
+    assert resuming.find(other, "auto", dataset) is None
     with pytest.raises(ValueError, match="seed was 0, is 1"):
-        record.open_run(other, str(run), devices)
+        resuming.find(other, str(run), dataset)
     record.write_json(run / record.RESULT, {})
     with pytest.raises(ValueError, match="is finished"):
-        record.open_run(config, str(run), devices)
+        resuming.find(config, str(run), dataset)
+
+
+VALUES = {"model/00000/kernel": np.arange(1000, dtype="float32")}
+
+
+def damaged(path):
+    """Flips a bit of a checkpoint."""
+    content = bytearray((path / checkpoint.STATE).read_bytes())
+    content[-1] ^= 1
+    (path / checkpoint.STATE).write_bytes(content)
+
+
+@on_one_backend
+def test_damaged_checkpoints_do_not_count_among_those_kept(tmp_path, capsys):
+    for step in (11, 22, 33):
+        checkpoint.save(tmp_path, VALUES, {"step": step, "best": {"step": 11}})
+    for step in (22, 33):
+        damaged(checkpoint.folder_of(tmp_path, step))
+    for step in range(12, 22):
+        assert checkpoint.save(tmp_path, VALUES, {"step": step, "best": {"step": 11}}).exists()
+    assert checkpoint.newest(tmp_path).name == "step-00000021"
+    checkpoint.set_damaged_aside(tmp_path)
+    said = capsys.readouterr().out
+    assert "step-00000033 is damaged and set aside as damaged-step-00000033: state.saf" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "damaged-step-00000022",
+        "damaged-step-00000033",
+        "step-00000011",
+        "step-00000020",
+        "step-00000021",
+    ]
+
+
+@on_one_backend
+@pytest.mark.parametrize("fault", [damaged, shutil.rmtree])
+def test_a_lost_best_epoch_is_replaced_by_the_best_that_is_left(tmp_path, fault):
+    rows = [{"epoch": n, "val_accuracy": a, "val_loss": 1.0} for n, a in ((1, 0.5), (2, 0.9))]
+    rows.append({"epoch": 3, "val_accuracy": 0.7, "val_loss": 1.0})
+    progress = loop.Progress(epoch=3, history=rows, best={**rows[1], "step": 20})
+    for step in (10, 20, 30):
+        checkpoint.save(tmp_path, VALUES, {"step": step, "best": {"step": 20}})
+    schedule = types.SimpleNamespace(score="val_accuracy", steps_per_epoch=10)
+    find = functools.partial(best.checkpoint_of_best, tmp_path, progress, schedule)
+    assert find() == checkpoint.folder_of(tmp_path, 20)
+    fault(checkpoint.folder_of(tmp_path, 20))
+    said = []
+    assert find(say=said.append) == checkpoint.folder_of(tmp_path, 30)
+    assert progress.best == {**rows[2], "step": 30}
+    (sentence,) = said
+    assert (
+        "best epoch, 2, is lost" in sentence and "epoch 3 is the best of what is left" in sentence
+    )
+    fault(checkpoint.folder_of(tmp_path, 30))
+    assert find(say=said.append) is None and "no other is left" in said[-1]
+
+
+@on_one_backend
+def test_of_equal_scores_the_lower_loss_is_the_better():
+    rows = [
+        {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
+        for epoch, (accuracy, loss) in enumerate(
+            [(0.5, 2.0), (0.75, 1.0), (0.75, 0.5), (0.75, 0.6)]
+        )
+    ]
+    found = None
+    for row in rows:
+        if best.is_better(row, found, "val_accuracy"):
+            found = row
+    assert found["epoch"] == 2
+
+
+@on_one_backend
+def test_a_folder_has_one_writer(tmp_path):
+    with lock.only_writer(tmp_path):
+        with pytest.raises(
+            lock.RunInUseError, match=f"written by process {os.getpid()} on .* since"
+        ):
+            with lock.only_writer(tmp_path):
+                pytest.fail("two writers")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / lock.LOCK).write_text("process 1, which was killed")
+    with lock.only_writer(tmp_path):
+        pass
+
+
+@on_one_backend
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"config": 3, "backend": "jax"}'])
+def test_a_broken_record_of_somebody_else_ends_no_resume(tmp_path, content, capsys):
+    config, dataset = request(f"--output={tmp_path}").config, data.load("digits")
+    run = record.begin(config, dataset)
+    other = record.new_folder(tmp_path, config.name)
+    (other / record.CONFIG).write_text(content)
+    assert resuming.find(config, "auto", dataset) == run
+    assert "is passed over" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is not a configuration of a run"):
+        resuming.find(config, str(other), dataset)
+
+
+@on_one_backend
+def test_data_that_changed_are_noticed(tmp_path, capsys):
+    place = photos(tmp_path / "photos", count=12)
+    given = ["--config=folder", "--smoke", f"--data_dir={place}", f"--output={tmp_path / 'out'}"]
+    config = command.from_command_line(given).config
+    run = record.begin(config, data.of_config(vars(config)))
+    assert resuming.find(config, "auto", data.of_config(vars(config))) == run
+    (place / "cat").rename(place / "zebra")
+    for resume in ("auto", str(run)):
+        with pytest.raises(ValueError, match=r"gone are \['cat'\], new are \['zebra'\]"):
+            resuming.find(config, resume, data.of_config(vars(config)))
+    (place / "zebra").rename(place / "cat")
+    for name in ("cat", "dog"):
+        Image.new("RGB", (40, 40)).save(place / name / "one_more.jpg")
+    with pytest.raises(ValueError, match="start anew with --resume=none"):
+        resuming.find(config, "auto", data.of_config(vars(config)))
+    elsewhere = photos(tmp_path / "elsewhere", classes=("cow", "pig"))
+    other = dataclasses.replace(config, data_dir=str(elsewhere))
+    assert resuming.find(other, "auto", data.of_config(vars(other))) is None
+    assert "is passed over, a run on other data" in capsys.readouterr().err
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("run", "experiment", "fields"),
+    [
+        ("2026-11-22_cifar10_quick", "cifar10_quick", {}),
+        ("2026-11-22_camvid", "camvid", {}),
+        ("2026-11-22_folder", "folder", {"weights": None}),
+    ],
+)
+def test_records_of_earlier_versions_are_runs_of_the_experiments(run, experiment, fields):
+    folder, config = ROOT / "training" / "records" / run, command.load(experiment, **fields)
+    assert resuming._differences(folder, config) == []
+    assert config.ema_warmup is None and resuming.adopted(config, folder).ema_warmup is False
+    updates = len((folder / "log.csv").read_text().splitlines()) * 30
+    assert config.ema_momentum is None or config.ema_momentum**updates < plan.INITIAL_SHARE
+    asked = dataclasses.replace(config, ema_warmup=True)
+    assert resuming._differences(folder, asked) == ["ema_warmup was None, is True"]
+
+
+def test_averages_of_few_updates_forget_the_initial_weights():
+    variable = keras.Variable(np.zeros(2, "float32"), name="weight")
+    optimizer = replicas.averages_warmed_up(AdamW)(
+        1.0, weight_decay=0.0, use_ema=True, ema_momentum=0.9
+    )
+    optimizer.build([variable])
+    expected = np.zeros(2)
+    for update in range(100):
+        optimizer.apply([keras.ops.ones(2)], [variable])
+        momentum = min(0.9, (1 + update) / (10 + update))
+        value = keras.ops.convert_to_numpy(variable.value)
+        expected = momentum * expected + (1 - momentum) * value
+    ((_, average),) = optimizer.averages
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(average), expected, rtol=1e-5)
+    assert optimizer.get_config()["ema_momentum"] == 0.9
+
+
+@on_one_backend
+def test_few_updates_warm_the_averages_up():
+    devices = distribution.Distribution("one CPU")
+    few, many, none = (
+        plan.make(TASKS["classification"].plan, request(*flags).config, 1437, 10, devices)
+        for flags in (["--ema_momentum=0.99"], ["--ema_momentum=0.5", "--epochs=9"], [])
+    )
+    assert few.warms_averages_up and not many.warms_averages_up and not none.warms_averages_up
+    assert "EMA 0.99 after a warm-up" in dict(few.rows())["optimizer"]
+
+
+@on_one_backend
+def test_the_second_ctrl_c_does_not_wait(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        saver = loop.Saver("nowhere", None, 1, distribution.Distribution("one CPU"))
+        saver.ask_to_stop(signal.SIGINT, None)
+        assert saver.must_stop() and signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        assert "Ctrl-C once more stops at once" in capfd.readouterr().err
+        assert loop.Terminated(saver.signal).status == 130
+        assert loop.Terminated(signal.SIGTERM).status == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@on_one_backend
+def test_an_interruption_says_how_to_resume(capsys, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["train", "--config=digits", "--name=a", "--resume=auto"])
+    assert course.status(interrupted) == 130
+    said = capsys.readouterr().err
+    assert said.endswith("training.train --config=digits --name=a --resume=auto\n")
+
+
+@on_one_backend
+def test_a_finished_epoch_is_in_the_log_after_a_resume(tmp_path):
+    """A kill between the last checkpoint and its row in the log."""
+    asked = request(f"--output={tmp_path}")
+    run, result = train.train(asked)
+    rows = (run / "log.jsonl").read_text()
+    for name in ("log.jsonl", "log.csv", "result.json"):
+        (run / name).unlink()
+    assert train.train(dataclasses.replace(asked, resume="auto")) == (run, result)
+    assert (run / "log.jsonl").read_text() == rows

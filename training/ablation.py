@@ -3,7 +3,7 @@
     KERAS_BACKEND=torch python -m training.ablation --data_dir DIR [--seeds 0 1 2] [--output DIR]
 
 The steps are those that the paper keeps; `--steps` takes others, such as `kernel_size_11`. Each
-step and seed is a run of `training.train` with its own record; a command that was stopped goes on
+step and seed is a run of `training.train` with its own record; a command that was stopped resumes
 where it was. `roadmap.csv`, `roadmap.png` and `runs.csv`, a line per run, are written to the output
 once all have ended.
 Accuracies are of the last epoch: the best one would be chosen on the test images.
@@ -21,7 +21,7 @@ from keras_convnext.atomic import write_text
 from keras_convnext.macs import trained_parameters
 from keras_convnext.roadmap import STEPS
 from training import command
-from training.run import pictures, record
+from training.run import pictures, record, resuming
 from training.run.logs import csv_text
 from training.tasks.classification import building
 
@@ -40,7 +40,7 @@ def main(arguments=None):
     }
     for run in runs.values():
         if found := _finished(run):
-            then = json.loads((found / record.CONFIG).read_text())
+            then = record.read_config(found)
             print(f"{run.step}, seed {run.seed}: taken from {found}, commit {then['commit']}")
         else:
             _train(run, given.smoke)
@@ -88,12 +88,12 @@ def _train(run, smoke):
 
 
 def _finished(run):
-    """-> the folder of a finished run like this one, on this backend and these data; or `None`."""
-    return record.newest(run, finished=True, here=True)
+    """Returns the folder of a finished run like this one, on this backend and data; or `None`."""
+    return resuming.newest(run, finished=True, here=True)
 
 
 def _result(run):
-    """-> what the list of runs says of one."""
+    """Returns what the list of runs says of one."""
     folder = _finished(run)
     result = json.loads((folder / record.RESULT).read_text())
     figures = {"accuracy": result["last_accuracy"], "seconds": result["training_seconds"]}
@@ -101,7 +101,7 @@ def _result(run):
 
 
 def _row(run, accuracies):
-    """-> what the table says of one step, of a run and the accuracies of all; in [0, 1]."""
+    """Returns what the table says of one step, of a run and the accuracies of all; in [0, 1]."""
     network = building.network(run, run.published_classes)
     return {
         "step": run.step,

@@ -8,7 +8,7 @@ import dataclasses
 from keras_convnext.cli.console import warnings_as_notes
 from training import command
 from training.data import DataError
-from training.run import compiling, course, pictures, plan, record
+from training.run import compiling, course, pictures, plan, record, resuming
 from training.tasks.table import task_of
 
 
@@ -21,16 +21,20 @@ def train(request):
     """
     config, task = request.config, task_of(request.config)
     devices = course.begin(request)
+    compiling.check_weights(config)
     if request.dry_run:
         record.print_plan(*_dry_plan(task, config, devices))
         return None, None
     pictures.check()
     dataset = task.load(config)
+    found = resuming.find(config, request.resume, dataset)
+    config = resuming.adopted(config, found) if found else config
     images, classes = dataset.train.size, len(dataset.class_names)
     schedule = plan.make(task.plan, config, images, classes, devices, dataset.summary)
     model = compiling.compiled(schedule, task, dataset, devices)
     pipeline = task.pipeline(config, dataset, devices, schedule.steps_per_epoch)
-    return course.follow(request, schedule, model, pipeline, devices, task.finish)
+    record.print_plan(schedule, model)
+    return course.follow(found, task, schedule, model, pipeline, devices)
 
 
 def _dry_plan(task, config, devices):
@@ -52,9 +56,8 @@ def _dry_plan(task, config, devices):
 def main(task=None):
     """Runs the command line; returns the exit code."""
     request = command.from_command_line(task=task)
-    headline = task_of(request.config).headline
     with warnings_as_notes():
-        return course.status(lambda: train(request), headline)
+        return course.status(lambda: train(request))
 
 
 if __name__ == "__main__":

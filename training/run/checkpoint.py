@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on to the bit, written whole or not at all.
+"""Checkpoints: everything a run needs to resume to the bit, written whole or not at all.
 
 A checkpoint is a folder `step-00000123/` with `state.safetensors` (every variable of the model,
 its optimizer and its metrics: raw weights, moving averages, moments, counters, seed generators),
@@ -31,7 +31,7 @@ class CheckpointError(RuntimeError):
 
 
 def arrays(model):
-    """-> {name: array} of every variable of a compiled and built model."""
+    """Returns {name: array} of every variable of a compiled and built model."""
     return {name: array(variable) for name, variable in _variables(model).items()}
 
 
@@ -53,7 +53,7 @@ def save(folder, values, progress):
         CheckpointError: if it cannot be written; the checkpoints before it are untouched.
     """
     folder = Path(folder)
-    final = folder / f"step-{progress['step']:08d}"
+    final = folder_of(folder, progress["step"])
     draft = folder / f".tmp-{final.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,13 @@ def save(folder, values, progress):
     return final
 
 
+def folder_of(folder, step):
+    """Returns the place of the checkpoint of a step since the start of the run."""
+    return Path(folder) / f"step-{step:08d}"
+
+
 def newest(folder):
-    """-> the newest valid checkpoint in `folder`, or `None`; damaged ones are named in `print`."""
+    """Returns the newest intact checkpoint in `folder`, or `None`; damaged ones are printed."""
     for path in reversed(_all(folder)):
         reason = damage(path)
         if reason is None:
@@ -77,8 +82,20 @@ def newest(folder):
     return None
 
 
+def set_damaged_aside(folder):
+    """Renames damaged checkpoints in `folder`, so that they are not counted among those kept."""
+    for path in _all(folder):
+        if reason := damage(path):
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(path, aside)
+            print(f"Checkpoint {path} is damaged and set aside as {aside.name}: {reason}")
+
+
 def damage(path):
-    """-> what is wrong with the checkpoint `path`, or `None`."""
+    """Returns what is wrong with the checkpoint `path`, or `None`."""
+    if not path.is_dir():
+        return "it is not there"
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         for name, expected in manifest.items():
@@ -90,7 +107,7 @@ def damage(path):
 
 
 def read_progress(path):
-    """-> the progress that was saved with the checkpoint `path`."""
+    """Returns the progress that was saved with the checkpoint `path`."""
     return json.loads((Path(path) / PROGRESS).read_text())
 
 
@@ -127,22 +144,28 @@ def _put_in_place(draft, final):
 
 def _remove_older(folder, progress):
     best = progress["best"] and progress["best"]["step"]
-    for path in _all(folder)[:-KEEP]:
-        if int(NAME.fullmatch(path.name)[1]) != best:
+    # what is newer than this step was damaged when the run was resumed, and protects nothing
+    reached = [path for path in _all(folder) if _step(path) <= progress["step"]]
+    for path in reached[:-KEEP]:
+        if _step(path) != best:
             shutil.rmtree(path, ignore_errors=True)
     for draft in Path(folder).glob(".tmp-*"):  # of a run that was killed
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _step(path):
+    return int(NAME.fullmatch(path.name)[1])
+
+
 def _all(folder):
-    """Oldest first."""
+    """Returns the checkpoints in `folder`, the oldest first."""
     with contextlib.suppress(FileNotFoundError):
         return sorted(path for path in Path(folder).iterdir() if NAME.fullmatch(path.name))
     return []
 
 
 def _variables(model):
-    """-> {name: variable}; the number keeps apart what Keras gives equal paths."""
+    """Returns {name: variable}; the number keeps apart what Keras gives equal paths."""
     groups = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,
@@ -156,7 +179,7 @@ def _variables(model):
 
 
 def array(variable):
-    """-> the value of a variable, also of one that has copies on several devices."""
+    """Returns the value of a variable, also of one that has copies on several devices."""
     value = variable.value
     if keras.backend.backend() == "tensorflow":
         value = value.read_value()  # under a strategy, a plain tensor of what the copies hold
@@ -192,7 +215,8 @@ def _sync(path):
 def _not_written(folder, final, error):
     last = next(iter(reversed(_all(folder))), None)
     kept = f"The last complete one is {last}." if last else "There is none before it."
+    reason = getattr(error, "strerror", None) or error  # without the name of the draft
     return (
-        f"The checkpoint {final} could not be written: {error}. {kept} Free some space or correct "
-        "the permissions, then go on with --resume=auto."
+        f"The checkpoint {final} could not be written: {reason}. {kept} Free some space or correct "
+        "the permissions, then resume with --resume=auto."
     )

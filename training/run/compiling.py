@@ -1,10 +1,29 @@
 """A plan becomes a compiled model with every variable that a checkpoint holds."""
 
+from pathlib import Path
+
 from keras_convnext import freeze_layers
 from keras_convnext.layers.initializers import scale_to_inputs
+from keras_convnext.pretrained import resolve
 from training.run import replicas
 
 JIT = {"auto": "auto", "on": True, "off": False}
+
+
+def check_weights(config):
+    """Raises an error if the weights that a configuration starts from cannot be there.
+
+    Nothing is downloaded: it is what can be known at once.
+
+    Raises:
+        ValueError: if no weights of that name are published for the variant.
+        FileNotFoundError: if there is no such file.
+    """
+    weights = config.weights
+    if weights is None or resolve.row_of(weights, config.variant.name) is not None:
+        return
+    if not weights.startswith("hf://") and not Path(weights).is_file():
+        raise FileNotFoundError(f"`weights` {weights!r}: there is no such file.")
 
 
 def compiled(plan, task, dataset, devices):

@@ -59,6 +59,13 @@ class Run:
         least=0,
         below=1,
     )
+    ema_warmup: bool | None = knob(
+        "optimization",
+        "whether that momentum is warmed up; none: where the average would else have more than 1 % "
+        "of the initial weights at the end",
+        None,
+        absent=False,
+    )
     gradient_accumulation: int = knob("optimization", "micro-batches per update", 1, least=1)
 
     dtype: str = knob("machine", "precision of the training", "float32", choices=DTYPES)

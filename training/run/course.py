@@ -1,13 +1,16 @@
 """What every training does once its data and its model are there: prepare, resume, fit, report."""
 
 import os
+import shlex
 import sys
 
 import keras
 
 from training.data import stream
-from training.run import checkpoint, compiling, distribution, loop, record, replicas
+from training.run import checkpoint, compiling, distribution, lock, loop, record, replicas, resuming
 from training.run.logs import open_logs
+
+INTERRUPTED = 130  # 128 + SIGINT
 
 
 def note(sentence):
@@ -26,66 +29,92 @@ def begin(request):
     return devices
 
 
-def follow(request, schedule, model, pipeline, devices, finish):
+def follow(found, task, schedule, model, pipeline, devices):
     """Trains to the end, from where an earlier run was stopped, and reports.
 
     Args:
-        request: a `training.command.Request`.
+        found: the folder of the run to resume, or `None` for a new one.
+        task: a `training.tasks.task.Task`.
         schedule: a `Plan`.
         model: compiled.
         pipeline: has `dataset`, `training(epoch, start_step)` and `validation()`.
         devices: a `Distribution`.
-        finish: `(run, model, schedule, dataset, progress, devices)` -> the result, a dict.
 
     Returns:
         the folder of the run's record and its result, both `None` in the processes of a
         distributed run that do not write.
     """
-    record.print_plan(schedule, model)
     dataset, validation = pipeline.dataset, pipeline.validation()
     splits = dataset.train, dataset.validation
     with stream.sentences(*splits):
         compiling.prepare(model, validation, devices)
-    run = record.open_run(schedule.config, request.resume, devices)
-    progress = loop.Progress()
-    saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
-    if found := checkpoint.newest(saver.folder):
-        checkpoint.restore(found, model)
-        replicas.count_once(model, devices)
-        progress = loop.Progress.of(checkpoint.read_progress(found))
-        print(f"Going on from {found}")
-    with open_logs(run, schedule.config, devices.is_chief) as log, stream.sentences(*splits):
-        loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
-    result = finish(run, model, schedule, dataset, progress, devices)
-    return (run, result) if devices.is_chief else (None, None)
+    run = found or _new_run(schedule.config, dataset, devices)
+    with lock.only_writer(run, devices.is_chief):
+        saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
+        progress = _restored(saver, model, devices)
+        with open_logs(run, schedule.config, devices.is_chief) as log, stream.sentences(*splits):
+            if progress.history:  # a kill may have come between the last checkpoint and its log
+                log(progress)
+            loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
+        result = task.finish(run, model, schedule, dataset, progress, devices)
+    if not devices.is_chief:
+        return None, None
+    print(f"\n{task.headline(result)}")
+    for file in sorted(file for file in run.iterdir() if file.is_file()):
+        print(f"  {file}")
+    print(task.usage(run, schedule.config, dataset))
+    return run, result
 
 
-def status(train, headline):
-    """Runs `train()` for the command line; returns the exit code.
+def _new_run(config, dataset, devices):
+    """Returns the folder that the first process makes, in all processes."""
+    run = record.begin(config, dataset) if devices.is_chief else None
+    devices.wait_for_all()
+    return run or resuming.newest(config)
 
-    Args:
-        train: returns the folder of the record and the result, or twice `None`.
-        headline: the result -> what is said of it.
-    """
+
+def _restored(saver, model, devices):
+    """Returns where the run stands, with its variables in the model."""
+    if devices.is_chief:
+        checkpoint.set_damaged_aside(saver.folder)
+    devices.wait_for_all()
+    found = checkpoint.newest(saver.folder)
+    if found is None:
+        return loop.Progress()
+    checkpoint.restore(found, model)
+    replicas.count_once(model, devices)
+    print(f"Resuming from {found}")
+    return loop.Progress.of(checkpoint.read_progress(found))
+
+
+def status(train):
+    """Runs `train()` for the command line; returns the exit code."""
     try:
-        folder, result = train()
-    except loop.Terminated:
-        print("Stopped as asked; the state is saved. Go on with --resume=auto.", file=sys.stderr)
-        return loop.EXIT_TERMINATED
+        train()
+    except loop.Terminated as stopped:
+        say_how_to_resume("Stopped as asked; the state is saved.")
+        return stopped.status
+    except KeyboardInterrupt:
+        say_how_to_resume("Interrupted; what checkpoints hold is kept.")
+        return INTERRUPTED
     except (ValueError, OSError, checkpoint.CheckpointError, loop.DivergedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if folder:
-        print(f"\n{headline(result)}")
-        for file in sorted(file for file in folder.iterdir() if file.is_file()):
-            print(f"  {file}")
     return 0
+
+
+def say_how_to_resume(sentence):
+    """Says, after a sentence, the command that resumes the run."""
+    given = shlex.join(argument for argument in sys.argv[1:] if argument != "--resume=auto")
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = "training.segment" if spec and "segment" in spec.name else "training.train"
+    print(f"{sentence} To resume: python -m {module} {given} --resume=auto", file=sys.stderr)
 
 
 def leave(status):
     """Ends the process with this exit code."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if status == loop.EXIT_TERMINATED:
+    if status > 128:
         os._exit(status)  # threads of a pipeline or of other processes must not delay the exit
     sys.exit(status)

@@ -66,7 +66,7 @@ def limits_of(field):
     if "choices" in limits:
         return f"one of {', '.join(map(_text, limits['choices']))}"
     if kind is bool:
-        return "true or false"
+        return "true, false or none" if is_optional else "true or false"
     ends = [f"{SIGNS[end]} {limits[end]:g}" for end in SIGNS if end in limits]
     alternatives = [" and ".join(ends)] * bool(ends) + ["none"] * is_optional
     return " or ".join(alternatives)

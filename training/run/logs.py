@@ -98,7 +98,7 @@ class _TensorBoard:
     """Event files in `train/` and `validation/`, under equal names, so that they share a chart.
 
     A resumed run writes its history anew and then removes the older files: what they had beyond
-    the epoch that it went on from never happened.
+    the epoch that it resumed from never happened.
     """
 
     name = "TensorBoard's log"

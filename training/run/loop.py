@@ -1,4 +1,4 @@
-"""`fit`, one epoch at a time, so that a run can stop at any batch and go on to the bit.
+"""`fit`, one epoch at a time, so that a run can stop at any batch and resume to the bit.
 
 Why not one `fit` over all epochs: Keras fixes the length of an epoch once, so an epoch that was
 resumed in its middle would shorten all that follow.
@@ -7,6 +7,7 @@ resumed in its middle would shorten all that follow.
 import contextlib
 import dataclasses
 import math
+import os
 import signal
 import sys
 import time
@@ -16,12 +17,24 @@ import numpy as np
 
 from keras_convnext.optimization import averaged_weights
 from training.run import checkpoint, replicas
+from training.run.best import is_better
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM, what schedulers read as "start me again"
+# Each ends the run with 128 + its number: schedulers read 143 as "start me again".
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+STOPPING = b"""
+Stopping after this batch, to save the state; Ctrl-C once more stops at once and loses what no
+checkpoint has.
+"""
 
 
 class Terminated(BaseException):
-    """The run was asked to stop, and its state is saved."""
+    """The run was asked to stop by a signal, and its state is saved."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.status = 128 + number
 
 
 class DivergedError(RuntimeError):
@@ -54,11 +67,11 @@ class Progress:
         self.started = time.perf_counter()
 
     def elapsed(self):
-        """-> seconds of the current epoch, those before a stop included."""
+        """Returns the seconds of the current epoch, those before a stop included."""
         return self.seconds + time.perf_counter() - self.started
 
     def state(self, steps_per_epoch):
-        """-> what a checkpoint keeps."""
+        """Returns what a checkpoint keeps."""
         total = self.epoch * steps_per_epoch + self.step
         return {"epoch": self.epoch, "in_epoch": self.step, "step": total} | {
             "history": self.history,
@@ -105,7 +118,7 @@ class Guard(keras.callbacks.Callback):
             self.saver.save(self.progress)
             self.is_due = False
         if stop:
-            raise Terminated
+            raise Terminated(self.saver.signal)
 
 
 class Saver:
@@ -122,14 +135,17 @@ class Saver:
     def __init__(self, folder, model, steps_per_epoch, devices):
         self.folder, self.model, self.devices = folder, model, devices
         self.steps_per_epoch = steps_per_epoch
-        self.stop_is_asked = False
+        self.stop_is_asked, self.signal = False, signal.SIGTERM
 
     def ask_to_stop(self, number, frame):
-        """A handler of signals: the current batch is finished first."""
-        self.stop_is_asked = True
+        """Handles a signal: the current batch is finished first; a second Ctrl-C does not wait."""
+        self.stop_is_asked, self.signal = True, number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.write(2, STOPPING)  # `print` may be interrupted in its middle
 
     def must_stop(self):
-        """-> whether any process of the run was asked to stop; all must call this together."""
+        """Returns whether any process of the run was asked to stop; all must call it together."""
         return self.devices.any(self.stop_is_asked)
 
     def save(self, progress):
@@ -168,14 +184,14 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
         after_epoch: called with `progress` when an epoch is finished and saved.
 
     Raises:
-        Terminated: after SIGTERM, when the state is saved.
+        Terminated: after SIGTERM or Ctrl-C, when the state is saved.
         DivergedError: if the loss or the weights are not finite.
         checkpoint.CheckpointError: if a checkpoint cannot be written.
     """
     guard = Guard(saver, progress, plan.config)
     if progress.step:
         guard.metrics_so_far = [checkpoint.array(v) for v in model.metrics_variables]
-    before = signal.signal(signal.SIGTERM, saver.ask_to_stop)
+    before = {number: signal.signal(number, saver.ask_to_stop) for number in SIGNALS}
     try:
         while progress.epoch < plan.config.epochs:
             progress.start_clock()
@@ -186,10 +202,22 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
             _close_epoch(row, plan, progress)
             saver.save(progress)
             after_epoch(progress)
+            if saver.devices.is_chief:
+                print(_validation_line(row, progress, plan), flush=True)
             if progress.epoch < plan.config.epochs and saver.must_stop():
-                raise Terminated
+                raise Terminated(saver.signal)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _validation_line(row, progress, plan):
+    values = {name.removeprefix("val_"): row[name] for name in row if name.startswith("val_")}
+    text = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
+    is_best = progress.best["epoch"] == row["epoch"]
+    average = " of the averages" if plan.config.ema_momentum is not None else ""
+    which = f"epoch {row['epoch']} of {plan.config.epochs}"
+    return f"Validation{average} after {which}: {text}" + (", the best so far" if is_best else "")
 
 
 def _train(model, plan, training_batches, guard, progress):
@@ -219,12 +247,12 @@ def _train(model, plan, training_batches, guard, progress):
 
 
 def averages(model, config):
-    """-> a context in which the model has its averages, where the configuration keeps any."""
+    """Returns a context in which the model has its averages, where the configuration keeps any."""
     return contextlib.nullcontext() if config.ema_momentum is None else averaged_weights(model)
 
 
 def _validate(model, config, batches):
-    """-> {"val_loss": ..., and metrics} of the averages where there are any."""
+    """Returns {"val_loss": ..., and metrics} of the averages where there are any."""
     with averages(model, config):
         values = model.evaluate(batches, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in _floats(values).items()}
@@ -233,7 +261,7 @@ def _validate(model, config, batches):
 def _close_epoch(row, plan, progress):
     progress.epoch, progress.step, progress.seconds = progress.epoch + 1, 0, 0.0
     progress.history.append(row)
-    if progress.best is None or row[plan.score] > progress.best[plan.score]:
+    if is_better(row, progress.best, plan.score):
         progress.best = {**row, "step": progress.epoch * plan.steps_per_epoch}
 
 

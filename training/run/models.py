@@ -3,7 +3,7 @@
 import keras
 
 from keras_convnext.pretrained.saving import save_keras
-from training.run import checkpoint, loop
+from training.run import best, checkpoint, loop
 
 
 def use_one_device():
@@ -28,10 +28,14 @@ def write_models(run, served, model, plan, progress, devices):
         devices: a `Distribution`.
     """
     _save(run / "last.keras", served, model, devices.is_chief)
+    found = best.checkpoint_of_best(run / "checkpoints", progress, plan)
     if plan.config.ema_momentum is not None:
         with loop.averages(model, plan.config):
             _save(run / "last_ema.keras", served, model, devices.is_chief)
-    checkpoint.restore(run / "checkpoints" / f"step-{progress.best['step']:08d}", model)
+    if found is not None:
+        checkpoint.restore(found, model)
+    elif progress.history:
+        progress.best = progress.history[-1]  # the model is in the state of that epoch
     with loop.averages(model, plan.config):
         _save(run / "best.keras", served, model, devices.is_chief)
 

@@ -7,6 +7,9 @@ import keras
 
 from training.run.config import Run
 
+# The share of the initial weights in an average, from which on its momentum is warmed up.
+INITIAL_SHARE = 0.01
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -42,6 +45,14 @@ class Plan:
     def total_updates(self):
         """Optimizer steps of the run: what the schedule counts."""
         return self.updates_per_epoch * self.config.epochs
+
+    @property
+    def warms_averages_up(self):
+        """Whether the momentum of the averages of the weights grows in the first updates."""
+        momentum, asked = self.config.ema_momentum, self.config.ema_warmup
+        if momentum is None:
+            return False
+        return momentum**self.total_updates > INITIAL_SHARE if asked is None else asked
 
     def rows(self, model=None):
         """Returns `[(name, value)]` in words, for a reader."""
@@ -81,6 +92,7 @@ class Plan:
     def _optimizer(self):
         config = self.config
         average = f"{config.ema_momentum:g}" if config.ema_momentum is not None else "none"
+        average += " after a warm-up" if self.warms_averages_up else ""
         clip = f"{config.clip_norm:g}" if config.clip_norm is not None else "none"
         return (
             f"AdamW, betas 0.9 and 0.999, epsilon 1e-08, weight decay {config.weight_decay:g}, "

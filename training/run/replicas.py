@@ -23,17 +23,25 @@ def training_model(model, devices):
     return kind(model.input, model.output, name=model.name)
 
 
-def adamw(config, schedule, scales, devices):
-    """Returns the `AdamW` that a `training.run.config.Run` asks for; in a run of several PyTorch
-    processes it adds up their gradients.
+def adamw(plan, schedule, scales, devices):
+    """Returns the `AdamW` that a `Plan` asks for.
+
+    In a run of several PyTorch processes it adds up their gradients; where the plan says so, the
+    momentum of its averages is warmed up.
 
     Args:
+        plan: a `Plan`.
         schedule: of the learning rate.
         scales: `{layer name: factor}` on it, or `None`.
+        devices: a `Distribution`.
     """
-    several = devices.workers > 1 and keras.backend.backend() == "torch"
+    config, kind = plan.config, AdamW
+    if devices.workers > 1 and keras.backend.backend() == "torch":
+        kind = _all_reduced_steps(kind)
+    if plan.warms_averages_up:
+        kind = averages_warmed_up(kind)
     accumulated = config.gradient_accumulation
-    return (_AllReducedAdamW if several else AdamW)(
+    return kind(
         schedule,
         weight_decay=config.weight_decay,
         learning_rate_scales=scales,
@@ -42,6 +50,32 @@ def adamw(config, schedule, scales, devices):
         ema_momentum=config.ema_momentum or 0.0,
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
+
+
+def averages_warmed_up(kind):
+    """Returns a class of optimizers made of `kind` whose averages forget the initial weights soon.
+
+    The momentum of update t = 0, 1, ... is the smaller of `ema_momentum` and (1 + t) / (10 + t), as
+    in TensorFlow's `ExponentialMovingAverage`.
+    """
+
+    class AveragesWarmedUp(kind):
+        @property
+        def ema_momentum(self):
+            highest, updates = self.__dict__["highest_momentum"], self.iterations
+            if keras.backend.backend() == "torch":  # whose fused operations take plain numbers
+                return min(highest, (1 + int(updates)) / (10 + int(updates)))
+            updates = keras.ops.cast(updates, "float32")
+            return keras.ops.minimum(highest, (1 + updates) / (10 + updates))
+
+        @ema_momentum.setter
+        def ema_momentum(self, value):
+            self.__dict__["highest_momentum"] = value
+
+        def get_config(self):
+            return {**super().get_config(), "ema_momentum": self.__dict__["highest_momentum"]}
+
+    return AveragesWarmedUp
 
 
 def _multi_worker(kind):
@@ -105,13 +139,16 @@ def count_once(model, devices):
         model.reset_metrics()
 
 
-class _AllReducedAdamW(AdamW):
-    """Takes the mean of the gradients over the processes, which then take the same step."""
+def _all_reduced_steps(kind):
+    class AllReducedSteps(kind):
+        """Takes the mean of the gradients over the processes, which then take the same step."""
 
-    def apply(self, grads, trainable_variables=None):
-        import torch
+        def apply(self, grads, trainable_variables=None):
+            import torch
 
-        for grad in grads:
-            torch.distributed.all_reduce(grad)
-            grad /= int(os.environ["WORLD_SIZE"])
-        return super().apply(grads, trainable_variables)
+            for grad in grads:
+                torch.distributed.all_reduce(grad)
+                grad /= int(os.environ["WORLD_SIZE"])
+            return super().apply(grads, trainable_variables)
+
+    return AllReducedSteps

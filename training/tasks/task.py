@@ -20,6 +20,7 @@ class Task:
         objective: the plan -> the loss and the metrics, as arguments of `compile`.
         finish: `(run, model, plan, dataset, progress, devices)` -> the result, a dict.
         headline: the result -> what is said first of it.
+        usage: `(run, config, dataset)` -> lines about how to use what the run left.
     """
 
     name: str
@@ -32,3 +33,4 @@ class Task:
     objective: Callable
     finish: Callable
     headline: Callable
+    usage: Callable

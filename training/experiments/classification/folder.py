@@ -23,7 +23,9 @@ from training.experiments.classification import imagenet1k
 from training.tasks.classification.config import Config
 
 # From scratch on hundreds of photos there is no time for the residual branches to grow from 1e-6.
-SMALL = dataclasses.replace(VARIANTS["convnext_atto"], depths=(1, 1, 3, 1), layer_scale=None)
+SMALL = dataclasses.replace(
+    VARIANTS["convnext_atto"], name="convnext_photos", depths=(1, 1, 3, 1), layer_scale=None
+)
 SMOKE = {**imagenet1k.SMOKE, "weights": None}
 SHARED = {
     "name": "folder",

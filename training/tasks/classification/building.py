@@ -144,4 +144,4 @@ def optimizer(plan, model, devices):
     )
     decay = config.layer_decay
     scales = learning_rate_scales(model, decay) if decay < 1 else None
-    return replicas.adamw(config, schedule, scales, devices)
+    return replicas.adamw(plan, schedule, scales, devices)

@@ -1,6 +1,6 @@
 """The row of classification."""
 
-from training.tasks.classification import building, report
+from training.tasks.classification import building, report, usage
 from training.tasks.classification.config import Config
 from training.tasks.classification.plan import ClassifierPlan
 from training.tasks.task import Task
@@ -16,4 +16,5 @@ CLASSIFICATION = Task(
     objective=building.objective,
     finish=report.finish,
     headline=report.headline,
+    usage=usage.usage,
 )

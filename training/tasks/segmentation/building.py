@@ -126,4 +126,4 @@ def optimizer(plan, model, devices):
     )
     decay, depth = config.stage_decay, config.decay_depth
     scales = stage_wise_scales(model, decay, depth) if decay < 1 else None
-    return replicas.adamw(config, schedule, scales, devices)
+    return replicas.adamw(plan, schedule, scales, devices)

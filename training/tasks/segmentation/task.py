@@ -1,6 +1,6 @@
 """The row of segmentation."""
 
-from training.tasks.segmentation import building, report
+from training.tasks.segmentation import building, report, usage
 from training.tasks.segmentation.config import SegmentConfig
 from training.tasks.segmentation.plan import SegmentPlan
 from training.tasks.task import Task
@@ -16,4 +16,5 @@ SEGMENTATION = Task(
     objective=building.objective,
     finish=report.finish,
     headline=report.headline,
+    usage=usage.usage,
 )
