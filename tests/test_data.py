@@ -500,7 +500,7 @@ def test_a_folder_is_divided_by_class(tmp_path):
 def test_a_folder_with_its_own_validation(tmp_path, validation):
     photos(tmp_path / "train", ("cat", "dog"), each=3)
     photos(tmp_path / validation, ("dog",), each=2)
-    with pytest.warns(UserWarning, match="has no images of 1 classes: cat"):
+    with pytest.warns(UserWarning, match="has no images of the classes cat"):
         dataset = data.load("folder", tmp_path)
     assert dataset.class_names == ("cat", "dog")
     assert (dataset.train.size, list(dataset.validation.labels)) == (6, [1, 1])
@@ -525,7 +525,7 @@ def test_other_files_are_named_in_a_warning(tmp_path):
     photos(tmp_path)
     write(tmp_path, {f"dog/{name}": b"" for name in ("a.txt", "b.psd", "c.zip", "d.heic")})
     write(tmp_path, {"dog/Thumbs.db": b"", "__MACOSX/dog/._00.jpg": b""})
-    with pytest.warns(UserWarning, match=r"^4 files under .* are not used.*b.psd.*, \.\.\.$"):
+    with pytest.warns(UserWarning, match=r"^Not used: 4 files under .*b.psd.*, \.\.\.$"):
         data.load("folder", tmp_path)
 
 
@@ -702,7 +702,7 @@ def test_labels_of_a_set_must_be_classes(tmp_path):
     image = np.zeros((6, 5, 1), np.uint8)
     _write_set(tfds, tmp_path, features, [{"image": image, "label": n - 1} for n in range(3)])
     dataset = data.load("tiny", tmp_path, train_split="train[:2]", validation_split="train[2:]")
-    assert dataset.summary.endswith("(2 images), validation on 'train[2:]' (1 images).")
+    assert dataset.summary.endswith("(2 images), validation on 'train[2:]' (1 image).")
     with (
         pytest.raises(
             DataError, match=r"^The label -1 of the image train.*\[0\] is none of .* 0 to 1:"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 
@@ -134,6 +135,7 @@ REFUSED = {
     "no training": (both("val", "test"), "no folder for training: call it train/"),
     "without classes": (["train", "test"], r"test/ and train/ in .* has no class folders: put"),
     "train alone": (["train"], "train/ in .* has no class folders"),
+    "doubled without classes": (["train/train", "test/test"], "train/ in .* has no class folders"),
     "class or split": (
         [*both("train"), "ship"],
         r"train/ .* beside it are folders of images \(ship\): it could be a class or a split",
@@ -161,7 +163,7 @@ def test_what_could_be_read_in_two_ways_is_refused(case, tmp_path):
 
 def test_files_of_another_kind_are_named(tmp_path):
     (tmp_path / "train-00000.parquet").write_bytes(b"")
-    with pytest.raises(DataError, match=r"It holds 1 files with the suffixes \.parquet"):
+    with pytest.raises(DataError, match=r"It holds 1 file with the suffixes \.parquet"):
         recognise(tmp_path)
 
 
@@ -182,11 +184,11 @@ def test_what_is_not_used_is_said(tmp_path):
     (tmp_path / "train/cat/more").symlink_to(tmp_path / "Meta")
     notes = "\n".join(recognise(tmp_path).notes)
     for part in (
-        "1 folders in .* are no splits and are not used: Meta.",
-        "5 images lie in .*train' beside the folders of the classes",
-        "1 files under .* are links that lead nowhere: .*link.png",
-        "1 files under .* are links to folders, which are not followed: .*more",
-        "val' has no images of 1 classes: dog",
+        "Not used: 1 folder in .*, beside the splits: Meta.",
+        "Not used: 5 images in .*train', beside the folders of the classes",
+        "Broken: 1 link under .*link.png",
+        "Not followed: 1 link to folders under .*more",
+        "val' has no images of the classes dog",
         "test' has no class folders: its images are not used",
     ):
         assert re.search(part, notes), (part, notes)
@@ -220,13 +222,28 @@ def test_names_of_splits(name, found):
     assert spelled(name) == found
 
 
+def test_names_need_not_be_text(tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(odd)
+    (tmp_path / "tea").mkdir()
+    for folder in (odd, os.fsencode(tmp_path / "tea")):
+        for number in range(2):
+            with open(folder + b"/%d.png" % number, "wb") as file:
+                file.write(picture(0))
+    with pytest.warns(UserWarning, match=r"In train and in validation") as said:
+        dataset = data.load("folder", tmp_path)
+    dataset.fingerprint()
+    for text in (dataset.summary, str(said[0].message)):
+        assert r"caf\udce9" in text and text.encode("utf-8")
+
+
 def test_an_image_in_two_splits_is_found(tmp_path, monkeypatch):
     tree(tmp_path, *both("train", "val"))
     shutil.copy(tmp_path / "train/cat/3.png", tmp_path / "val/cat/copy.png")
-    with pytest.warns(UserWarning, match=r"^1 images are in train and in validation.*copy.png"):
+    with pytest.warns(UserWarning, match=r"^In train and in validation: 1 image, .*copy.png"):
         data.load("folder", tmp_path)
     monkeypatch.setattr(duplicates, "MOST_HEADS", 4)
-    with pytest.warns(UserWarning, match=r"images of train and validation were not compared"):
+    with pytest.warns(UserWarning, match=r"Not compared: .* images of train and validation"):
         data.load("folder", tmp_path)
 
 

@@ -74,13 +74,13 @@ def test_masks_that_were_blurred_are_told(tmp_path):
 def test_a_class_that_never_occurs_is_said(tmp_path):
     write(tmp_path, *[SQUARE] * 3)
     summary = loaded(tmp_path, (*NAMES, "vessel")).summary
-    assert summary.endswith("1 of 3 classes do not occur in them: vessel.")
+    assert summary.endswith("Of the 3 classes these do not occur in them: vessel.")
 
 
 def test_a_few_wrong_masks_are_said_and_do_not_end_the_run(tmp_path):
     write(tmp_path, *[SQUARE] * 5, SQUARE * 7)
     summary = loaded(tmp_path).summary
-    assert "1 of them cannot be used, the first is " in summary and "values [7]" in summary
+    assert "Not usable: 1 mask, the first is " in summary and "values [7]" in summary
 
 
 def test_colours_of_a_file_are_classes(tmp_path):

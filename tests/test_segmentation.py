@@ -372,8 +372,13 @@ def test_overlays_leave_what_is_ignored():
     found = overlay(image, labels, 2, opacity=1.0)
     np.testing.assert_array_equal(found[0, :2], palette(2)[:2])
     np.testing.assert_array_equal(found[1], image[1])
+    np.testing.assert_array_equal(overlay(image, np.full((2, 3), -1), 2), image)
     with pytest.raises(ValueError, match="`labels` must be"):
         overlay(image, labels[:1], 2)
+    with pytest.raises(ValueError, match="`opacity` must be"):
+        overlay(image, labels, 2, opacity=55)
+    with pytest.raises(ValueError, match=r"in \[0, 255\], received -1 to 300"):
+        label_map(np.array([[-1, 300]]), 2)
 
 
 @on_one_backend

@@ -1,8 +1,8 @@
 """Training pairs of an image and its mask: resized, cropped, mirrored, distorted in colour.
 
-Pure functions of a key, by Pillow inside of tf.data's threads, like `augmentation.Exact`. A pair is
-a string tensor (2,), the contents of both files; what comes out is one uint8 tensor of four
-channels, RGB and the label, which `batch` takes apart.
+The transforms are pure functions of a key, computed by Pillow in tf.data's threads. A pair is a
+string tensor (2,), the contents of both files; the result is one uint8 tensor of four channels, RGB
+and the label, which `batch` separates.
 
 Source: the configurations published with arXiv 2201.03545 (Appendix A.3).
 """
@@ -22,7 +22,8 @@ from keras_convnext.segmentation.resampling import fitting, scaled
 
 ATTEMPTS = 10
 DRAWS = 1 + 2 * ATTEMPTS + 10
-# of the distortion, each with probability 1/2: added to values, factors, degrees / 2 added to hues
+# The distortion, each part with probability 1/2: number added to values, factors of contrast and of
+# saturation, half degrees added to hues.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32, (0.5, 1.5), (0.5, 1.5), 18
 HALF_CIRCLE, PILLOWS_CIRCLE = 180, 256
 
@@ -35,13 +36,13 @@ class CropAndDistort:
         crop: side of the result in pixels, >= 1.
         labels: a `LabelMap`.
         size: `(long, short)`: an image is resized, keeping its ratio, so that neither side is
-            longer than that; `None`: it keeps its size.
+            longer than these; `None`: it keeps its size.
         scale: the factor on that size is uniform between these two numbers > 0.
-        category_limit: a crop of which one class has at least this share is drawn again, up to ten
-            times, in (0, 1]; 1 takes every crop.
+        category_limit: a crop is drawn again, up to ten times, if one class has at least this
+            share of it, in (0, 1]; 1 accepts every crop.
         flip: probability of a mirror image.
         distort: whether brightness, contrast, saturation and hue are changed at random.
-        mean: colour in [0, 1] of what a crop has beyond the image; its label is 255.
+        mean: colour in [0, 1] of the part of a crop beyond the image; the label there is 255.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -65,7 +66,7 @@ class CropAndDistort:
         checks.moments("mean", self.mean, 0, 1)
 
     def image(self, pair, key):
-        """One training pair, in TensorFlow's graph.
+        """Returns one training pair, in TensorFlow's graph.
 
         Args:
             pair: string tensor (2,): the contents of the image and of the mask.
@@ -78,7 +79,8 @@ class CropAndDistort:
         return in_numpy(self._made, [pair, draws], (self.crop, self.crop, 4))
 
     def batch(self, images, labels, weights, key=None):
-        """uint8 (batch, crop, crop, 4) -> `(images, labels)`. What weighs 0 is ignored."""
+        """Returns `(images, labels)` of uint8 (batch, crop, crop, 4). Labels of images with weight
+        0 are 255."""
         return separated(images, weights)
 
     def _made(self, pair, draws):
@@ -97,7 +99,7 @@ class CropAndDistort:
         return joined(image, labels, (self.crop, self.crop), self.mean)
 
     def _chosen_crop(self, labels, size, corners):
-        """-> the labels of the first crop that is varied enough, else the last; its box"""
+        """Returns the labels of the first crop that is varied enough, else of the last; its box."""
         side = [min(self.crop, length) for length in size]
         for corner in corners:
             spare = [length - part + 1 for length, part in zip(size, side, strict=True)]
@@ -116,13 +118,13 @@ def _is_varied(labels, limit):
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Images in one frame, at the size of the training, for a quick validation: nothing is drawn.
+    """Images in one frame, at the size of the training, for a quick validation without randomness.
 
     Args:
-        height, width: of the frame in pixels. Of a larger image it has the centre; what an image
-            leaves of it has the mean colour and is ignored.
+        height, width: of the frame in pixels. It shows the centre of a larger image; the rest of
+            the frame around a smaller one has the mean colour and is ignored.
         labels: a `LabelMap`.
-        size: as of `CropAndDistort`.
+        size: as in `CropAndDistort`.
         mean: that colour, in [0, 1].
     """
 
@@ -134,11 +136,11 @@ class Fit:
     mean: tuple = (0.485, 0.456, 0.406)
 
     def image(self, pair, key=None):
-        """-> uint8 tensor (height, width, 4); `key` is not looked at."""
+        """Returns a uint8 tensor (height, width, 4); `key` is ignored."""
         return in_numpy(self._made, [pair], (self.height, self.width, 4))
 
     def batch(self, images, labels, weights, key=None):
-        """As `CropAndDistort.batch`."""
+        """Returns `(images, labels)`, as `CropAndDistort.batch`."""
         return separated(images, weights)
 
     def _made(self, pair):
@@ -157,7 +159,8 @@ class Fit:
 
 
 def read_pair(image, mask, labels):
-    """-> `(image, labels)`, Pillow images of modes "RGB" and "L", of the contents of two files.
+    """Returns `(image, labels)`, Pillow images of modes "RGB" and "L", of the contents of two
+    files.
 
     Raises:
         ImageError: if one of them cannot be read, they differ in size, or the mask has a value
@@ -177,7 +180,8 @@ def read_pair(image, mask, labels):
 
 
 def resampled(image, size, box, filter):
-    """A part of a resized image: only that part is computed. Half-pixel centres, no antialiasing.
+    """Returns a part of a resized image; only this part is computed. Half-pixel centres, no
+    antialiasing.
 
     Args:
         image: Pillow image.
@@ -192,7 +196,8 @@ def resampled(image, size, box, filter):
 
 
 def joined(image, labels, size, mean):
-    """-> uint8 (height, width, 4): both at the top left of a frame of `size`, (width, height)"""
+    """Returns uint8 (height, width, 4): both at the top left of a frame of `size`, (width,
+    height)."""
     width, height = size
     frame = np.empty((height, width, 4), "uint8")
     frame[:] = [*(round(255 * value) for value in mean), IGNORED]
@@ -202,7 +207,8 @@ def joined(image, labels, size, mean):
 
 
 def separated(images, weights):
-    """-> `(images, labels)`, uint8 (batch, h, w, 3) and (batch, h, w); labels of weight 0: 255"""
+    """Returns `(images, labels)`, uint8 (batch, h, w, 3) and (batch, h, w); labels of images with
+    weight 0 are 255."""
     import tensorflow as tf
 
     labels = tf.where(weights[:, None, None] > 0, images[..., 3], tf.constant(IGNORED, tf.uint8))
@@ -210,8 +216,8 @@ def separated(images, weights):
 
 
 def distorted(image, draws):
-    """Brightness, contrast, saturation and hue, each with probability 1/2, contrast before or
-    after the colours.
+    """Returns the image with another brightness, contrast, saturation and hue, each with
+    probability 1/2, contrast before or after the colours.
 
     Args:
         image: Pillow image of mode "RGB".

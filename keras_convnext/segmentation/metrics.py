@@ -144,7 +144,7 @@ class Scores:
         `share`, its part of the pixels.
 
         Raises:
-            ValueError: if the number of names is not that of the classes.
+            ValueError: if the number of names differs from the number of classes.
         """
         shares = _ratio(self.confusion.sum(1), self.confusion.sum())
         columns = zip(class_names, self.iou, self.accuracy, shares, strict=True)

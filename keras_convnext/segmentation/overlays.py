@@ -5,6 +5,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_convnext import checks
 from keras_convnext.images import load_image
 
 IGNORED_COLOUR = (0, 0, 0)
@@ -13,7 +14,7 @@ SHADES = ((0.65, 0.95), (0.95, 0.75), (0.45, 1.0), (0.9, 0.5))  # saturation, va
 
 
 def palette(classes):
-    """-> uint8 (256, 3): an RGB colour for each class, black for all labels beyond.
+    """Returns uint8 (256, 3): an RGB colour for each class, black for all other labels.
 
     Raises:
         ValueError: if there are more than 255 classes, more than a palette has room for.
@@ -30,7 +31,8 @@ def palette(classes):
 
 
 def label_map(labels, classes):
-    """Labels as a PNG keeps them: the values are the labels, a palette shows them in colours.
+    """Returns a palette image for a PNG: its values are the labels, its palette shows them in
+    colours.
 
     Args:
         labels: int array (height, width) in [0, 255].
@@ -38,19 +40,28 @@ def label_map(labels, classes):
 
     Returns:
         `PIL.Image.Image` of mode "P".
+
+    Raises:
+        ValueError: if a label is out of that range.
     """
+    labels = np.asarray(labels)
+    if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
+        raise ValueError(
+            f"Labels must be in [0, 255], received {labels.min()} to {labels.max()}: a palette has "
+            "no more colours."
+        )
     image = Image.fromarray(np.ascontiguousarray(labels, "uint8"))
     image.putpalette(palette(classes).tobytes())
     return image
 
 
 def overlay(image, labels, classes, opacity=0.55):
-    """The photograph with the colours of its classes over it.
+    """Returns the photograph with the colours of its classes over it.
 
     Args:
         image: anything that `keras_convnext.images.load_image` takes.
-        labels: int array (height, width) of the image's size; labels beyond the classes leave the
-            photograph as it is.
+        labels: int array (height, width) of the image's size; where a label is no class, the
+            photograph stays as it is.
         classes: number of classes, 1 to 255.
         opacity: of the colours, in [0, 1].
 
@@ -58,23 +69,24 @@ def overlay(image, labels, classes, opacity=0.55):
         uint8 array (height, width, 3).
 
     Raises:
-        ValueError: if the sizes differ.
+        ValueError: if the sizes differ, or `opacity` is out of its range.
     """
+    checks.number("opacity", opacity, least=0, most=1)
     pixels, labels = np.asarray(load_image(image), "float32"), np.asarray(labels)
     if labels.shape != pixels.shape[:2]:
         raise ValueError(f"`labels` must be {pixels.shape[:2]} like the image, not {labels.shape}.")
-    share = np.where(labels < classes, opacity, 0.0).astype("float32")[..., None]
-    colours = palette(classes)[np.minimum(labels, 255)]
+    share = np.where((labels >= 0) & (labels < classes), opacity, 0.0).astype("float32")[..., None]
+    colours = palette(classes)[np.clip(labels, 0, 255)]
     return np.rint(pixels + share * (colours - pixels)).astype("uint8")
 
 
 def legend(names, shares=None):
-    """A picture of the colours and names of the classes.
+    """Returns a picture of the colours and names of the classes.
 
     Args:
         names: of all classes, in order.
-        shares: {class: part of the pixels} of the classes that are shown, the largest first;
-            `None`: all classes, without numbers.
+        shares: {class: part of the pixels} of the classes to show, the largest first; `None`: all
+            classes, without numbers.
 
     Returns:
         `PIL.Image.Image` of mode "RGB".
@@ -96,6 +108,6 @@ def legend(names, shares=None):
 
 
 def shares_of(labels, classes):
-    """-> {class: part of the pixels} of the classes in an int array (height, width)."""
+    """Returns {class: part of the pixels} of the classes in an int array (height, width)."""
     counts = np.bincount(np.asarray(labels).ravel(), minlength=classes)[:classes]
     return {int(n): counts[n] / np.size(labels) for n in np.flatnonzero(counts)}

@@ -1,4 +1,4 @@
-"""Maps of one size to another, as PyTorch does it. Sizes may be unknown until the map is there."""
+"""Resizing and pooling of maps, as in PyTorch; sizes may be unknown while a graph is traced."""
 
 import keras
 from keras import ops
@@ -7,9 +7,10 @@ serializable = keras.saving.register_keras_serializable(package="keras_convnext"
 
 
 def resize_to(x, height, width):
-    """Bilinear, half-pixel centres, without antialiasing (`align_corners=False`).
+    """Returns the map `(batch, h, w, channels)` as `(batch, height, width, channels)`, of the same
+    dtype.
 
-    `(batch, h, w, channels)` -> `(batch, height, width, channels)`, of the same dtype.
+    Bilinear, half-pixel centres, without antialiasing (`align_corners=False`).
     """
     size = (height, width)
     if not all(isinstance(side, int) for side in size):
@@ -20,20 +21,20 @@ def resize_to(x, height, width):
 
 
 def fitting(sides, limits):
-    """-> the factor with which neither side exceeds `(long, short)`; 1 for `None`"""
+    """Returns the factor with which neither side exceeds `(long, short)`; 1 for `None`."""
     if limits is None:
         return 1.0
     return min(max(limits) / max(sides), min(limits) / min(sides))
 
 
 def scaled(sides, factor, least=1):
-    """-> the sides times `factor`, in whole pixels, none shorter than `least`"""
+    """Returns the sides times `factor`, in whole pixels, none shorter than `least`."""
     return tuple(max(least, int(side * factor + 0.5)) for side in sides)
 
 
 def _resize_in_graph(x, size):
-    """Keras (3.15) wants to know that the size is positive, which a graph of TensorFlow cannot say
-    before it runs."""
+    """Returns the map resized by TensorFlow itself: Keras (3.15) checks that the size is positive,
+    which is unknown until the graph runs."""
     import tensorflow as tf
 
     return tf.cast(tf.image.resize(x, tf.stack(size), "bilinear"), x.dtype)
@@ -68,11 +69,12 @@ class ResizeTo(keras.layers.Layer):
 class AdaptiveAveragePooling(keras.layers.Layer):
     """Means over `size` x `size` regions that cover the map, whatever its size.
 
-    Row i is the mean of the rows from floor(i * h / size) to below ceil((i + 1) * h / size): where
-    `size` does not divide the height, regions overlap by a row, and a map smaller than `size`
-    repeats its pixels. Computed in float32, as two products with constant matrices.
+    Row i of the result is the mean of rows floor(i * h / size) up to, without,
+    ceil((i + 1) * h / size): where `size` does not divide the height, regions overlap by a row, and
+    a map smaller than `size` repeats its pixels. Computed in float32, as two products with constant
+    matrices.
 
-    `(batch, h, w, channels)` -> `(batch, size, size, channels)`.
+    Takes `(batch, h, w, channels)` and returns `(batch, size, size, channels)`.
     """
 
     def __init__(self, size, **kwargs):
@@ -94,7 +96,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
 
 
 def _means(length, size):
-    """-> float32 (size, length), whose rows take the means."""
+    """Returns float32 (size, length); the product with it takes the means."""
     region = ops.reshape(ops.arange(size, dtype="int32"), (-1, 1))
     start = region * length // size
     end = ((region + 1) * length + size - 1) // size

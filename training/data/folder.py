@@ -16,7 +16,7 @@ from PIL import features
 from training.data.dataset import DataError, Dataset, IndexedSplit
 from training.data.duplicates import shared_images
 from training.data.layout import recognise
-from training.data.listing import some, unreadable
+from training.data.listing import counted, readable, some, unreadable
 
 VALIDATION_FRACTION = 0.2
 SHOWN_CLASSES = 10
@@ -218,27 +218,28 @@ def _leaks(splits):
             if pairs:
                 same = some([f"{one} = {two}" for one, two in pairs])
                 yield (
-                    f"{len(pairs)} images are in {name} and in {other}, so that what was learned "
-                    f"is measured; `python -m training.verify_data` lists them all: {same}"
+                    f"In {name} and in {other}: {counted(len(pairs), 'image')}, so that what was "
+                    f"learned is measured; `python -m training.verify_data` lists all: {same}"
                 )
             if skipped:
                 yield (
-                    f"{skipped} images of {name} and {other} were not compared with each other "
-                    "because there are too many of equal size; `python -m training.verify_data` "
-                    "compares all."
+                    f"Not compared: {counted(skipped, 'image')} of {name} and {other}, because too "
+                    "many are of equal size; `python -m training.verify_data` compares all."
                 )
 
 
 def _summary(layout, splits, how):
     names = layout.class_names
-    shown = ", ".join(names[:SHOWN_CLASSES]) + (", ..." if len(names) > SHOWN_CLASSES else "")
+    shown = ", ".join(map(readable, names[:SHOWN_CLASSES])) + (
+        ", ..." if len(names) > SHOWN_CLASSES else ""
+    )
     place = layout.place("train" if layout.has_splits else "all")
     text = (
-        f"training on {splits['train'].size:,} images of {place} ({_range(splits['train'], names)}"
-        f"), {how} ({splits['validation'].size:,} images)"
+        f"training on {counted(splits['train'].size, 'image')} of {place} ({_range(splits['train'], names)}"
+        f"), {how} ({counted(splits['validation'].size, 'image')})"
     )
     if "test" in splits:
-        text += f", {layout.place('test')} ({splits['test'].size:,} images) is not touched"
+        text += f", {layout.place('test')} ({counted(splits['test'].size, 'image')}) is not touched"
     return f"{len(names)} classes ({shown}); {text}."
 
 
@@ -248,4 +249,5 @@ def _range(split, names):
     few, many = int(counts.argmin()), int(counts.argmax())
     if counts[few] == counts[many]:
         return f"{counts[few]:,} of each class"
-    return f"{counts[few]:,} of {names[few]!r} to {counts[many]:,} of {names[many]!r}"
+    few, many = (f"{counts[n]:,} of {readable(names[n])}" for n in (few, many))
+    return f"{few} to {many}"

@@ -19,6 +19,7 @@ from pathlib import Path
 from training.data.dataset import DataError
 from training.data.listing import (
     Files,
+    counted,
     files_below,
     folders,
     loose_images,
@@ -152,7 +153,7 @@ def _opened(directory, splits):
     unused = [path.name for path in folders(directory) if path not in used]
     if unused:
         notes.append(
-            f"{len(unused)} folders in {str(directory)!r} are no splits and are not used: "
+            f"Not used: {counted(len(unused), 'folder')} in {str(directory)!r}, beside the splits: "
             f"{some(unused)}"
         )
     _refuse_one_folder_twice(splits)
@@ -177,8 +178,8 @@ def _loose_notes(directory):
     if not loose or not folders(directory):
         return []
     return [
-        f"{len(loose)} images lie in {str(directory)!r} beside the folders of the classes and are "
-        f"not used: {some(loose)}"
+        f"Not used: {counted(len(loose), 'image')} in {str(directory)!r}, beside the folders of "
+        f"the classes: {some(loose)}"
     ]
 
 
@@ -294,9 +295,11 @@ def _class_folders(directory):
     _refuse_annotations(directory, found)
     _refuse_splits_inside(directory, found)
     if len(found) == 1:
+        (name,) = found
+        if spelled(name):  # train/train/*.jpg
+            raise _without_classes(directory, [found[name]])
         raise DataError(
-            f"{str(directory)!r} has a single class, {next(iter(found))!r}; a classifier needs two "
-            "or more."
+            f"{str(directory)!r} has a single class, {name!r}; a classifier needs two or more."
         )
     return found
 
@@ -306,7 +309,7 @@ def _kinds_of_files(directory):
     if not files.others or files.images:
         return ""
     suffixes = sorted({os.path.splitext(path)[1].lower() or "none" for path in files.others})
-    return f" It holds {len(files.others)} files with the suffixes {some(suffixes)}"
+    return f" It holds {counted(len(files.others), 'file')} with the suffixes {some(suffixes)}"
 
 
 def _refuse_annotations(directory, found):
@@ -379,7 +382,7 @@ def _listing(split, place, class_names):
         raise _empty(place, empty[0])
     notes = list(files.notes(place))
     if empty:
-        notes.append(f"{str(place)!r} has no images of {len(empty)} classes: {some(empty)}")
+        notes.append(f"{str(place)!r} has no images of the classes {some(empty)}")
     return listing, notes
 
 

@@ -93,21 +93,37 @@ class Files:
     def notes(self, directory):
         """Returns a sentence about each kind of file below `directory` that is not used."""
         suffixes = ", ".join(SUFFIXES)
-        reasons = {
-            f"are not used, as they have none of the suffixes {suffixes}": self.others,
-            "are links to folders, which are not followed": self.linked,
-            "are links that lead nowhere": self.broken,
-        }
+        place = repr(readable(str(directory)))
+        kinds = (
+            (
+                "Not used",
+                "file",
+                f"under {place} without one of the suffixes {suffixes}",
+                self.others,
+            ),
+            ("Not followed", "link", f"to folders under {place}", self.linked),
+            ("Broken", "link", f"under {place}", self.broken),
+        )
         return tuple(
-            f"{len(paths)} files under {str(directory)!r} {reason}: {some(paths)}"
-            for reason, paths in reasons.items()
+            f"{what}: {counted(len(paths), noun)} {where}: {some(paths)}"
+            for what, noun, where, paths in kinds
             if paths
         )
 
 
 def some(names):
     """Returns the first few of the names as text that ends a sentence."""
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else ".")
+    return ", ".join(map(readable, names[:NAMED])) + (", ..." if len(names) > NAMED else ".")
+
+
+def counted(number, noun):
+    """Returns a number with its noun, such as "1 image" and "1,200 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def readable(name):
+    """Returns the name of a file as text that can be printed: it need not be valid UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def files_below(directory):

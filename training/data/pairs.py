@@ -10,7 +10,7 @@ from training.data.bad_images import BadImages
 from training.data.dataset import DataError, Dataset, IndexedSplit
 from training.data.folder import file_identity
 from training.data.images import problem
-from training.data.listing import SUFFIXES, files_below, some
+from training.data.listing import SUFFIXES, counted, files_below, some
 from training.data.survey import surveyed
 
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")
@@ -74,7 +74,7 @@ def folders(
         validation = pair_split("validation", data_dir, validation_images, validation_masks)
         how, size = f"{validation.size:,} in {validation_images}/ for validation", train.size
     summary = (
-        f"{len(class_names)} classes; {size:,} images in {train_images}/ with masks in "
+        f"{len(class_names)} classes; {counted(size, 'image')} in {train_images}/ with masks in "
         f"{train_masks}/, {how}."
     )
     dataset = Dataset(str(data_dir), tuple(class_names), train, validation, summary=summary)
@@ -99,7 +99,7 @@ def pair_split(name, data_dir, images, masks):
     lost = sorted(files.keys() - theirs.keys())
     if lost:
         raise DataError(
-            f"{len(lost)} of {len(files)} images in {images!r} have no mask in {masks!r}, the "
+            f"{len(lost)} of {counted(len(files), 'image')} in {images!r} have no mask in {masks!r}, the "
             f"first is {lost[0]!r}: a mask has the name of its image and one of {' '.join(MASKS)}."
         )
     names = sorted(files)

@@ -58,7 +58,7 @@ def batches(
             `DataError` that it raises ends the run. None: a `BadImages(split)`.
 
     Returns:
-        tf.data.Dataset. Weights are float32: 0 for grey images, else 1 or that of the class.
+        tf.data.Dataset. Weights are float32: 0 for grey images, else 1 or the weight of the class.
 
     Raises:
         ValueError: if an argument is out of range, or there is no whole batch.
@@ -97,7 +97,7 @@ def evaluation_batches(split, transform, batch_size, part=None):
         transform: an `EvalTransform`; or None for images that all have the split's size.
         batch_size: of all workers together. The last batch is filled up with grey images.
         part: None, or `(worker, workers)`, as in `batches`. All workers have the same number of
-            batches, the last ones of which may have no image of the split.
+            batches, and the last of them may have no image of the split.
 
     Returns:
         tf.data.Dataset of (images uint8, or float32 for arrays of floats; labels int64; weights

@@ -9,7 +9,7 @@ import numpy as np
 from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import read_mask
 from training.data.dataset import DataError
-from training.data.listing import some
+from training.data.listing import counted, some
 
 SAMPLE = 50  # masks, of 10 to 30 milliseconds each
 NAMED = 5  # classes in the summary
@@ -158,12 +158,10 @@ def _sentences(found, dataset):
         "count."
     )
     if absent:
-        text += (
-            f" {len(absent)} of {len(found.counts)} classes do not occur in them: {some(absent)}"
-        )
+        text += f" Of the {len(found.counts)} classes these do not occur in them: {some(absent)}"
     if found.wrong:
         text += (
-            f" {len(found.wrong)} of them cannot be used, the first is {found.wrong[0][0]}: "
+            f" Not usable: {counted(len(found.wrong), 'mask')}, the first is {found.wrong[0][0]}: "
             f"{found.wrong[0][1]}"
         )
     return text

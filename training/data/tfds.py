@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data.dataset import DataError, Dataset, IndexedSplit, Split, is_kept, tensorflow
+from training.data.listing import counted
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 FILE_NAMES = ("file_name", "filename", "image/filename")
@@ -42,8 +43,8 @@ def prepared_set(name, data_dir=None, train_split=None, validation_split=None):
 def _summary(builder, train, validation):
     text = (
         f"{len(class_names(builder))} classes; {builder.info.full_name}: training on "
-        f"{train.name!r} ({train.size:,} images), validation on {validation.name!r} "
-        f"({validation.size:,} images)"
+        f"{train.name!r} ({counted(train.size, 'image')}), validation on {validation.name!r} "
+        f"({counted(validation.size, 'image')})"
     )
     if validation.name != "test":
         return f"{text}."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from keras_convnext.atomic import write_text
@@ -78,7 +79,7 @@ def print_plan(plan, model):
     """Prints what the run will do, before its first step."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in plan.rows(model):
-        table.add_row(f"[bold]{name}[/]", value)
+        table.add_row(f"[bold]{name}[/]", escape(value))
     Console(highlight=False).print(table)
 
 
