@@ -234,9 +234,10 @@ def _summary(layout, splits, how):
         ", ..." if len(names) > SHOWN_CLASSES else ""
     )
     place = layout.place("train" if layout.has_splits else "all")
+    train, validation = splits["train"], splits["validation"]
     text = (
-        f"training on {counted(splits['train'].size, 'image')} of {place} ({_range(splits['train'], names)}"
-        f"), {how} ({counted(splits['validation'].size, 'image')})"
+        f"training on {counted(train.size, 'image')} of {place} ({_range(train, names)}), {how} "
+        f"({counted(validation.size, 'image')})"
     )
     if "test" in splits:
         text += f", {layout.place('test')} ({counted(splits['test'].size, 'image')}) is not touched"

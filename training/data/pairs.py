@@ -99,8 +99,9 @@ def pair_split(name, data_dir, images, masks):
     lost = sorted(files.keys() - theirs.keys())
     if lost:
         raise DataError(
-            f"{len(lost)} of {counted(len(files), 'image')} in {images!r} have no mask in {masks!r}, the "
-            f"first is {lost[0]!r}: a mask has the name of its image and one of {' '.join(MASKS)}."
+            f"{len(lost)} of {counted(len(files), 'image')} in {images!r} have no mask in "
+            f"{masks!r}, the first is {lost[0]!r}: a mask has the name of its image and one of "
+            f"{' '.join(MASKS)}."
         )
     names = sorted(files)
     return _split(name, [files[n] for n in names], [theirs[n] for n in names], root)
