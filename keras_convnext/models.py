@@ -90,14 +90,16 @@ def ConvNeXt(
         DownloadError: (an OSError) if the weights could not be fetched.
     """
     variant, weights = _variant_and_weights(variant, weights, include_top)
-    one_of("pooling", pooling, (None, "avg", "max"))
     if stem_stride is not None:
         variant = variant.with_stem_stride(stem_stride)
+    one_of("pooling", pooling, (None, "avg", "max"))
+    check_before_download(variant, classes, input_tensor, input_shape, drop_path_rate)
+    _check_output_stride(variant, output_stride)
     checkpoint = None
     if weights is not None:
         from keras_convnext import pretrained  # the readers of files are imported if one is read
 
-        checkpoint = pretrained.open_checkpoint(weights, variant, include_top)
+        checkpoint = pretrained.open_checkpoint(weights, variant, include_top, classes)
         variant = checkpoint.variant
         classes = checkpoint.classes_for(include_top, classes)
     classes = integer("classes", 1000 if classes is None else classes, 1)
@@ -176,22 +178,37 @@ def image_input(variant, side, input_tensor, input_shape, prefix=""):
     if x is None:
         default = (3, side, side) if _channels_first() else (side, side, 3)
         x = keras.Input(input_shape or default, name=names.in_model(prefix, "image"))
-    if len(x.shape) != 4:
-        raise ValueError(f"An image has 3 axes, received an input of shape {tuple(x.shape[1:])}.")
+    _check_image_shape(variant, tuple(x.shape[1:]))
     sources = keras.utils.get_source_inputs(x)
     inputs = sources[0] if len(sources) == 1 else sources
     if _channels_first():
         name = names.in_model(prefix, "to_channels_last")
         x = keras.layers.Permute((2, 3, 1), name=name)(x)
-    _, height, width, channels = x.shape
+    return inputs, x
+
+
+def check_before_download(variant, classes, input_tensor, input_shape, drop_path_rate):
+    """Raises the ValueError of arguments that no weights could make right; see `ConvNeXt`."""
+    if classes is not None:
+        integer("classes", classes, 1)
+    number("drop_path_rate", drop_path_rate, least=0, below=1)
+    if input_tensor is not None:
+        _check_image_shape(variant, tuple(input_tensor.shape[1:]))
+    elif input_shape is not None:
+        _check_image_shape(variant, tuple(input_shape))
+
+
+def _check_image_shape(variant, shape):
+    if len(shape) != 3:
+        raise ValueError(f"An image has 3 axes, received an input of shape {shape}.")
+    height, width, channels = (*shape[1:], shape[0]) if _channels_first() else shape
     if channels is None:
-        raise ValueError(f"The number of channels must be known, received {tuple(x.shape[1:])}.")
+        raise ValueError(f"The number of channels must be known, received {shape}.")
     if min(height or variant.stride, width or variant.stride) < variant.stride:
         raise ValueError(
             f"{variant.name} needs images of at least {variant.stride} x {variant.stride} pixels, "
             f"received height {height} and width {width}."
         )
-    return inputs, x
 
 
 def preprocessing(variant, channels, prefix=""):
@@ -262,11 +279,13 @@ def _downsample(variant, stage, stride, dilation, prefix):
     return Chain([_norm(variant, "norm"), reduce], name=name)
 
 
-def _features(variant, x, drop_path_rate, output_stride, prefix):
-    """Returns the output of the last block: stem and stages."""
-    number("drop_path_rate", drop_path_rate, least=0, below=1)
+def _check_output_stride(variant, output_stride):
     strides = [s for s in (8, 16, 32) if variant.stem_stride <= s <= variant.stride]
     one_of("output_stride", output_stride, (None, *strides))
+
+
+def _features(variant, x, drop_path_rate, output_stride, prefix):
+    """Returns the output of the last block: stem and stages."""
     rates = iter(np.linspace(0, drop_path_rate, sum(variant.depths)).tolist())
     x = _stem(variant, prefix)(x)
     stride, dilation = variant.stem_stride, 1

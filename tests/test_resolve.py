@@ -1,9 +1,12 @@
 """Every form of `weights=`, from the name to the filled model."""
 
+import argparse
 import dataclasses
+import functools
 import inspect
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ import safetensors.numpy
 
 import keras_convnext
 from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtV2Atto, Variant
+from keras_convnext.cli import cache
 from keras_convnext.pretrained import download, find, open_checkpoint, registry, resolve
 from keras_convnext.pretrained.layouts import LAYOUTS
+from keras_convnext.segmentation import UperNetConvNeXtTiny
 from tests.backends import numpy, randomise
 from tests.hub_server import COMMIT, hub, unused_port
 from tests.shape_only import shapes_only
@@ -35,6 +40,7 @@ def tensors_of(variant, classes=1000, seed=0):
     return found
 
 
+PublishedTest = functools.partial(ConvNeXt, "test_convnext", weights="imagenet")
 TEST = tensors_of(VARIANTS["test_convnext"])
 
 
@@ -173,9 +179,78 @@ def test_names_that_stand_for_nothing(variant, weights, error, message, home):
         ConvNeXt(variant, weights=weights)
 
 
-def test_a_directory_is_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No file of weights"):
-        ConvNeXt("test_convnext", weights=tmp_path)
+@pytest.mark.parametrize(
+    ("build", "arguments", "message"),
+    [
+        (
+            PublishedTest,
+            {"input_shape": (16, 16, 3)},
+            "at least 32 x 32 pixels, received",
+        ),
+        (PublishedTest, {"input_shape": (64, 64)}, "An image has 3 axes"),
+        (PublishedTest, {"input_shape": (64, 64, None)}, "number of channels must be known"),
+        (PublishedTest, {"classes": 0}, "`classes` must be an integer >= 1"),
+        (PublishedTest, {"drop_path_rate": 1}, "`drop_path_rate` must be"),
+        (PublishedTest, {"output_stride": 4}, "`output_stride` must be one of"),
+        (PublishedTest, {"stem_stride": 2}, "trained with a stem of stride 4"),
+        (PublishedTest, {"weights": 5}, "must be None, a name, .* received 5"),
+        (ConvNeXtV2Atto, {"weights": "fcmae"}, "has no classifier. Pass `include_top=False`"),
+        (
+            UperNetConvNeXtTiny,
+            {"weights": "ade20k", "input_shape": (16, 64, 3)},
+            "at least 32 x 32",
+        ),
+        (UperNetConvNeXtTiny, {"weights": "ade20k", "classes": 0}, "`classes` must be"),
+    ],
+)
+def test_wrong_arguments_are_noticed_before_a_download(build, arguments, message, home):
+    with pytest.raises(ValueError, match=message):  # a DownloadError would be no ValueError
+        build(**arguments)
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_folder_is_no_file_and_the_message_says_what_is_in_it(kind, tmp_path):
+    folder = tmp_path / "run.keras"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match="it is a folder. It holds no such file"):
+        ConvNeXt("test_convnext", weights=kind(folder))
+    (folder / "model.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="In it are model.safetensors. Name the file"):
+        ConvNeXt("test_convnext", weights=kind(folder))
+
+
+def test_a_folder_does_not_hide_published_weights(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("imagenet", "r160_in1k"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(download.DownloadError, match="test_convnext.r160_in1k"):
+            PublishedTest(weights=name)
+
+
+def test_only_a_file_of_weights_is_recorded_at_first_use(home, monkeypatch):
+    row = unhashed(monkeypatch, "test_convnext.r160_in1k")
+    place = put_by_hand(row, TEST)
+    place.write_bytes(b'{"message": "log in first"}')
+    with pytest.raises(download.DownloadError, match="cannot be read as weights"):
+        PublishedTest()
+    safetensors.numpy.save_file({"something.else": np.zeros(3, "float32")}, place)
+    with pytest.raises(download.DownloadError, match="cannot be read as weights"):
+        PublishedTest()
+    safetensors.numpy.save_file(TEST, place)
+    with pytest.warns(download.FirstUseNotice):
+        PublishedTest()
+
+
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+def test_cache_clear_forgets_the_hashes_of_first_use(home, monkeypatch, capsys):
+    address = f"http://127.0.0.1:{unused_port()}/m.pth"
+    source = download.Url(address, "m.pth")
+    source.place.parent.mkdir(parents=True)
+    source.place.write_bytes(b"1")
+    download.fetch([source], name="m")
+    assert cache.run(argparse.Namespace(action="clear", yes=True, json=False)) == 0
+    assert "Deleted 1 files, 1 byte, and the hashes recorded" in capsys.readouterr().out
+    assert not download.forget(address)
 
 
 def test_path_objects_and_strings_are_the_same(tmp_path):

@@ -5,12 +5,14 @@ and the name of a row of the registry become a file that is downloaded once and 
 """
 
 import dataclasses
+import functools
 import os
 import re
 from pathlib import Path
 
 from keras_convnext.pretrained import checkpoint as loading
 from keras_convnext.pretrained import download, files, registry
+from keras_convnext.pretrained.files.tensors import WeightsError
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.pretrained.layouts.upernet import UPERNET_LAYOUTS
 from keras_convnext.variants import VARIANTS
@@ -78,13 +80,14 @@ def row_of(weights, variant=None, task="classification"):
     return None
 
 
-def open_checkpoint(weights, variant, include_top=True, task="classification"):
+def open_checkpoint(weights, variant, include_top=True, classes=None, task="classification"):
     """Returns the `Checkpoint` that `weights` stands for, to be loaded into a model of `variant`.
 
     Args:
         weights: as of `resolve`, `"imagenet"` and the tags of the variant included.
         variant: a `Variant`.
         include_top: whether the classifier will be wanted; some files are published without.
+        classes: number of classes of the model; `None`: as many as the file has.
         task: `"classification"`, or `"segmentation"` for an UperNet on the variant.
 
     Raises:
@@ -92,7 +95,7 @@ def open_checkpoint(weights, variant, include_top=True, task="classification"):
             stem of another stride than the variant.
         FileNotFoundError: if there is no such file, or it is a folder.
         DownloadError: if no source gave the file.
-        WeightsError: if the file cannot be read.
+        WeightsError: if the file cannot be read, or is published without the classifier.
     """
     if variant.name not in VARIANTS and _is_name(weights, task):
         raise ValueError(
@@ -102,6 +105,11 @@ def open_checkpoint(weights, variant, include_top=True, task="classification"):
     row = row_of(weights, variant.name, task)
     if row is not None:
         _check_stem(row, variant)
+        if include_top and classes is None and not row.classes:
+            raise WeightsError(
+                f"{row.name} has no classifier. Pass `include_top=False` for features, or "
+                "`classes=` for a new, untrained one."
+            )
         path = fetch(row, include_top)
         named = dataclasses.replace(variant, **row.overrides)
         checkpoint = loading.open_checkpoint(path, named, TASK_LAYOUTS[task])
@@ -134,7 +142,7 @@ def fetch(row, include_top=True):
         licence=row.licence.name if notice else None,
         licence_url=row.licence.url if notice else None,
         latest=False,  # a row stands for one content
-        check=files.read,
+        check=functools.partial(loading.open, layouts=TASK_LAYOUTS[row.task]),
     )
 
 

@@ -14,7 +14,7 @@ from keras_convnext import names
 from keras_convnext.checks import integer, one_of
 from keras_convnext.features import PyramidModel, feature_model, functional
 from keras_convnext.layers.initializers import kernels_will_be_loaded
-from keras_convnext.models import ConvNeXt, refuse_weights_as
+from keras_convnext.models import ConvNeXt, check_before_download, refuse_weights_as
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.resampling import ResizeTo
 from keras_convnext.variants import VARIANTS
@@ -118,6 +118,8 @@ def UperNet(
     if isinstance(include_preprocessing, str):
         call = f"UperNet({variant.name!r}"
         refuse_weights_as("include_preprocessing", include_preprocessing, call)
+    _check_levels(variant)
+    check_before_download(variant, classes, None, input_shape, drop_path_rate)
     checkpoint = _checkpoint(weights, backbone_weights, variant)
     if checkpoint is not None and classes is None:
         classes = checkpoint.classes
@@ -134,7 +136,7 @@ def UperNet(
             drop_path_rate=drop_path_rate,
             name=prefix or None,
         )
-        maps = _maps(backbone, variant)
+        maps = feature_model(backbone, norms=True).pyramid_outputs
     decoder, auxiliary, logits, more_logits = (names.in_model(prefix, part) for part in PARTS)
     decoder = UperNetHead(classes, channels, dropout, name=decoder)
     auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name=auxiliary)
@@ -161,15 +163,14 @@ def _checkpoint(weights, backbone_weights, variant):
     return open_checkpoint(weights, variant)
 
 
-def _maps(backbone, variant):
-    model = feature_model(backbone, norms=True)
-    maps = model.pyramid_outputs
-    if tuple(maps) != LEVELS:
+def _check_levels(variant):
+    strides = [variant.stem_stride << stage for stage in range(len(variant.depths))]
+    levels = [f"P{stride.bit_length() - 1}" for stride in strides]
+    if tuple(levels) != LEVELS:
         raise ValueError(
-            f"UperNet needs the levels {', '.join(LEVELS)}, {variant.name} has {', '.join(maps)}: "
-            "choose a variant of four stages with strides 4 to 32."
+            f"UperNet needs the levels {', '.join(LEVELS)}, {variant.name} has "
+            f"{', '.join(levels)}: choose a variant of four stages with strides 4 to 32."
         )
-    return maps
 
 
 def _at_full_size(backbone, logits, name):
