@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -145,6 +146,25 @@ def test_interruption_has_its_own_code(run, monkeypatch):
     assert run("list") == (130, "", "Interrupted. No file was left half written.\n")
 
 
+@on_one_backend
+def test_wrong_usage_is_two_lines(run, capsys):
+    """The fault, and where the help is; not the usage of everything."""
+    for arguments in (["lost"], [], ["predict"], ["predict", "-k", "0", "x"], ["list", "--sort=x"]):
+        lines = usage_error(run, capsys, *arguments).splitlines()
+        assert len(lines) == 2 and "--help` shows" in lines[1], lines
+
+
+@on_one_backend
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_has_a_meaning_and_shows_its_default(command):
+    (choice,) = (a for a in _parser()._actions if a.dest == "command")
+    for action in choice.choices[command]._actions:
+        text = re.sub(r"\(default.*?\)", "", action.help or "")
+        assert len(text.split()) >= 2 or action.dest == "help", action.dest
+        if action.default not in (None, False, "==SUPPRESS=="):
+            assert "%(default)s" in action.help, action.dest
+
+
 def test_no_command_and_unknown_ones_are_wrong_usage(run, capsys):
     assert "COMMAND" in usage_error(run, capsys)
     assert "invalid choice: 'lost'" in usage_error(run, capsys, "lost")
@@ -266,6 +286,9 @@ def test_info_tells_all_of_an_upernet(run, tmp_path, monkeypatch):
 def test_info_of_a_wrong_name_has_the_nearest(run):
     code, _, err = run("info", "convnext_tiny.fb_in1")
     assert code == 1 and "convnext_tiny.fb_in1k" in err and "Traceback" not in err
+    code, _, err = run("info", "convnxt_tiny")
+    assert code == 1 and "convnext_tiny" in err and "registry" not in err
+    assert "All names: `keras-convnext list`.\n" in run("info", "nothing_like_it")[2]
     code, _, err = run("info", "fb_in1k")
     assert code == 1 and "say which: " in err
     assert run("info", "fb_in1k", "--variant", "convnext_small")[0] == 0
@@ -379,6 +402,11 @@ def test_what_predict_cannot_do_is_said_before_a_model_is_loaded(
     code, _, err = run("predict", *model, tmp_path / "gone.jpg")
     assert code == 1 and "No such image" in err and "gone.jpg" in err
     assert run("predict", *model, "-", "-")[0] == 2
+    for output, what in ((tmp_path / "no" / "x.csv", "make it first"), (tmp_path, "is a folder")):
+        code, _, err = run("predict", *model, "--output", output, photo)
+        assert code == 1 and what in err
+    code, _, err = run("predict", "--model", tmp_path / "empty", photo)
+    assert code == 1 and "is a folder, and no best.keras is in it" in err
     assert run("predict", *model, "--variant", "convnext_tiny", photo)[0] == 2
     assert "whole number" in usage_error(run, capsys, "predict", "-k", "0", photo)
     for name, what in (("clip_laion2b", "CLIP embedding"), ("dinov3_lvd1689m", "features")):
@@ -418,6 +446,28 @@ def test_logits_of_an_own_model_become_probabilities(run, photos, tmp_path):
     _, out, _ = run("predict", "--model", tmp_path / "own.keras", "--json", photos / "a.png")
     best = json.loads(out)["results"][0]["predictions"]
     assert len(best) == 3 and sum(b["probability"] for b in best) == pytest.approx(1)
+
+
+@on_one_backend
+def test_own_models_are_shown_as_certain_as_they_are(run, photos, tmp_path):
+    """Probabilities go through no second softmax; one logit is of two classes."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.01)(inputs))
+    certain = keras.layers.Dense(3, bias_initializer=keras.initializers.Constant([9, 0, 0]))(x)
+    softmax = keras.Sequential([keras.layers.Dropout(0.1), keras.layers.Softmax()])
+    one = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(-2))(x)
+    kinds = ((softmax(certain), lambda p: p), (one, lambda z: 1 / (1 + np.exp(-z))))
+    for outputs, function in kinds:
+        model = keras.Model(inputs, outputs)
+        model.save(tmp_path / "own.keras")
+        flags = ("--model", tmp_path / "own.keras", "--json", photos / "a.png")
+        best = json.loads(run("predict", *flags)[1])["results"][0]["predictions"]
+        pixels = EvalTransform(8, 0.875)(photos / "a.png")[None]
+        expected = function(np.asarray(model.predict_on_batch(pixels), "float64"))[0]
+        expected = np.array([1 - expected[0], expected[0]]) if len(expected) == 1 else expected
+        assert [b["class"] for b in best] == np.argsort(-expected).tolist()
+        shown = [b["probability"] for b in best]
+        np.testing.assert_allclose(shown, np.sort(expected)[::-1], rtol=1e-5)
 
 
 # ---------------------------------------------------------------- explain

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from keras_convnext import preprocessing
-from keras_convnext.images import ImageError, load_image
+from keras_convnext.images import ImageError, images_in, load_image
 from keras_convnext.preprocessing import EvalTransform, tf_decode
+from keras_convnext.segmentation.masks import read_mask
+from training.data.images import problem
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = Path(os.environ.get("KERAS_CONVNEXT_GOLDEN", SHARED / "golden"))
@@ -60,6 +62,9 @@ def encoded(image, fmt, **options):
     buffer = io.BytesIO()
     image.save(buffer, fmt, **options)
     return buffer.getvalue()
+
+
+ROOMS = ("keras_convnext", "training", "weights")
 
 
 def noise_image(mode="RGB"):
@@ -297,6 +302,67 @@ def bad_png_sizes():
     data[16:24] = (60000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
+
+
+def tiff(pixels):
+    return encoded(Image.fromarray(pixels), "TIFF")
+
+
+@pytest.mark.parametrize(
+    "pixels, message",
+    [
+        (np.linspace(0, 1, 64, dtype="float32").reshape(8, 8), r"mode F.* the range \[0, 1\]"),
+        (np.linspace(-1, 1, 64, dtype="float32").reshape(8, 8), r"from -1 to 1, allowed is"),
+        (np.full((8, 8), np.nan, "float32"), "NaN or infinite"),
+        (np.full((8, 8), -5, "int32"), r"mode I: values from -5 to -5, allowed is \[0, 255\]"),
+    ],
+)
+def test_files_and_pil_images_keep_the_rules_of_arrays(pixels, message):
+    """They would be black pictures."""
+    for source in (tiff(pixels), Image.fromarray(pixels)):
+        with pytest.raises(ImageError, match=message):
+            load_image(source)
+
+
+def test_a_file_of_floats_in_0_to_255_is_an_image():
+    found = np.asarray(load_image(tiff(NOISE[..., 0].astype("float32"))))
+    np.testing.assert_array_equal(found, NOISE[..., :1].repeat(3, -1))
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_no_image_starts_a_program(tmp_path, monkeypatch):
+    """Pillow would run Ghostscript on PostScript, whatever the file's name."""
+    ghostscript, trace = tmp_path / "gs", tmp_path / "was_run"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {trace}\nexit 1\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    file = tmp_path / "cat.jpg"
+    file.write_bytes(POSTSCRIPT)
+    for source in (file, POSTSCRIPT):
+        with pytest.raises(ImageError, match="one of the formats JPEG, PNG"):
+            load_image(source)
+        with pytest.raises(ImageError, match="Cannot read a mask"):
+            read_mask(source)
+    assert problem(POSTSCRIPT) == "not an image" and not trace.exists()
+
+
+def test_image_files_are_opened_in_one_place():
+    """Where the formats are named."""
+    root = Path(__file__).resolve().parents[1]
+    files = [path for room in ROOMS for path in (root / room).rglob("*.py")]
+    found = [path.name for path in files if "Image.open(" in path.read_text(encoding="utf-8")]
+    assert found == ["images.py"]
+
+
+def test_the_images_of_a_folder(tmp_path):
+    for name in ("b.JPG", "a.jfif", "deep/c.tif", ".hidden.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    expected = [tmp_path / name for name in ("a.jfif", "b.JPG", "deep/c.tif")]
+    assert images_in(tmp_path) == expected
 
 
 BAD_DATA = {

@@ -33,7 +33,7 @@ from keras_convnext.segmentation.inference import in_bands, starts
 from keras_convnext.segmentation.masks import LabelMap, read_mask
 from keras_convnext.segmentation.resampling import resize_to
 from tests import tiny_streets
-from tests.backends import numpy, on_one_backend
+from tests.backends import numpy, on_one_backend, randomise
 
 
 class Pointwise:
@@ -82,6 +82,29 @@ def test_windows_leave_no_seams():
             slide.probabilities(image), whole.probabilities(image), atol=1e-6
         )
         np.testing.assert_array_equal(slide(image), whole(image))
+
+
+@on_one_backend
+def test_outputs_of_every_kind_become_the_same_probabilities():
+    """Logits, probabilities, and one output per pixel."""
+    photo, image, end = photograph(), keras.Input((None, None, 3)), keras.layers.Softmax()
+    logits = randomise(keras.Model(image, keras.layers.Conv2D(2, 1)(image)), scale=0.01)
+    expected = Segmenter(logits, mode="whole").probabilities(photo)
+    kernel, bias = logits.get_weights()
+    difference = keras.layers.Conv2D(1, 1)
+    alone = keras.Model(image, difference(image))
+    difference.set_weights([kernel[..., 1:] - kernel[..., :1], bias[1:] - bias[:1]])
+    for made in (
+        keras.Model(image, end(logits.output)),
+        keras.Sequential([image, logits, end]),
+        alone,
+        keras.Model(image, keras.layers.Activation("sigmoid")(alone.output)),
+    ):
+        segment = Segmenter(made, mode="whole")
+        np.testing.assert_allclose(segment.probabilities(photo), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(segment(photo), expected.argmax(-1))
+    with pytest.raises(ValueError, match="`activation` must be one of"):
+        Segmenter(logits, activation="relu")
 
 
 def test_the_model_sees_batches_of_one_size():

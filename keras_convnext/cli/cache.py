@@ -13,7 +13,13 @@ def add_parser(commands):
     parser = flags.add_command(
         commands, "cache", run, "show or clear the downloaded files", examples
     )
-    parser.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "clear"),
+        default="show",
+        help="show what is there, or delete it (default: %(default)s)",
+    )
     parser.add_argument("--yes", action="store_true", help="clear without asking")
 
 

@@ -26,8 +26,7 @@ from keras_convnext.version import __version__
 COMMANDS = (list, info, predict, explain, segment, convert, verify, cache)
 # The library's messages say what to call; a command line has flags and commands.
 ADVICE = {
-    "`keras_convnext.pretrained.registry.rows()`": "`keras-convnext list`",
-    "`keras_convnext.pretrained.rows()`": "`keras-convnext list`",
+    ", or `keras_convnext.pretrained.rows()`": "",
     "`keras_convnext.pretrained.search(label_set='imagenet1k')`": (
         "`keras-convnext list --label-set imagenet1k`"
     ),

@@ -104,15 +104,16 @@ def _stems(names):
 def _segmenter(arguments):
     """Returns the `Segmenter` that was asked for and the names of its classes."""
     from keras_convnext.segmentation import SCALES, Segmenter
+    from keras_convnext.whole_models import shape_of
 
     model, row, beside = _model(arguments)
-    outputs = model.output
-    logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
-    shape = tuple(getattr(logits, "shape", ()))
+    found = getattr(model, "output", None)
+    found = found.get("logits") if isinstance(found, dict) else found
+    shape = tuple(getattr(found, "shape", shape_of(model, "output_shape") or ()))
     if len(shape) != 4 or not 1 <= (shape[-1] or 0) <= 255:
         raise ValueError(
-            f"{arguments.model}: returns {model.output_shape}; needed are logits (batch, height, "
-            "width, classes) of 1 to 255 classes. `keras-convnext predict` is for classifiers."
+            f"{arguments.model}: returns {shape}; needed are outputs (batch, height, width, "
+            "classes) of 1 to 255 classes. `keras-convnext predict` is for classifiers."
         )
     window = arguments.window or (row.size if row else 512)
     short = arguments.size or (row.size if row else None)
@@ -125,7 +126,8 @@ def _segmenter(arguments):
     )
     if arguments.multi_scale:
         segmenter = dataclasses.replace(segmenter, scales=SCALES, flip=True)
-    return segmenter, _names(arguments.labels or beside, row, shape[-1])
+    classes = max(2, shape[-1])  # one output tells two classes apart
+    return segmenter, _names(arguments.labels or beside, row, classes)
 
 
 def _model(arguments):

@@ -1,8 +1,8 @@
 """A class for every pixel of an image of any size: whole, in windows, or at several scales.
 
-What the model sees at once is bounded by `window` and `batch_size`, whatever the image's size. Of
-its logits a row of windows is kept, or all where it sees the image whole; what is as large as the
-image is computed a band of rows at a time.
+What the model sees at once is bounded by `window` and `batch_size`, whatever the image's size. The
+logits of one row of windows are kept, or all of them where it sees the image whole; whatever is as
+large as the image is computed a band of rows at a time.
 
 Source of the defaults: arXiv 2201.03545, Appendix A.3, and the configurations published with it.
 """
@@ -14,7 +14,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from keras_convnext.augmentation import checks
+from keras_convnext import checks, outputs
 from keras_convnext.checks import one_of
 from keras_convnext.images import load_image
 from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
@@ -33,8 +33,8 @@ class Segmenter:
         labels = segment("photo.jpg")           # (height, width) of the photograph
 
     Args:
-        model: from `(batch, h, w, 3)` in [0, 255] to logits `(batch, h, w, classes)`, such as a
-            `SegmentationModel`.
+        model: from `(batch, h, w, 3)` in [0, 255] to logits or probabilities `(batch, h, w,
+            classes)`, such as a `SegmentationModel`.
         mode: `"slide"`: windows that overlap, whose logits are averaged; `"whole"`: the image at
             once. An image no larger than the window is the same in both.
         window: side of the windows in pixels, >= 32; the paper's are those of its training crops,
@@ -48,6 +48,9 @@ class Segmenter:
             at several scales: `SCALES` and `flip`, with `mode="whole"`. A side that would be
             shorter than 32 pixels becomes 32.
         flip: whether mirror images are averaged in, too.
+        activation: what turns the model's outputs into probabilities: "softmax", "sigmoid", or
+            "none" where they are probabilities already. `None`: it is recognised. One output per
+            pixel tells two classes apart: it is of class 1.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -61,8 +64,10 @@ class Segmenter:
     size: tuple | None = None
     scales: tuple = (1.0,)
     flip: bool = False
+    activation: str | None = None
 
     def __post_init__(self):
+        one_of("activation", self.activation, (None, *outputs.ACTIVATIONS))
         one_of("mode", self.mode, MODES)
         checks.integer("window", self.window, LEAST)
         checks.integer("batch_size", self.batch_size, 1)
@@ -97,11 +102,11 @@ class Segmenter:
         return np.concatenate([_labels(band) for band in self._bands(image)])
 
     def probabilities(self, image):
-        """-> float32 array (height, width, classes); arguments and errors as above."""
+        """Returns the float32 array (height, width, classes); arguments and errors as above."""
         return np.concatenate([*self._bands(image)])
 
     def _bands(self, image):
-        """-> the probabilities from top to bottom, (rows, width, classes) each"""
+        """Returns the probabilities from top to bottom, (rows, width, classes) each."""
         pixels = np.asarray(load_image(image), "float32")
         height, width = pixels.shape[:2]
         steps = (1, -1) if self.flip else (1,)
@@ -116,13 +121,13 @@ class Segmenter:
         return (total / len(views) for total in sums)
 
     def _kept(self, height, width):
-        """-> how many pixels' logits all views keep at once"""
+        """Returns how many pixels' logits all views keep at once."""
         limit = self.window if self.mode == "slide" else math.inf
         sizes = (self._scaled(height, width, scale) for scale in self.scales)
         return (1 + self.flip) * sum(min(h, limit) * w for h, w in sizes)
 
     def _view(self, pixels, scale, step):
-        """-> the logits at one scale, mirrored or not, resized to the image: bands as above"""
+        """Yields the logits at one scale, mirrored or not, resized to the image, in bands."""
         height, width = pixels.shape[:2]
         pixels = _resized(pixels, *self._scaled(height, width, scale))
         pieces = (piece[:, ::step] for piece in self._logits(pixels[:, ::step]))
@@ -133,7 +138,7 @@ class Segmenter:
         return scaled(sides, scale * fitting(sides, self.size), LEAST)
 
     def _logits(self, pixels):
-        """float32 (h, w, 3) -> its logits from top to bottom, float32 (rows, w, classes) each"""
+        """Yields the logits of pixels (h, w, 3) from top to bottom, float32 (rows, w, classes)."""
         height, width = pixels.shape[:2]
         if self.mode == "whole" or max(height, width) <= self.window:
             yield self._predict(pixels[None])[0]
@@ -158,7 +163,7 @@ class Segmenter:
             total[shared:] = 0
 
     def _windows(self, pixels, places, height, width):
-        """-> the logits of the windows that begin at `places`, one by one"""
+        """Yields the logits of the windows that begin at `places`, one by one."""
         for first in range(0, len(places), self.batch_size):
             batch = places[first : first + self.batch_size]
             # the last batch is filled up: another size would be compiled anew
@@ -167,18 +172,38 @@ class Segmenter:
             yield from self._predict(np.stack(crops))[: len(batch)]
 
     def _predict(self, pixels):
-        expected = self.model.input_shape
+        expected = getattr(self.model, "input_shape", None) or pixels.shape  # no graph, no shape
         fits = all(a in (None, b) for a, b in zip(expected, pixels.shape, strict=True))
         if not fits:
             raise ValueError(
                 f"The model takes images of {expected[1:]}, received {pixels.shape[1:]}. Build it "
                 "with `input_shape=(None, None, 3)`, or choose a `window` and a `size` that fit."
             )
-        return np.asarray(self.model.predict_on_batch(pixels), "float32")
+        found = np.asarray(self.model.predict_on_batch(pixels), "float32")
+        return _as_logits(found, self.activation or outputs.activation_of(self.model))
+
+
+def _as_logits(found, activation):
+    """Returns logits whose softmax are the probabilities that a model's outputs stand for.
+
+    Args:
+        found: float32 array (n, height, width, channels) of outputs.
+        activation: "none", "softmax", "sigmoid", or `None` where only the numbers tell.
+    """
+    alone = found.shape[-1] == 1
+    if activation is None:
+        within = found.min() >= 0 and found.max() <= 1 + outputs.TOLERANCE
+        sums_to_1 = within and np.abs(found.sum(-1) - 1).max() <= outputs.TOLERANCE
+        activation = "none" if sums_to_1 and not alone else "softmax"
+    if activation != "none":
+        return np.concatenate([np.zeros_like(found), found], -1) if alone else found
+    if alone:
+        found = np.concatenate([1 - found, found], -1)
+    return np.log(np.maximum(found, np.finfo("float32").tiny))
 
 
 def is_pair(size):
-    """-> whether these are two numbers of pixels, each at least `LEAST`"""
+    """Returns whether these are two numbers of pixels, each at least `LEAST`."""
     return (
         isinstance(size, (tuple, list))
         and len(size) == 2
@@ -187,13 +212,13 @@ def is_pair(size):
 
 
 def starts(length, window, stride):
-    """-> where windows begin that cover `length` pixels; the last one ends with the image."""
+    """Returns where windows begin that cover `length` pixels; the last ends with the image."""
     last = max(length - window, 0)
     return [*range(0, last, stride), last]
 
 
 def _cover(starts, window, length):
-    """-> float32 (length,): how many windows cover each pixel."""
+    """Returns how many windows cover each pixel, float32 (length,)."""
     count = np.zeros(length, "float32")
     for start in starts:
         count[start : start + window] += 1
@@ -201,7 +226,7 @@ def _cover(starts, window, length):
 
 
 def in_bands(pieces, length, height, width):
-    """Resizes a map that comes in pieces, as `resize_to` would the whole.
+    """Resizes a map that comes in pieces, as `resize_to` would resize the whole.
 
     Args:
         pieces: iterator over the map from top to bottom, float32 (rows, w, channels) each.
@@ -225,7 +250,7 @@ def in_bands(pieces, length, height, width):
 
 
 def _steps(top, bottom, width):
-    """-> `(first, last)` of the bands of the rows from `top` to below `bottom`"""
+    """Yields `(first, last)` of the bands of the rows from `top` to below `bottom`."""
     rows = max(1, BAND // width)
     for first in range(top, bottom, rows):
         yield first, min(first + rows, bottom)
@@ -239,7 +264,7 @@ def _resized(array, height, width):
 
 
 def _softmax(logits):
-    """In a single copy: there may be 150 numbers per pixel."""
+    """Returns the probabilities; in a single copy, as there may be 150 numbers per pixel."""
     powers = logits - logits.max(-1, keepdims=True)
     np.exp(powers, out=powers)
     powers /= powers.sum(-1, keepdims=True)
