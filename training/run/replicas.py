@@ -62,7 +62,10 @@ def averages_warmed_up(kind):
     class AveragesWarmedUp(kind):
         @property
         def ema_momentum(self):
-            highest, updates = self.__dict__["highest_momentum"], self.iterations
+            highest = self.__dict__.get("highest_momentum")
+            if highest is None:  # TensorFlow's tracking asks before the first assignment
+                return None
+            updates = self.iterations
             if keras.backend.backend() == "torch":  # whose fused operations take plain numbers
                 return min(highest, (1 + int(updates)) / (10 + int(updates)))
             updates = keras.ops.cast(updates, "float32")
