@@ -32,6 +32,7 @@ lint: $(VENV)/.test
 
 readme: $(VENV)/.test
 	KERAS_BACKEND=jax $(BIN)/python -m tests.variant_table --write
+	KERAS_BACKEND=jax $(BIN)/python -m tests.stubs --write
 	KERAS_BACKEND=jax $(BIN)/python -m weights.table --write
 
 # FLAGS="--variants convnext_base --batches 1 32": see `python -m benchmarks.run --help`

@@ -158,7 +158,7 @@ def ours(kind):
 PIPELINES = {
     "pillow_full": pillow(finished=True),
     "pillow_device": pillow(finished=False),
-    "exact": ours("Exact"),
+    "exact": ours("PaperAugmentation"),
     "keras_cv": ours("KerasCV"),
 }
 

@@ -88,6 +88,17 @@ def integers(argument, values, least, count=None):
     fail(argument, values, f"a tuple of {length}integers >= {least}")
 
 
+def moments(argument, values, least):
+    """Returns `values`, means or deviations of pixels: one number in [`least`, 1] per channel."""
+    is_sequence = isinstance(values, (tuple, list)) and len(values) > 0
+    if not is_sequence or not all(map(is_number, values)):
+        raise ValueError(f"`{argument}` must hold one number per channel, received {values!r}.")
+    if not all(least <= value <= 1 for value in values):
+        allowed = f"in [{least:g}, 1] for pixels of range [0, 1]"
+        fail(argument, values, allowed, "Divide values of range [0, 255] by 255.")
+    return values
+
+
 def is_number(value):
     """Returns whether `value` is a finite real number."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)

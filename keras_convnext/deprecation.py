@@ -4,12 +4,13 @@ import importlib
 import warnings
 
 
-def renamed(module, new_names):
+def renamed(module, new_names, callers=1):
     """Returns a `__getattr__` for a module, which finds its objects under their old names too.
 
     Args:
         module: the module's `__name__`.
         new_names: `{old name: new name}`.
+        callers: number of functions, this one included, between the user's line and the warning.
     """
 
     def __getattr__(name):
@@ -20,7 +21,7 @@ def renamed(module, new_names):
             f"`{module}.{name}` is now called `{module}.{new}`; the old name goes with the next "
             "release.",
             DeprecationWarning,
-            stacklevel=2,
+            stacklevel=callers + 1,
         )
         return getattr(importlib.import_module(module), new)
 

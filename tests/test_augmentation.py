@@ -17,9 +17,9 @@ from PIL.Image import Resampling, Transform
 
 from keras_convnext import ConvNeXt, Variant
 from keras_convnext.augmentation import (
-    Exact,
     KerasCV,
-    Plain,
+    NoAugmentation,
+    PaperAugmentation,
     augmented,
     crop,
     mix_and_erase,
@@ -239,7 +239,7 @@ def test_padding_takes_every_place_of_the_framed_image(tf):
     image = np.arange(1, 17, dtype="uint8").reshape(4, 4, 1)
     framed = np.pad(image, [(1, 1), (1, 1), (0, 0)])
     places = {framed[y : y + 4, x : x + 4].tobytes() for y in range(3) for x in range(3)}
-    augment = Exact(4, 2, channels=1, padding=1, flip=0, rand_augment=None)
+    augment = PaperAugmentation(4, 2, channels=1, padding=1, flip=0, rand_augment=None)
     images = many(tf, augment, [image] * 200)
     assert {found.tobytes() for found in images} == places
 
@@ -264,7 +264,7 @@ def many(tf, augment, images, seed=7, epoch=0, first=0, threads=1):
 def test_half_of_the_images_are_mirrored(tf):
     image = np.zeros((8, 8, 1), "uint8")
     image[:, 0] = 255
-    augment = Exact(
+    augment = PaperAugmentation(
         8, 2, channels=1, crop_scale=(1, 1), crop_ratio=(1, 1), rand_augment=None, flip=0.3
     )
     found = many(tf, augment, [image] * 2000)
@@ -277,7 +277,7 @@ def test_half_of_the_images_are_mirrored(tf):
 
 @on_one_backend
 def test_images_are_a_function_of_seed_epoch_and_index(tf):
-    augment = Exact(32, 10)
+    augment = PaperAugmentation(32, 10)
     files = [encoded(picture(60, 80), "JPEG") for _ in range(24)]
     images = many(tf, augment, files)
     for other in (many(tf, augment, files), many(tf, augment, files, threads=4)):
@@ -290,7 +290,7 @@ def test_images_are_a_function_of_seed_epoch_and_index(tf):
 
 @on_one_backend
 def test_batches_are_a_function_of_seed_epoch_and_step(tf):
-    augment = Exact(32, 10)
+    augment = PaperAugmentation(32, 10)
     draw = lambda *key: drawn(tf, augment, 16, key)  # noqa: E731
     for name, values in draw(1, 2, 3).items():
         np.testing.assert_array_equal(values, draw(1, 2, 3)[name])
@@ -311,7 +311,7 @@ def drawn(tf, augment, size, key):
 
 @on_one_backend
 def test_a_quarter_of_the_images_is_erased(tf):
-    boxes = drawn(tf, Exact(224, 2, channels=1), 8000, (0, 0, 0))["erase"]
+    boxes = drawn(tf, PaperAugmentation(224, 2, channels=1), 8000, (0, 0, 0))["erase"]
     top, left, bottom, right = boxes[boxes[:, 2] > 0].T
     assert len(top) / 8000 == pytest.approx(0.25, abs=0.025)
     assert (top >= 0).all() and (left >= 0).all() and max(bottom.max(), right.max()) <= 224
@@ -320,13 +320,13 @@ def test_a_quarter_of_the_images_is_erased(tf):
     assert area.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.01)
     assert 0.28 < aspect.min() and aspect.max() < 3.5
     assert np.log(aspect).mean() == pytest.approx(0, abs=0.06)
-    none = drawn(tf, Exact(8, 2, erase=0), 50, (0, 0, 0))["erase"]
+    none = drawn(tf, PaperAugmentation(8, 2, erase=0), 50, (0, 0, 0))["erase"]
     assert not none.any()
 
 
 @on_one_backend
 def test_one_lambda_of_mixup_or_cutmix_for_each_batch(tf):
-    augment = Exact(32, 2)
+    augment = PaperAugmentation(32, 2)
     mix = mixing.Mixing(0.8, 1.0, 1.0, 0.5)
     steps = tf.data.Dataset.range(2000).map(lambda step: mix.draw(32, (0, 0, step)))
     blend, box = next(steps.batch(2000).as_numpy_iterator())
@@ -348,7 +348,9 @@ def test_one_lambda_of_mixup_or_cutmix_for_each_batch(tf):
 @on_one_backend
 def test_what_is_switched_off_does_not_happen(tf):
     def kinds(**options):
-        draws = [drawn(tf, Exact(16, 2, **options), 1, (0, 0, step)) for step in range(12)]
+        draws = [
+            drawn(tf, PaperAugmentation(16, 2, **options), 1, (0, 0, step)) for step in range(12)
+        ]
         return {
             "none" if d["blend"][0, 1] == 1 else "cut" if d["blend"][0, 0] == 1 else "mixup"
             for d in draws
@@ -382,7 +384,7 @@ def mixed(inputs, targets):
 @needs_golden
 def test_mixed_targets_are_the_peers(tf, golden):
     labels = golden["mix/labels"]
-    targets = Exact(8, 5).targets(labels).numpy()
+    targets = PaperAugmentation(8, 5).targets(labels).numpy()
     blend = np.full((4, 2), 0.7, "float32")
     _, soft = mixed(inputs_of(np.zeros((4, 8, 8, 3), "uint8"), blend=blend), targets)
     np.testing.assert_allclose(soft, golden["mix/target_lam0.7_smooth0.1"], atol=1e-6)
@@ -478,19 +480,19 @@ def test_any_kind_of_file(tf, kind, channels):
     """The whole image as the crop, so that Pillow says what must come out."""
     data = SOURCES[kind](picture(48, 48))
     options = {"crop_scale": (1, 1), "crop_ratio": (1, 1), "flip": 0, "rand_augment": None}
-    (ours,) = many(tf, Exact(48, 2, channels=channels, **options), [data])
+    (ours,) = many(tf, PaperAugmentation(48, 2, channels=channels, **options), [data])
     assert ours.shape == (48, 48, channels)
     with Image.open(io.BytesIO(data)) as image:
         theirs = np.array(image.convert("RGB").convert("L" if channels == 1 else "RGB"))
     assert difference(ours, theirs.reshape(ours.shape)).max() <= 2  # two versions of libjpeg
-    (plain,) = many(tf, Plain(48, 2, channels=channels), [data])
+    (plain,) = many(tf, NoAugmentation(48, 2, channels=channels), [data])
     np.testing.assert_array_equal(plain, ours)
 
 
 @on_one_backend
 def test_float_images_are_rounded(tf):
     image = np.array([[0.4, 0.6], [255.0, -3.0]], "float32")[..., None]
-    (found,) = many(tf, Plain(2, 2, channels=1), [image])
+    (found,) = many(tf, NoAugmentation(2, 2, channels=1), [image])
     np.testing.assert_array_equal(found[..., 0], [[0, 1], [255, 0]])
 
 
@@ -506,7 +508,7 @@ def test_a_crop_of_a_jpeg_is_the_crop_of_its_pixels(tf):
 
 @on_one_backend
 def test_what_is_no_image_is_refused(tf):
-    augment = Exact(8, 2)
+    augment = PaperAugmentation(8, 2)
     with pytest.raises(tf.errors.InvalidArgumentError):
         many(tf, augment, [b"no image at all"])
     with pytest.raises(ValueError, match=r"shape \(h, w, 3\), received \(8, 8, 1\)"):
@@ -514,17 +516,17 @@ def test_what_is_no_image_is_refused(tf):
     with pytest.raises(ValueError, match="uint8, or float in"):
         augment.image(tf.zeros((8, 8, 3), tf.int32), (0, 0, 0))
     with pytest.raises(ValueError, match="pass arrays"):
-        Exact(8, 2, channels=4, rand_augment=None).image(
+        PaperAugmentation(8, 2, channels=4, rand_augment=None).image(
             tf.constant(encoded(picture(9, 9), "PNG")), (0, 0, 0)
         )
-    small = Exact(32, 2, padding=2)
+    small = PaperAugmentation(32, 2, padding=2)
     with pytest.raises(tf.errors.InvalidArgumentError, match="smaller than `image_size` = 32"):
         small.image(tf.zeros((8, 8, 3), tf.uint8), (0, 0, 0))
 
 
 @on_one_backend
 def test_four_channels_as_arrays(tf):
-    augment = Exact(8, 2, channels=4, rand_augment=None)
+    augment = PaperAugmentation(8, 2, channels=4, rand_augment=None)
     (image,) = many(tf, augment, [picture(20, 30, 4)])
     assert image.shape == (8, 8, 4)
     assert drawn(tf, augment, 2, (0, 0, 0))["noise_mean"].shape == (2, 4)
@@ -558,7 +560,7 @@ def test_four_channels_as_arrays(tf):
 )
 def test_an_option_out_of_range_is_refused_in_a_sentence(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        Exact(**{"image_size": 8, "classes": 2, **options})
+        PaperAugmentation(**{"image_size": 8, "classes": 2, **options})
 
 
 @on_one_backend
@@ -569,7 +571,9 @@ def test_without_keras_cv_the_error_says_what_to_install(monkeypatch):
 
 
 def test_both_kinds_have_the_same_options():
-    names = [[field.name for field in dataclasses.fields(kind)] for kind in (Exact, KerasCV)]
+    names = [
+        [field.name for field in dataclasses.fields(kind)] for kind in (PaperAugmentation, KerasCV)
+    ]
     assert names[0] == names[1]
 
 
@@ -599,7 +603,7 @@ def small_model(**compiled):
     return model
 
 
-@pytest.mark.parametrize("kind", (Exact, KerasCV, Plain))
+@pytest.mark.parametrize("kind", (PaperAugmentation, KerasCV, NoAugmentation))
 def test_fit_takes_the_batches(tf, kind):
     if kind is KerasCV:
         pytest.importorskip("keras_cv")
@@ -613,7 +617,7 @@ def test_fit_takes_the_batches(tf, kind):
 
 def test_fit_computes_the_loss_of_the_mixed_batch(tf):
     """One step of plain SGD, against the same step on what `mix_and_erase` returns."""
-    dataset = batches(tf, Exact(32, 5, erase=1.0), photos(4))
+    dataset = batches(tf, PaperAugmentation(32, 5, erase=1.0), photos(4))
     ((inputs, targets, weights),) = dataset.as_numpy_iterator()
     images, soft = mixed(inputs, targets)
     ours, plain = small_model(), small_model()
@@ -632,7 +636,7 @@ def test_the_weights_are_shared_and_plain_images_pass(tf):
     np.testing.assert_allclose(
         training.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
     )
-    ((inputs, *_),) = batches(tf, Exact(32, 5), photos(4)).as_numpy_iterator()
+    ((inputs, *_),) = batches(tf, PaperAugmentation(32, 5), photos(4)).as_numpy_iterator()
     np.testing.assert_allclose(
         numpy(training(inputs)), model.predict(inputs["image"], verbose=0), atol=1e-6
     )
@@ -642,7 +646,9 @@ def test_mixed_precision(tf):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        history = small_model().fit(batches(tf, Exact(32, 5), photos()), verbose=0).history
+        history = (
+            small_model().fit(batches(tf, PaperAugmentation(32, 5), photos()), verbose=0).history
+        )
     finally:
         keras.config.set_dtype_policy(policy)
     assert np.isfinite(history["loss"][0])
@@ -650,7 +656,7 @@ def test_mixed_precision(tf):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA by request is TensorFlow's")
 def test_fit_compiled_by_xla(tf):
-    dataset = batches(tf, Exact(32, 5), photos())
+    dataset = batches(tf, PaperAugmentation(32, 5), photos())
     losses = [
         small_model(jit_compile=jit).fit(dataset, verbose=0).history["loss"][0]
         for jit in (True, False)
@@ -661,13 +667,14 @@ def test_fit_compiled_by_xla(tf):
 MIRRORED = """
 import keras, numpy as np, tensorflow as tf
 from keras_convnext import ConvNeXt
-from keras_convnext.augmentation import Exact
+from keras_convnext.augmentation import PaperAugmentation
 from tests import test_augmentation as t
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     model = t.small_model(jit_compile=False)
-history = model.fit(t.batches(tf, Exact(32, 5, rand_augment=None), t.photos()), verbose=0).history
+data = t.batches(tf, PaperAugmentation(32, 5, rand_augment=None), t.photos())
+history = model.fit(data, verbose=0).history
 assert np.isfinite(history["loss"][0]), history
 """
 

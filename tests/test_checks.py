@@ -21,6 +21,7 @@ pytestmark = on_one_backend
         (lambda v: checks.number("x", v, least=0, below=1), [0, 0.5, 0.999]),
         (lambda v: checks.number("x", v, above=0, optional=True), [None, 1e-9, 7]),
         (lambda v: checks.interval("x", v, 1), [(0.1, 0.1), [0.5, 1]]),
+        (lambda v: checks.moments("x", v, 0), [(0.0, 1), [0.5]]),
         (lambda v: checks.integers("x", v, 1, 4), [(1, 2, 3, 4)]),
     ],
 )
@@ -64,6 +65,8 @@ def test_numbers_of_numpy_become_numbers_of_python():
             "two numbers (a, b) with 0 < a <= b, received (2, 1).",
         ),
         (lambda: checks.interval("x", (0.5, 2), 1), "0 < a <= b <= 1, received (0.5, 2)."),
+        (lambda: checks.moments("x", (), 0), "`x` must hold one number per channel, received ()"),
+        (lambda: checks.moments("x", (124.0,), 0), "Divide values of range [0, 255] by 255."),
         (lambda: checks.integers("x", (1, 0), 1), "a tuple of integers >= 1, received (1, 0)."),
         (lambda: checks.integers("x", (1, 2), 1, 4), "a tuple of 4 integers >= 1, received"),
     ],

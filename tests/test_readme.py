@@ -106,14 +106,14 @@ def test_its_training_runs():
 
 
 def tf_batches(images, labels):
-    """What `Exact.batch` makes of the images, with every draw on."""
+    """What `PaperAugmentation.batch` makes of the images, with every draw on."""
     import tensorflow as tf
 
-    from keras_convnext.augmentation import Exact
+    from keras_convnext.augmentation import PaperAugmentation
 
     weights = np.ones(len(images), "float32")
     examples = tf.data.Dataset.from_tensors((images, labels.argmax(-1), weights))
-    batch = Exact(32, 10, erase=1.0).batch
+    batch = PaperAugmentation(32, 10, erase=1.0).batch
     return examples.map(lambda x, y, w: batch(x, y, w, key=[0, 0, 0]))
 
 

@@ -66,7 +66,7 @@ def test_three_backends_takes_one_that_is_installed(run_cells, monkeypatch):
 
 
 class Keys:
-    """In place of `Exact`: images become their keys."""
+    """In place of `PaperAugmentation`: images become their keys."""
 
     image = staticmethod(lambda image, key: key)
     batch = staticmethod(lambda images, labels, weights, key: (images, labels, key))

@@ -1,5 +1,6 @@
 """The table of variants in README.md, generated from `VARIANTS`: `make readme` writes it."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,12 +14,13 @@ BEGIN, END = "<!-- variants: begin -->", "<!-- variants: end -->"
 
 
 def rows():
-    """Returns (factory name, variant, parameters, multiply-adds at 224 x 224) at 1000 classes."""
-    for name, factory in vars(keras_convnext).items():
-        if name.startswith("ConvNeXt") and name not in ("ConvNeXt", "ConvNeXtBlock"):
-            with shapes_only():
-                model = factory(weights=None)
-            yield name, VARIANTS[model.name], model.count_params(), count_macs(model, (224, 224, 3))
+    """Yields (factory name, variant, parameters, multiply-adds at 224 x 224) at 1000 classes."""
+    for name in keras_convnext.__all__:
+        if not re.match("ConvNeXt(?!Block).", name):
+            continue
+        with shapes_only():
+            model = getattr(keras_convnext, name)(weights=None)
+        yield name, VARIANTS[model.name], model.count_params(), count_macs(model, (224, 224, 3))
 
 
 def table():

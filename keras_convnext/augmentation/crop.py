@@ -1,4 +1,4 @@
-"""From a file's content or an array to uint8 pixels, all of them or a part."""
+"""Decodes a file's content, or takes an array, and cuts out a part."""
 
 import functools
 import math
@@ -14,7 +14,7 @@ DRAWS = 2 * ATTEMPTS + 2
 
 
 def random_crop(image, channels, scale, ratio, uniform):
-    """A random part of the image.
+    """Returns a random part of the image.
 
     Args:
         image: scalar string tensor (a file's content) or tensor (h, w, channels), uint8, or float
@@ -31,7 +31,7 @@ def random_crop(image, channels, scale, ratio, uniform):
 
 
 def random_box(height, width, uniform, scale, ratio):
-    """Where a random resized crop is taken from.
+    """Returns the box of a random resized crop.
 
     Source: arXiv 1409.4842, section 6; attempts and rounding are torchvision's.
 
@@ -59,9 +59,16 @@ def random_box(height, width, uniform, scale, ratio):
 
 
 def padded_crop(image, size, channels, padding, uniform):
-    """A random `size` x `size` part of the image within a black frame of `padding` pixels.
+    """Returns a random `size` x `size` part of the image within a black frame.
 
-    `uniform` float64 (2,) in [0, 1); -> uint8 (size, size, channels).
+    Args:
+        image, channels: as in `random_crop`.
+        size: height and width of the result in pixels.
+        padding: width of the frame in pixels.
+        uniform: float64 tensor (2,) of uniforms in [0, 1).
+
+    Returns:
+        uint8 tensor (size, size, channels).
     """
     import tensorflow as tf
 
@@ -80,7 +87,7 @@ def padded_crop(image, size, channels, padding, uniform):
 
 
 def cropped(image, channels, box):
-    """The part of the image that `box(height, width)` returns, as uint8 (h, w, channels)."""
+    """Returns the part of the image that `box(height, width)` names, uint8 (h, w, channels)."""
     import tensorflow as tf
 
     if image.dtype != tf.string:
@@ -95,7 +102,7 @@ def cropped(image, channels, box):
 
 
 def _cropped_jpeg(data, box):
-    """Only the blocks that the crop needs are decoded."""
+    """Returns a part of a JPEG, of which only the blocks that the crop needs are decoded."""
     import tensorflow as tf
 
     shape = tf.image.extract_jpeg_shape(data)
@@ -114,7 +121,7 @@ def _slice(pixels, box):
 
 
 def decoded(image, channels):
-    """A file's content or an array -> uint8 tensor (h, w, channels)."""
+    """Returns the uint8 tensor (h, w, channels) of a file's content or an array."""
     import tensorflow as tf
 
     if image.dtype == tf.string:
@@ -143,7 +150,7 @@ def _with_channels(rgb, channels):
 
 
 def luma(rgb):
-    """uint8 (..., 3) -> uint8 (..., 1), ITU-R 601 with the integers of Pillow's `convert("L")`."""
+    """Returns uint8 (..., 1) of RGB: ITU-R 601 with the integers of Pillow's `convert("L")`."""
     import tensorflow as tf
 
     red, green, blue = tf.split(tf.cast(rgb, tf.int32), 3, axis=-1)

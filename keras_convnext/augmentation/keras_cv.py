@@ -1,4 +1,4 @@
-"""The same recipe made of KerasCV's layers."""
+"""The training recipe made of KerasCV's layers."""
 
 import dataclasses
 import functools
@@ -14,20 +14,20 @@ from keras_convnext.augmentation.recipe import Recipe
 class KerasCV(Recipe):
     """RandomCropAndResize, RandomFlip, RandAugment, RandomCutout, CutMix and MixUp of KerasCV.
 
-    Options and interface are those of `Exact`, so that one takes the other's place; the layers run
+    It has the options and the interface of `PaperAugmentation` and can replace it. The layers run
     in `tf.data` on any backend, and nothing is left to do for the train step. They resemble the
-    recipe's operations and do not equal them: the crop is bilinear and not antialiased, RandAugment
-    knows ten operations (no rotation, posterizing, inversion or sharpness) with magnitudes of its
-    own, the sides of an erased box are drawn independently, each image of a batch has its own
-    lambda and a random partner. Grey images are augmented as RGB.
+    recipe's operations without being equal to them: the crop is bilinear and not antialiased,
+    RandAugment knows ten operations (no rotation, posterizing, inversion or sharpness) with
+    magnitudes of its own, the sides of an erased box are drawn independently, each image of a batch
+    has its own lambda and a random partner. Grey images are augmented as RGB.
 
-    Reproducible are, by `key`: the crop of `padding`, and whether a batch gets CutMix, MixUp or
-    nothing. Everything else the layers draw from generators of their own, one after another: it
-    differs from run to run, and a training that is resumed does not see the batches that it would
-    have seen. `Exact` has neither limit.
+    Two things depend on `key` alone and are reproducible: the crop of `padding`, and whether a
+    batch gets CutMix, MixUp or nothing. The layers draw everything else from generators of their
+    own, one after another: it differs from run to run, and a resumed training does not see the
+    batches that it would have seen. `PaperAugmentation` has neither limit.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is outside its range.
         ImportError: if KerasCV is not installed.
     """
 
@@ -36,13 +36,13 @@ class KerasCV(Recipe):
         if self.channels not in (1, 3):
             raise ValueError(
                 f"KerasCV's layers take 1 or 3 channels, received `channels`={self.channels}. "
-                "`Exact` takes any number."
+                "`PaperAugmentation` takes any number."
             )
         # made here, because tf.data's functions may not make variables
         _ = (self._image_layers, self._eraser, self._mixers)
 
     def image(self, image, key):
-        """As `Exact.image`, by KerasCV."""
+        """Returns an image of the form that `PaperAugmentation.image` returns, made by KerasCV."""
         import tensorflow as tf
 
         pixels = tf.convert_to_tensor(image)
@@ -84,7 +84,7 @@ class KerasCV(Recipe):
         return found
 
     def batch(self, images, labels, weights, key):
-        """As `Exact.batch`, but all is done already.
+        """Erases and mixes a batch, which `PaperAugmentation.batch` leaves to the train step.
 
         Returns:
             `(images, targets, weights)`: float32 (batch, image_size, image_size, channels) in
@@ -103,7 +103,7 @@ class KerasCV(Recipe):
         return images, tf.ensure_shape(batch["labels"], (None, self.classes)), weights
 
     def _erased(self, images):
-        """The noise is unit normal for what the model will normalise."""
+        """Returns the images with boxes of noise, unit normal once the model has normalised it."""
         import tensorflow as tf
 
         mean, std = self.pixel_moments
@@ -117,15 +117,15 @@ class KerasCV(Recipe):
 
     @functools.cached_property
     def _mixers(self):
-        """CutMix first, then MixUp, those that are on."""
+        """CutMix and MixUp, in this order, without the one that is switched off."""
         layers = _keras_cv().layers
         found = [layers.CutMix(alpha=self.cutmix)] if self.cutmix else []
         return [*found, layers.MixUp(alpha=self.mixup)] if self.mixup else found
 
 
 def _converted(function):
-    """KerasCV's layers branch on tensors in Python, so they need AutoGraph, which is off where the
-    function that calls them was not converted itself (in a lambda, for example)."""
+    """Returns the function with AutoGraph on: KerasCV's layers branch on tensors in Python, and
+    AutoGraph is off where their caller was not converted (in a lambda, for example)."""
     import tensorflow as tf
 
     return tf.function(function, autograph=True)
@@ -137,7 +137,7 @@ def _keras_cv():
     except ModuleNotFoundError as error:
         raise ImportError(
             f"The augmentation of KerasCV needs the package keras-cv ({error}). Install it with "
-            '`pip install "keras_convnext[keras-cv]"`, or use the exact augmentation, which needs '
-            "nothing more."
+            '`pip install "keras_convnext[keras-cv]"`, or use '
+            "`PaperAugmentation`, which does not need it."
         ) from error
     return keras_cv

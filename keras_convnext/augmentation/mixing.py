@@ -1,4 +1,4 @@
-"""What is drawn for a batch: boxes to erase, how images are mixed, keys of the noise, targets."""
+"""The random numbers of a batch: boxes to erase, how images are mixed, keys of the noise."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
 def erase_boxes(probability, size, uniform):
-    """Boxes of random erasing: each image has one with `probability`, else an empty one.
+    """Returns boxes of random erasing: one per image with `probability`, else an empty one.
 
     Source: arXiv 1708.04896: area 0.02 to 1/3 of the image, uniform; height divided by width 0.3
     to 10/3, uniform in the logarithm; the first of ten attempts that is smaller than the image.
@@ -54,7 +54,7 @@ class Mixing:
 
     Attributes:
         mixup, cutmix: the parameter of each Beta distribution; 0 switches it off.
-        probability: with which a batch is mixed at all, in [0, 1].
+        probability: probability that a batch is mixed, in [0, 1].
         switch: probability of CutMix where both are on, in [0, 1].
     """
 
@@ -64,12 +64,12 @@ class Mixing:
     switch: float
 
     def draw(self, size, key):
-        """The parameters of a batch of `size` x `size` images.
+        """Draws the parameters of a batch of `size` x `size` images.
 
         Returns:
             `(blend, box)`: float32 tensor (2,), the share of an image's own pixels outside the
-            box, and of its own target; int32 tensor (4,), top, left, bottom and right of what
-            the partner's pixels replace.
+            box, and the share of its own target; int32 tensor (4,), top, left, bottom and right of
+            the box that the partner's pixels replace.
         """
         import tensorflow as tf
 
@@ -102,7 +102,7 @@ class Mixing:
 
 
 def _cut_box(share, size, uniform):
-    """A box around a random centre with the area `1 - share`, before it is cut at the borders.
+    """Returns a box around a random centre, of the area `1 - share` before the borders clip it.
 
     Its sides are even, as in the published code: the same half on both sides of the centre.
     """
@@ -114,7 +114,8 @@ def _cut_box(share, size, uniform):
 
 
 def smoothed(labels, classes, smoothing):
-    """int labels (batch,) -> float32 (batch, classes): `1 - s + s / classes` and `s / classes`."""
+    """Returns float32 (batch, classes) of int labels (batch,): `s / classes`, and `1 - s` more for
+    the label's class."""
     import tensorflow as tf
 
     off = smoothing / classes
@@ -122,7 +123,7 @@ def smoothed(labels, classes, smoothing):
 
 
 def noise_keys(uniform):
-    """float64 uniforms (batch, 2) -> int32 (batch, 2)"""
+    """Returns int32 keys (batch, 2) made of float64 uniforms (batch, 2)."""
     import tensorflow as tf
 
     return tf.cast(tf.floor(uniform * 2.0**31), tf.int32)

@@ -8,12 +8,12 @@ from keras_convnext.augmentation.resampling import from_pillow, to_pillow
 
 
 def auto_contrast(image):
-    """Each channel is stretched to [0, 255]; a channel of one value stays."""
+    """Stretches each channel to [0, 255]; a channel of one value stays."""
     return ImageOps.autocontrast(image)
 
 
 def equalize(image):
-    """Each channel's histogram is made flat; a channel of fewer than 255 pixels per level stays."""
+    """Flattens each channel's histogram; a channel of fewer than 255 pixels per level stays."""
     return ImageOps.equalize(image)
 
 
@@ -65,22 +65,22 @@ def rotate(image, degrees, fill):
 
 
 def shear_x(image, factor, fill):
-    """Row y is taken from `factor * (y + 1/2)` pixels further right."""
+    """Takes row y from `factor * (y + 1/2)` pixels further right."""
     return _shift_rows(image, factor * (np.arange(image.height) + 0.5), fill)
 
 
 def shear_y(image, factor, fill):
-    """Column x is taken from `factor * (x + 1/2)` pixels further down."""
+    """Takes column x from `factor * (x + 1/2)` pixels further down."""
     return _transposed(shear_x(_transposed(image), factor, fill))
 
 
 def translate_x(image, share, fill):
-    """Every pixel is taken from `share` of the width further right."""
+    """Takes every pixel from `share` of the width further right."""
     return _shift_rows(image, np.full(image.height, share * image.width), fill)
 
 
 def translate_y(image, share, fill):
-    """Every pixel is taken from `share` of the height further down."""
+    """Takes every pixel from `share` of the height further down."""
     return _transposed(translate_x(_transposed(image), share, fill))
 
 
@@ -101,8 +101,7 @@ def _shift_rows(image, shifts, fill):
     taps = sliding_window_view(rows, width * channels, axis=1)[:, ::channels]
     weights = _cubic_weights((shifts - whole).astype("float32"))
     shifted = np.einsum("yk,ykx->yx", np.stack(weights, axis=1), taps)
-    # Pillow cuts off what is behind the point, in double precision: here a flat area of 100 would
-    # come out as 99.99999
+    # Pillow truncates, in double precision: in float32 a flat area of 100 would be 99.99999
     np.clip(np.add(shifted, 1e-4, out=shifted), 0, 255, out=shifted)
     shifted = shifted.astype("uint8").reshape(pixels.shape)
     centre = np.arange(width) + 0.5 + shifts[:, np.newaxis]
@@ -112,10 +111,10 @@ def _shift_rows(image, shifts, fill):
 
 
 def _windows(pixels, start, count):
-    """Of each row `count` pixels from `start` on (int (height,)): uint8 (height, count * channels).
+    """Returns `count` pixels of each row from `start` (int (height,)) on, flattened.
 
-    Outside of the image the nearest two pixels are the border's, as far as any that is not filled
-    reaches; those further out are black.
+    Outside the image the nearest two pixels repeat the border, as far as a pixel that is not filled
+    later reaches; those further out are black.
     """
     height, width, channels = pixels.shape
     margin = abs(start).max() + 3
@@ -128,6 +127,7 @@ def _windows(pixels, start, count):
 
 
 def _cubic_weights(d):
-    """Of the four pixels around a point at the distance `d` in [0, 1) behind the second; a = -1."""
+    """Returns the weights of the four pixels around a point, `d` in [0, 1) behind the second."""
+    # a = -1, as in Pillow
     square, cube = d * d, d * d * d
     return (-d + 2 * square - cube, 1 - 2 * square + cube, d + square - cube, cube - square)

@@ -2,7 +2,7 @@
 
 They are Pillow's. Shears and translations, which move each line as a whole, are computed along the
 lines: there the values may differ from Pillow's by one level in a thousandth of the pixels, because
-Pillow interpolates in double precision over sixteen neighbours and cuts off the fraction.
+Pillow interpolates in double precision over sixteen neighbours and truncates the result.
 
 Source: arXiv 1909.13719, and Table 5 of arXiv 2201.03545 for the setting of the recipe, written as
 `rand-m9-mstd0.5-inc1`.
@@ -12,7 +12,7 @@ import dataclasses
 import math
 import re
 
-from keras_convnext.augmentation import checks
+from keras_convnext import checks
 from keras_convnext.augmentation import operations as op
 
 MAX_LEVEL = 10
@@ -41,13 +41,13 @@ OPERATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """Which operations are drawn, and how strong they are.
+    """A policy: how many operations are drawn, and how strong they are.
 
     Attributes:
         magnitude: mean of the level, in [0, 10].
-        deviation: standard deviation of the level, >= 0; levels are cut off at 0 and 10.
+        deviation: standard deviation of the level, >= 0; levels are clipped to [0, 10].
         count: operations drawn for each image, with replacement, >= 0.
-        probability: with which each of them is applied.
+        probability: probability that a drawn operation is applied.
     """
 
     magnitude: float = 9.0
@@ -56,17 +56,18 @@ class RandAugment:
     probability: float = 0.5
 
     def __post_init__(self):
-        checks.number("m", self.magnitude, 0, MAX_LEVEL)
-        checks.number("mstd", self.deviation, 0, float("inf"))
+        checks.number("m", self.magnitude, least=0, most=MAX_LEVEL)
+        checks.number("mstd", self.deviation, least=0)
         checks.integer("n", self.count, 0)
-        checks.number("p", self.probability, 0, 1)
+        checks.number("p", self.probability, least=0, most=1)
 
     @classmethod
     def parse(cls, text):
-        """From the usual notation: "rand-m9-mstd0.5-inc1", with `n` and `p` if they are not 2, 0.5.
+        """Returns the policy of a text such as "rand-m9-mstd0.5-inc1", `n` and `p` included if they
+        are not 2 and 0.5.
 
         Raises:
-            ValueError: if the text has another form, or a number is out of its range.
+            ValueError: if the text has another form, or a number is outside its range.
         """
         parts = text.split("-") if isinstance(text, str) else [None]
         pairs = [re.fullmatch(r"(m|mstd|n|p|inc)(\d+(?:\.\d+)?)", part) for part in parts[1:]]
@@ -86,17 +87,16 @@ class RandAugment:
 
     @property
     def draws(self):
-        """How many uniforms an image takes."""
+        """The number of uniforms that an image takes."""
         return DRAWS * self.count
 
     def __call__(self, image, uniform, fill):
-        """Applies what `uniform` says.
+        """Returns the image after the operations that `uniform` draws.
 
         Args:
             image: Pillow image of mode "RGB" or "L".
             uniform: float64 array (draws,) of uniforms in [0, 1).
-            fill: the colour of what comes from outside of the image: for each channel an int in
-                [0, 255].
+            fill: the colour of pixels from outside the image, an int in [0, 255] per channel.
 
         Returns:
             Pillow image of the same size and mode.
@@ -117,5 +117,5 @@ class RandAugment:
 
 
 def normal(first, second):
-    """Two independent uniforms in [0, 1) -> a standard normal number (Box and Muller)."""
+    """Returns a standard normal number made of two independent uniforms in [0, 1) (Box, Muller)."""
     return math.sqrt(-2 * math.log1p(-first)) * math.cos(2 * math.pi * second)

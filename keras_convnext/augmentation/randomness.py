@@ -1,16 +1,16 @@
 """Random numbers as a pure function of a key: no state, so any start and any number of threads."""
 
-# The streams: what is drawn for one purpose never repeats what is drawn for another. `IMAGE` counts
-# images, the others steps.
+# The streams: numbers drawn for one purpose never repeat those drawn for another. `IMAGE` counts
+# images, the others count steps.
 IMAGE, ERASE, MIX, SHARE = STREAMS = range(4)
 
 
 def uniforms(key, stream, shape):
-    """Uniform numbers in [0, 1), equal for equal keys.
+    """Returns uniform numbers in [0, 1), equal for equal keys.
 
     Args:
-        key: int64 tensor (3,): seed, epoch in [0, 2**23), index in [0, 2**40) of the image or of
-            the step.
+        key: int64 tensor (3,): seed, epoch in [0, 2**23), index in [0, 2**40) of the image or the
+            step.
         stream: one of `STREAMS`.
         shape: of the result.
 
@@ -25,7 +25,7 @@ def uniforms(key, stream, shape):
 
 
 def stateless_seed(key, stream):
-    """-> int64 tensor (2,), different for every key and stream."""
+    """Returns an int64 tensor (2,), different for every key and stream."""
     import tensorflow as tf
 
     seed, epoch, index = tf.unstack(tf.cast(key, tf.int64))
@@ -33,7 +33,7 @@ def stateless_seed(key, stream):
 
 
 def integers_below(uniform, limit):
-    """float64 uniforms and an int tensor -> int32 in [0, limit), with equal probabilities."""
+    """Returns int32 in [0, limit), equally probable, made of float64 uniforms."""
     import tensorflow as tf
 
     return tf.cast(uniform * tf.cast(limit, tf.float64), tf.int32)

@@ -1,8 +1,7 @@
-"""Bicubic resizing with antialiasing, by Pillow, inside of tf.data's threads.
+"""Bicubic resizing with antialiasing, by Pillow, inside tf.data's threads.
 
-Pillow is not only the reference. Per image it takes less time than the same arithmetic made of
-TensorFlow's operations (`benchmarks/input_pipeline.py`), and its loops let go of the interpreter's
-lock.
+Pillow is the reference, and per image it takes less time than the same arithmetic made of
+TensorFlow's operations (`benchmarks/input_pipeline.py`); its loops release the interpreter's lock.
 """
 
 import numpy as np
@@ -10,15 +9,15 @@ from PIL import Image
 
 
 def in_numpy(function, tensors, shape, dtype="uint8"):
-    """Calls a function of numpy arrays when the dataset runs.
+    """Returns tensors whose values a function of numpy arrays computes when the dataset runs.
 
     Args:
-        function: gets `tensors` as numpy arrays, which it must not change; returns an array.
+        function: takes `tensors` as numpy arrays, which it must not change, and returns an array.
         tensors: list of tensors.
         shape, dtype: of what it returns.
 
     Returns:
-        tensor of that shape and dtype.
+        A tensor of that shape and dtype.
     """
     import tensorflow as tf
 
@@ -26,7 +25,7 @@ def in_numpy(function, tensors, shape, dtype="uint8"):
 
 
 def changed(function, pixels):
-    """uint8 array (h, w, channels) -> what a function of Pillow images makes of it, the same way.
+    """Returns what a function of Pillow images makes of a uint8 array (h, w, channels).
 
     The image is passed as a whole, or channel by channel where Pillow has no mode for it.
     """
@@ -37,17 +36,17 @@ def changed(function, pixels):
 
 
 def resize(image, size):
-    """Pillow image -> Pillow image of `size` x `size` pixels"""
+    """Returns a Pillow image resized to `size` x `size` pixels."""
     if image.size == (size, size):
         return image
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def to_pillow(pixels):
-    """uint8 array (h, w, 1 or 3) -> Pillow image"""
+    """Returns the Pillow image of a uint8 array (h, w, 1 or 3)."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def from_pillow(image):
-    """Pillow image of mode "L" or "RGB" -> uint8 array (h, w, 1 or 3)"""
+    """Returns the uint8 array (h, w, 1 or 3) of a Pillow image of mode "L" or "RGB"."""
     return np.asarray(image).reshape(image.height, image.width, -1)

@@ -1,7 +1,7 @@
 """The part of the augmentation that runs where the model does: erasing and mixing.
 
-tf.data hands over uint8 images and a few numbers per image; what costs a float32 batch is done
-here, in `keras.ops`, inside of the compiled train step.
+tf.data hands over uint8 images and a few numbers per image; the work on float32 batches is done
+here, in `keras.ops`, inside the compiled train step.
 """
 
 import keras
@@ -16,7 +16,7 @@ def mix_and_erase(inputs, targets):
     """Erases a box of each image with noise, then mixes each image with its reverse in the batch.
 
     Args:
-        inputs: dict of tensors, made by `Exact.batch`:
+        inputs: dict of tensors, made by `PaperAugmentation.batch`:
             image: uint8 (batch, height, width, channels);
             erase: int32 (batch, 4), top, left, bottom, right of the box that becomes noise;
             noise_key: int32 (batch, 2), what the noise is a function of;
@@ -48,7 +48,7 @@ def _erase(images, inputs):
 
 
 def _inside(boxes, images):
-    """int32 (batch, 4) -> bool (batch, height, width, 1)"""
+    """Returns bool (batch, height, width, 1): the pixels inside of int32 boxes (batch, 4)."""
     _, height, width, _ = ops.shape(images)
     top, left, bottom, right = (ops.reshape(boxes[:, i], (-1, 1, 1, 1)) for i in range(4))
     rows = ops.reshape(ops.arange(height, dtype="int32"), (1, -1, 1, 1))
@@ -58,7 +58,7 @@ def _inside(boxes, images):
 
 
 def normal_noise(key, shape):
-    """Standard normal numbers as a function of a key per image, the same on every backend.
+    """Returns standard normal numbers, a function of one key per image, on every backend the same.
 
     A counter is hashed with the key, in the arithmetic of 32 bits that wraps around, so that the
     noise of an image depends neither on its place in the batch nor on how a batch is divided.
@@ -84,7 +84,7 @@ def _mix(x, shift, factor):
 
 
 def _shift(x, count):
-    """A shift to the right that fills with zeros; that of int32 repeats the sign."""
+    """Returns x shifted to the right and filled with zeros; int32's own shift repeats the sign."""
     return ops.bitwise_and(ops.right_shift(x, count), (1 << (32 - count)) - 1)
 
 
@@ -94,10 +94,10 @@ def _is_augmented(inputs):
 
 @functional
 class DeviceAugmented(PyramidModel):
-    """A functional model whose `fit()` erases and mixes what `Exact.batch` has drawn.
+    """A functional model whose `fit()` erases and mixes what `PaperAugmentation.batch` has drawn.
 
-    Everything but training is that of the model it was made from: `evaluate`, `predict` and calls
-    take plain images; of an augmented batch they take the images as they are.
+    Everything but training is as in the model that it was made of: `evaluate`, `predict` and calls
+    take plain images, or the unchanged images of an augmented batch.
     """
 
     def __call__(self, inputs, *args, **kwargs):
@@ -113,7 +113,7 @@ class DeviceAugmented(PyramidModel):
 
 
 def augmented(model):
-    """-> a model of the same layers and weights that takes the batches of `Exact` in `fit()`.
+    """Returns a model of the same layers that trains on the batches of `PaperAugmentation`.
 
     Args:
         model: functional `keras.Model` with one input of images in the range [0, 255] (ours are:

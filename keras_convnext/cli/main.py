@@ -8,6 +8,7 @@ or an UperNet.
 import os
 import sys
 
+from keras_convnext.backend_choice import BackendError
 from keras_convnext.cli import (
     cache,
     console,
@@ -48,7 +49,7 @@ def main(argv=None):
     except BrokenPipeError:  # the reader has seen enough; nor may the last flush complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (UsageError, ValueError, OSError) as error:
+    except (UsageError, ValueError, OSError, BackendError) as error:
         console.say(f"keras-convnext {arguments.command}: {_for_the_command_line(error)}")
         return 2 if isinstance(error, (UsageError, ArgumentsError)) else 1
     except KeyboardInterrupt:

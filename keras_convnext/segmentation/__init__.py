@@ -1,5 +1,6 @@
 """Semantic segmentation: a class for every pixel, with UperNet on a ConvNeXt."""
 
+from keras_convnext import deprecation
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.inference import SCALES, Segmenter
 from keras_convnext.segmentation.losses import PixelCrossEntropy
@@ -8,7 +9,6 @@ from keras_convnext.segmentation.metrics import (
     PixelAccuracy,
     Scores,
     fit_metrics,
-    for_fit,
     scores,
 )
 from keras_convnext.segmentation.models import (
@@ -30,3 +30,5 @@ from keras_convnext.segmentation.models import (
     UperNetConvNeXtXLarge,
 )
 from keras_convnext.segmentation.overlays import label_map, legend, overlay, palette
+
+__getattr__ = deprecation.renamed(__name__, {"for_fit": "fit_metrics"})

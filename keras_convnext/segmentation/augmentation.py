@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from keras_convnext.augmentation import checks
+from keras_convnext import checks
 from keras_convnext.augmentation.randomness import IMAGE, uniforms
 from keras_convnext.augmentation.resampling import in_numpy
 from keras_convnext.images import ImageError, load_image
@@ -60,10 +60,10 @@ class CropAndDistort:
 
     def __post_init__(self):
         checks.integer("crop", self.crop, 1)
-        checks.interval("scale", self.scale, float("inf"))
-        checks.number("category_limit", self.category_limit, 0, 1)
-        checks.number("flip", self.flip, 0, 1)
-        checks.moments("mean", self.mean, 0, 1)
+        checks.interval("scale", self.scale)
+        checks.number("category_limit", self.category_limit, least=0, most=1)
+        checks.number("flip", self.flip, least=0, most=1)
+        checks.moments("mean", self.mean, 0)
 
     def image(self, pair, key):
         """Returns one training pair, in TensorFlow's graph.

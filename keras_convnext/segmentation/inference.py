@@ -15,7 +15,6 @@ import numpy as np
 from keras import ops
 
 from keras_convnext import checks, outputs
-from keras_convnext.checks import one_of
 from keras_convnext.images import load_image
 from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
 
@@ -67,8 +66,8 @@ class Segmenter:
     activation: str | None = None
 
     def __post_init__(self):
-        one_of("activation", self.activation, (None, *outputs.ACTIVATIONS))
-        one_of("mode", self.mode, MODES)
+        checks.one_of("activation", self.activation, (None, *outputs.ACTIVATIONS))
+        checks.one_of("mode", self.mode, MODES)
         checks.integer("window", self.window, LEAST)
         checks.integer("batch_size", self.batch_size, 1)
         if self.stride is not None:

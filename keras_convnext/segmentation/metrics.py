@@ -6,7 +6,6 @@ exactly over all pixels of a set.
 
 import dataclasses
 import functools
-import warnings
 
 import keras
 import numpy as np
@@ -28,13 +27,6 @@ def fit_metrics(classes, ignore=IGNORED):
     """
     mean_iou = MeanIoU(classes, ignore_class=ignore, sparse_y_pred=False, name="mean_iou")
     return [PixelAccuracy(ignore), mean_iou]
-
-
-def for_fit(classes, ignore=IGNORED):
-    """The former name of `fit_metrics`, which will be removed in the next release."""
-    message = "`segmentation.for_fit` is now called `segmentation.fit_metrics`."
-    warnings.warn(message, DeprecationWarning, stacklevel=2)
-    return fit_metrics(classes, ignore)
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")

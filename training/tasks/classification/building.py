@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_convnext import ConvNeXt, roadmap
-from keras_convnext.augmentation import Exact, KerasCV, Plain
+from keras_convnext.augmentation import KerasCV, NoAugmentation, PaperAugmentation
 from keras_convnext.optimization import WarmupCosine, learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
 from training import data
@@ -75,8 +75,10 @@ def augmentation(config, dataset):
     """Returns what makes training images and batches of a dataset's examples."""
     size, classes, channels = config.image_size, len(dataset.class_names), channels_of(dataset)
     if config.augmentation == "none":
-        return Plain(size, classes, channels=channels, label_smoothing=config.label_smoothing)
-    kind = {"exact": Exact, "keras_cv": KerasCV}[config.augmentation]
+        return NoAugmentation(
+            size, classes, channels=channels, label_smoothing=config.label_smoothing
+        )
+    kind = {"exact": PaperAugmentation, "keras_cv": KerasCV}[config.augmentation]
     return kind(
         size,
         classes,

@@ -11,28 +11,28 @@ from keras_convnext.augmentation.resampling import changed, in_numpy, resize
 
 
 @dataclasses.dataclass(frozen=True)
-class Exact(Recipe):
+class PaperAugmentation(Recipe):
     """Crop, flip, RandAugment, erasing, mixup or CutMix, and smoothing; the options are `Recipe`'s.
 
-    Two functions for `tf.data`, on any backend. Everything random is a function of their `key`
-    alone: any number of threads, and a start anywhere, give the same batches.
+    `image` and `batch` are functions for `tf.data`, on any backend. Everything random is a function
+    of their `key` alone: any number of threads, and a start anywhere, give the same batches.
 
-        augment = Exact(224, 1000)
+        augment = PaperAugmentation(224, 1000)
         images = images.map(lambda image, index: augment.image(image, (seed, epoch, index)))
         batches = batches.map(lambda x, y, w, step: augment.batch(x, y, w, (seed, epoch, step)))
-        model = augmented(model)  # erases and mixes inside of the train step
+        model = augmented(model)  # erases and mixes inside the train step
         model.compile(optimizer, keras.losses.CategoricalCrossentropy())
         model.fit(batches)
 
     Resizing and RandAugment are Pillow's own, called from tf.data's threads (`tf.numpy_function`):
     the dataset must be read in the process that made it, and cannot be exported as a graph.
 
-    What is sent to the device are uint8 images. Erasing, which writes unit normal noise into the
-    normalised image, and mixing are done there, by `augmented`.
+    The device is sent uint8 images. Erasing, which writes unit normal noise into the normalised
+    image, and mixing are done there, by `augmented`.
     """
 
     def image(self, image, key):
-        """Crop, flip and RandAugment of one image.
+        """Crops, flips and changes one image by RandAugment.
 
         Args:
             image: scalar string tensor, the content of a JPEG, PNG, WebP, BMP or GIF file; or a
@@ -43,7 +43,7 @@ class Exact(Recipe):
             uint8 tensor (image_size, image_size, channels).
 
         Raises:
-            ValueError: if shape or dtype of `image` are others.
+            ValueError: if `image` has another shape or dtype.
             tf.errors.InvalidArgumentError: (when the dataset runs) if the file cannot be decoded.
                 Of a damaged JPEG only the rows down to the end of the crop are read, so that it
                 may pass.
@@ -64,7 +64,7 @@ class Exact(Recipe):
         return crop.random_crop(image, self.channels, self.crop_scale, self.crop_ratio, uniform)
 
     def _changed(self, pixels, uniform):
-        """A crop becomes an image of the right size, mirrored and changed as `uniform` says."""
+        """Returns the crop at the right size, mirrored and changed as `uniform` draws it."""
         fill = tuple(min(255, round(value)) for value in self.pixel_moments[0])
 
         def change(image):

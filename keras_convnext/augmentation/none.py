@@ -1,13 +1,14 @@
-"""No augmentation, behind the same two functions."""
+"""No augmentation, with the interface of the others."""
 
 import dataclasses
 
-from keras_convnext.augmentation import checks, crop, mixing
+from keras_convnext import checks
+from keras_convnext.augmentation import crop, mixing
 from keras_convnext.augmentation.resampling import changed, in_numpy, resize
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain:
+class NoAugmentation:
     """Images are decoded and resized to a square, and nothing is drawn.
 
     Args:
@@ -17,7 +18,7 @@ class Plain:
         label_smoothing: in [0, 1]: this share of a target is spread over all classes.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is outside its range.
     """
 
     image_size: int
@@ -29,10 +30,10 @@ class Plain:
     def __post_init__(self):
         for name in ("image_size", "classes", "channels"):
             checks.integer(name, getattr(self, name), 1)
-        checks.number("label_smoothing", self.label_smoothing, 0, 1)
+        checks.number("label_smoothing", self.label_smoothing, least=0, most=1)
 
     def image(self, image, key=None):
-        """As `Exact.image`; `key` is not looked at."""
+        """Returns what `PaperAugmentation.image` returns; `key` is not used."""
         import tensorflow as tf
 
         pixels = crop.decoded(tf.convert_to_tensor(image), self.channels)
@@ -43,5 +44,5 @@ class Plain:
         return changed(lambda image: resize(image, self.image_size), pixels)
 
     def batch(self, images, labels, weights, key=None):
-        """-> `(images, targets, weights)`, targets float32 (batch, classes), smoothed."""
+        """Returns `(images, targets, weights)` with smoothed targets, float32 (batch, classes)."""
         return images, mixing.smoothed(labels, self.classes, self.label_smoothing), weights

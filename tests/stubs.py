@@ -1,0 +1,96 @@
+"""The stub files for editors and type checkers, generated: `make readme` writes them.
+
+The public names are loaded lazily and the factories are made by a function, which no static tool
+follows. In a stub the names are imports, and the factories are of a type with all their arguments.
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+import keras_convnext
+from keras_convnext import segmentation
+
+FOLDER = Path(keras_convnext.__file__).parent
+HEAD = "# Written by `make readme`: change the code, not this file.\n"
+
+
+def package_stub():
+    """Returns the text of `keras_convnext/__init__.pyi`."""
+    objects = {name: getattr(keras_convnext, name) for name in keras_convnext.MODULE_OF}
+    lines = [f"from keras_convnext import {name} as {name}" for name in keras_convnext.SUBMODULES]
+    for name in objects:
+        if not _is_factory(objects[name]):
+            module = f"keras_convnext.{keras_convnext.MODULE_OF[name]}"
+            lines.append(f"from {module} import {name} as {name}")
+    listed = "".join(f'    "{name}",\n' for name in keras_convnext.__all__)
+    return _stub(lines, ["__version__: str", f"__all__ = [\n{listed}]\n"], objects)
+
+
+def segmentation_stub():
+    """Returns the text of `keras_convnext/segmentation/__init__.pyi`."""
+    names = sorted(name for name in vars(segmentation) if not name.startswith("_"))
+    objects = {
+        name: value
+        for name in names
+        if not inspect.ismodule(value := getattr(segmentation, name))
+        and _module_of(name, value) is not None
+    }
+    lines = [
+        f"from {_module_of(name, value)} import {name} as {name}"
+        for name, value in objects.items()
+        if not _is_factory(value)
+    ]
+    return _stub(lines, [], objects)
+
+
+def _module_of(name, value):
+    """Returns the module of the package that defines an object, constants included."""
+    if getattr(value, "__module__", "").startswith("keras_convnext."):
+        return value.__module__
+    modules = [key for key in sys.modules if key.startswith("keras_convnext.segmentation.")]
+    return next((m for m in modules if vars(sys.modules[m]).get(name) is value), None)
+
+
+def _is_factory(value):
+    return inspect.isfunction(value) and value.__code__.co_name == "factory"
+
+
+def _stub(imports, rest, objects):
+    factories = {name: value for name, value in objects.items() if _is_factory(value)}
+    imports = sorted(imports, key=lambda line: line.split()[1::2])
+    parts = [HEAD, "from typing import Protocol\n", *imports, "", *rest]
+    parts += [
+        _signature(*next(iter(factories.items()))),
+        *(f"{name}: Factory" for name in factories),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _signature(name, factory):
+    """Returns the definition of the type that all factories have: how they are called."""
+    signature = inspect.signature(factory)
+    if "kwargs" in signature.parameters:  # passed on, all but the variant
+        whole = inspect.signature(segmentation.UperNet)
+        signature = whole.replace(parameters=list(whole.parameters.values())[1:])
+    lines = ["        self,"]
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "        *," not in lines:
+            lines.append("        *,")
+        lines.append(f"        {parameter},".replace("'", '"'))
+    model = "SegmentationModel" if name.startswith("UperNet") else "PyramidModel"
+    end = f"    ) -> {model}: ...\n"
+    return "\n".join(["class Factory(Protocol):", "    def __call__(", *lines, end])
+
+
+STUBS = {
+    FOLDER / "__init__.pyi": package_stub,
+    FOLDER / "segmentation" / "__init__.pyi": segmentation_stub,
+}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.stubs --write")
+    for path, stub in STUBS.items():
+        path.write_text(stub())
