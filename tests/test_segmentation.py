@@ -20,7 +20,6 @@ from keras_convnext.segmentation import (
     Segmenter,
     UperNet,
     fit_metrics,
-    for_fit,
     inference,
     label_map,
     legend,
@@ -363,12 +362,6 @@ def test_masks_of_other_shapes_are_refused(shape, answers):
 def test_a_single_logit_is_refused(answers):
     with pytest.raises(ValueError, match="a logit for each class, two or more, received one"):
         PixelCrossEntropy()(answers[0], answers[1][..., :1])
-
-
-@on_one_backend
-def test_the_former_name_of_the_metrics():
-    with pytest.warns(DeprecationWarning, match="now called `segmentation.fit_metrics`"):
-        assert [metric.name for metric in for_fit(3)] == ["pixel_accuracy", "mean_iou"]
 
 
 @on_one_backend

@@ -11,7 +11,7 @@ class Batches:
         dataset: a `training.data.Dataset`.
         devices: a `Distribution`.
         steps_per_epoch: micro-batches per epoch.
-        augment: has `image` and `batch`, as `augmentation.Exact`.
+        augment: has `image` and `batch`, as `augmentation.PaperAugmentation`.
         bad_images: counts the images that it cannot take, for the whole run.
         weights: of the classes, or `None`.
     """
