@@ -77,7 +77,7 @@ def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None
     """Returns the Dataset of the images under `data_dir`.
 
     Classes are the names of the folders in natural order, so that 2 comes before 10. Images are
-    the files with one of `listing.SUFFIXES` in any case, in folders below too; hidden files and
+    the files with one of `images.SUFFIXES` in any case, in folders below too; hidden files and
     those of operating systems are ignored, all others are counted in a warning.
 
     Args:

@@ -9,12 +9,9 @@ import os
 import re
 from pathlib import Path
 
+from keras_convnext.images import SUFFIXES
 from training.data.dataset import DataError
 
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"),
-    *(".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm"),
-)
 SYSTEM_FILES = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"),
     *("@eadir", "$recycle.bin", "system volume information", "lost+found"),

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_convnext.images import SUFFIXES
 from training.data.bad_images import BadImages
 from training.data.dataset import DataError, Dataset, IndexedSplit
 from training.data.folder import file_identity
 from training.data.images import problem
-from training.data.listing import SUFFIXES, counted, files_below, some
+from training.data.listing import counted, files_below, some
 from training.data.survey import surveyed
 
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")

@@ -4,9 +4,12 @@ Commands:
     python -m training.verify_data PHOTOS
     python -m training.train --config folder --data_dir PHOTOS
     python -m training.train --config folder --data_dir PHOTOS --weights none
-The classes are the folders' names. `train/` and `val/` inside of PHOTOS are used if they are
-there; else a fifth of each class is kept for validation. The first run begins with pretrained
-weights (downloaded once), the last one from scratch, with a small model and a longer schedule.
+The classes are the names of the folders, in natural order: 2 before 10. PHOTOS may hold the class
+folders, or train/, val/ (also valid, validation, dev) and test/ with class folders, as data sets
+are usually published; `--dry-run` says how it is understood. Without a folder for validation a
+fifth of each class is kept for it; test images are never used. The first run begins with
+pretrained weights (downloaded once), the last one from scratch, with a small model and a longer
+schedule.
 `--class_weights=true` helps where some classes have far fewer photos than others.
 Score and time: the last command, with 600 photographs of five flowers, is right for 69 % of 150
 others; a linear classifier of 4 x 4 to 16 x 16 pixels for 48 to 51 % (seed 0, 13 to 25 seconds per

@@ -4,9 +4,15 @@ Commands:
     python -m training.segment --config folder --data_dir DIR --class_names road,house,tree
     python -m training.segment --config folder --data_dir DIR --class_names names.txt \\
         --validation_images val_images --validation_masks val_masks
+    python -m training.segment --config folder --data_dir DIR --class_names background,lesion \\
+        --label_values=0,255
 A mask has the number of a class in each pixel, from 0 in the order of the names, and 255 where it
-does not count; `--first_label=1` where 0 does not count either. Every tenth pair is kept for
-validation unless there are folders for it. It begins with pretrained weights (downloaded once).
+does not count; `--first_label=1` where 0 does not count either. `--label_values` gives the value of
+each class, as for black and white masks, and `--label_colours` a file with a line such as
+`128 64 128 road` for each colour of coloured masks; other colours in it do not count. Some masks
+are read first: what they hold is said, and what contradicts these flags is refused. Every tenth
+pair is kept for validation unless there are folders for it. It begins with pretrained weights
+(downloaded once).
 Score and time: not yet measured.
 """
 
