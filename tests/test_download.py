@@ -1,7 +1,6 @@
 """Downloads against real servers that misbehave: the right file or a clear error, each time."""
 
 import hashlib
-import io
 import json
 import os
 import random
@@ -452,7 +451,7 @@ def test_what_the_libraries_raise_is_the_failure_of_one_source(plain, monkeypatc
     def broken(*_, **__):
         raise AttributeError("an accident in a library")
 
-    monkeypatch.setattr("requests.get", broken)
+    monkeypatch.setattr("requests.Session.get", broken)
     assert "malformed answer, AttributeError: an accident" in failure(plain.source())
 
 
@@ -535,15 +534,42 @@ def test_no_hop_leaves_https(here, location, is_refused):
     import requests
 
     theirs = requests.Response()
-    theirs.raw = io.BytesIO()
     theirs.url, theirs.status_code, theirs.headers["Location"] = here, 302, location
     hubs = SimpleNamespace(
         request=SimpleNamespace(url=here), status_code=302, headers={"Location": location}
     )
-    for check, response in ((answers.check_redirect, theirs), (hub_module._check_redirect, hubs)):
+    for check, response in ((answers.redirected, theirs), (hub_module._check_redirect, hubs)):
         expected = pytest.raises(SourceError, match="refused") if is_refused else nullcontext()
         with expected:
             check(response)
+
+
+def test_redirects_are_followed_but_not_in_a_circle(plain):
+    plain.server.files["/moved.pth"] = BODY
+    plain.server.faults.append(redirected("/moved.pth"))
+    assert fetch([plain.source()], name="x").read_bytes() == BODY
+    download.clear_cache()
+    plain.server.always = redirected("/w/model.pth")
+    assert "redirected more than 10 times" in failure(plain.source())
+
+
+@pytest.mark.parametrize("code", [302, 404])
+def test_what_comes_with_a_redirect_or_an_error_is_not_read_for_ever(site, code):
+    sent = [0]
+
+    def fault(handler, body):
+        handler.send_response(code)
+        handler.send_header("Location", "/moved")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        while sent[0] < 100_000_000:
+            handler.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+            sent[0] += 1 << 16
+
+    site.server.faults.append(fault)
+    site.server.always = status(404)
+    failure(site.source())
+    assert sent[0] < 20_000_000
 
 
 # --- Several processes, kills, full disks ------------------------------------------------------
@@ -660,6 +686,11 @@ def test_a_name_that_is_looked_up_for_ever_costs_seconds(monkeypatch):
     assert message.count("no answer within 0.2 seconds") == 6
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:99999", "a" * 70 + ".invalid"])
+def test_a_host_that_cannot_be_is_out_of_reach(host):
+    assert "no connection to" in failure(Url(f"http://{host}/m.pth", "m.pth", SHA))
+
+
 def test_a_host_out_of_reach_does_not_keep_from_the_next(plain):
     closed = Url(f"http://127.0.0.1:{hub_server.unused_port()}/m.pth", "closed.pth", SHA)
     assert fetch([closed, plain.source()], name="x") == plain.source().place
@@ -747,7 +778,7 @@ def test_only_what_could_be_read_is_recorded(plain):
     plain.put(CORRUPT)
     with pytest.raises(DownloadError, match="cannot be read as weights .no weights"):
         fetch([source], name="x", check=read)
-    assert not source.place.exists()
+    assert not source.place.exists() and plain.server.count("GET") == 1
     source.place.write_bytes(CORRUPT)  # as if by hand
     assert cached(source) == source.place  # which records nothing
     plain.put(BODY)

@@ -18,19 +18,26 @@ WEB_PAGES = ("text/html", "application/xhtml+xml")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
-def check_redirect(response, **_) -> None:
-    """Refuses a redirect from https to anything else, before it is followed.
+def redirected(response) -> str:
+    """Returns where a redirect leads.
 
     Raises:
-        SourceError: it leads away from https.
+        SourceError: it leads to no web address, or away from https.
     """
-    location = response.headers.get("Location")
-    if not response.is_redirect or not response.url.startswith("https://"):
-        return
-    target = urljoin(response.url, location)
-    if not target.lower().startswith("https://"):
-        response.close()
-        raise SourceError(f"redirected from https to {target}, which is refused")
+    return safe_target(response.url, response.headers["Location"])
+
+
+def safe_target(here: str, location: str) -> str:
+    """Returns the address that a redirect from the address `here` leads to.
+
+    Raises:
+        SourceError: it leads to no web address, or away from https.
+    """
+    target = urljoin(here, location)
+    allowed = ("https://",) if here.startswith("https://") else ("https://", "http://")
+    if not target.lower().startswith(allowed):
+        raise SourceError(f"redirected from {here} to {target}, which is refused")
+    return target
 
 
 def check_status(response, part) -> None:

@@ -43,6 +43,10 @@ class MismatchError(Exception):
     """The file is not what was promised."""
 
 
+class UnreadableError(MismatchError):
+    """The file arrived, of which no hash is known, and is no file of weights that we can read."""
+
+
 def retried(request: Callable[[], Path | None]) -> Path | None:
     """Returns what `request` returns, repeated with growing pauses while its fault may pass.
 

@@ -17,11 +17,14 @@ from keras_convnext.pretrained.download.failures import (
     MismatchError,
     SourceError,
     TransientError,
+    UnreadableError,
     first_line,
     retried,
     unreachable,
 )
 from keras_convnext.pretrained.download.sources import Url, most_bytes
+
+HOPS = 10  # redirects from an address to the host that has the file
 
 
 def download(source: Url, check: records.Check | None = None) -> Path:
@@ -62,9 +65,9 @@ def _download_from(address: str, source: Url, check: records.Check | None) -> Pa
             try:
                 seen = records.inspect(part.path, source, meant_for=source.place, check=check)
                 break
-            except MismatchError:
+            except MismatchError as mismatch:
                 part.discard()
-                if is_last:
+                if is_last or isinstance(mismatch, UnreadableError):
                     raise
         os.replace(part.path, source.place)
     locks.sync_folder(source.place.parent)
@@ -166,15 +169,21 @@ def _is_unreachable(error: Exception) -> bool:
 
 
 def _open(address: str, headers: dict[str, str]):
+    """Returns the answer at the end of the redirects; the bodies of these are not read."""
     import requests
 
-    return requests.get(
-        address,
-        headers=headers,
-        stream=True,
-        timeout=(settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT),
-        hooks={"response": answers.check_redirect},
-    )
+    timeout = (settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT)
+    with requests.Session() as session:
+        session.get_redirect_target = lambda response: None  # it would read the bodies of redirects
+        for _ in range(HOPS):
+            response = session.get(
+                address, headers=headers, stream=True, timeout=timeout, allow_redirects=False
+            )
+            if not response.is_redirect:
+                return response
+            response.close()
+            address = answers.redirected(response)
+    raise SourceError(f"redirected more than {HOPS} times")
 
 
 def _receive(response, part: Part) -> None:

@@ -12,10 +12,9 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urljoin
 
 from keras_convnext.pretrained.download import records, settings
-from keras_convnext.pretrained.download.answers import WEB_PAGES
+from keras_convnext.pretrained.download.answers import WEB_PAGES, safe_target
 from keras_convnext.pretrained.download.failures import (
     DISK_FULL,
     MAY_PASS,
@@ -23,6 +22,7 @@ from keras_convnext.pretrained.download.failures import (
     SourceError,
     TransientError,
     UnreachableError,
+    UnreadableError,
     chain,
     first_line,
     retried,
@@ -43,6 +43,8 @@ def download(source: HubFile, check: records.Check | None = None) -> Path:
     path = retried(lambda: _ask(source, force=False))
     try:
         records.accept(path, source, check)
+    except UnreadableError:
+        raise
     except MismatchError:
         path = retried(lambda: _ask(source, force=True))
         records.accept(path, source, check)
@@ -121,18 +123,16 @@ class _Watch:
             _check_etag(response)
             self.most = _stated_size(response, self.source) or self.most
         elif response.status_code in (200, 206):
-            _check_body(response, self.most)
+            _check_kind(response)
+            _limit(response, self.most)
+        else:  # the library reads what comes with an error or a redirect
+            _limit(response, settings.MOST_OF_AN_ERROR)
 
 
 def _check_redirect(response) -> None:
     location = response.headers.get("Location")
-    if not location or response.status_code not in (301, 302, 303, 307, 308):
-        return
-    here = str(response.request.url)
-    target = urljoin(here, location)
-    allowed = ("https://",) if here.startswith("https://") else ("https://", "http://")
-    if not target.lower().startswith(allowed):
-        raise SourceError(f"redirected from {here} to {target}, which is refused")
+    if location and 300 <= response.status_code < 400:
+        safe_target(str(response.request.url), location)
 
 
 def _check_commit(response, source: HubFile) -> None:
@@ -163,10 +163,13 @@ def _stated_size(response, source: HubFile) -> int | None:
     return int(size)
 
 
-def _check_body(response, most: int) -> None:
+def _check_kind(response) -> None:
     kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
     if kind in WEB_PAGES:
         raise SourceError(f"the server sent a web page ({kind}) in place of the file")
+
+
+def _limit(response, most: int) -> None:
     # `iter_bytes` reads through `iter_raw`: the first counts what is written, the second what is
     # transferred, which differs where a server compresses.
     response.iter_raw = _bounded(response.iter_raw, most)

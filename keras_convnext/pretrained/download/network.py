@@ -58,10 +58,10 @@ def _is_direct(source: HubFile | Url) -> bool:
 
 def _connect(address: str, answers: dict[str, str | None]) -> None:
     """Writes the reason why no connection comes about, or `None`, into `answers`."""
-    parts = urlsplit(address)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     try:
+        parts = urlsplit(address)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         socket.create_connection((parts.hostname, port), settings.CONNECT_TIMEOUT).close()
         answers[address] = None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name or a port that can be none
         answers[address] = first_line(error)

@@ -20,6 +20,7 @@ from keras_convnext.pretrained.download.failures import (
     DownloadError,
     FirstUseNotice,
     MismatchError,
+    UnreadableError,
 )
 from keras_convnext.pretrained.download.sources import SHA256, HubFile, Url
 
@@ -79,7 +80,8 @@ def inspect(
         check: called with the path if no hash is known; whatever it raises refuses the file.
 
     Raises:
-        MismatchError: something differs, or `check` refuses the file.
+        MismatchError: something differs.
+        UnreadableError: (a MismatchError) `check` refuses the file.
     """
     store, place = _read_store(), meant_for or path
     try:
@@ -96,7 +98,7 @@ def inspect(
         try:
             check(path)
         except Exception as error:  # readers report a damaged file in any way
-            raise MismatchError(f"it cannot be read as weights ({error})") from error
+            raise UnreadableError(f"it cannot be read as weights ({error})") from error
     return Seen(stat.st_size, stat.st_mtime_ns, digest)
 
 

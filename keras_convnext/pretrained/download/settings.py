@@ -15,6 +15,7 @@ BACKOFF = 1.0  # seconds before the second attempt, doubled before each further 
 LOCK_NOTICE = 5.0  # seconds of waiting for another process before saying so
 CHUNK = 1 << 20  # bytes per write
 MOST = 16 << 30  # bytes of a file whose size is not known: more than any ConvNeXt has
+MOST_OF_AN_ERROR = 1 << 20  # bytes of what a server sends with an error or a redirect
 
 
 def cache_dir() -> Path:
