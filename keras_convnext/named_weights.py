@@ -5,8 +5,7 @@ import functools
 import os
 from pathlib import Path
 
-from keras_convnext.pretrained import checkpoint as loading
-from keras_convnext.pretrained import resolve
+from keras_convnext.pretrained import checkpoint, resolve
 from keras_convnext.variants import VARIANTS
 
 
@@ -33,7 +32,7 @@ class NamedWeights:
     @functools.cached_property
     def classes(self):
         """Width of the classifier in the file, 0 without one."""
-        return loading.open_checkpoint(self.path, self.variant).classes or 0
+        return checkpoint.open(self.path).read_as(self.variant).classes or 0
 
     def build(self, **arguments):
         """Returns the filled model, channels last; without a classifier where the file has none.
@@ -81,7 +80,7 @@ def weights_of(name, variant=None):
 
 
 def _identified(name, path):
-    found = loading.identify(path)
+    found = checkpoint.open(path).identify()
     if len(found) != 1:
         which = f"may be of {' or '.join(found)}" if found else "is of no known variant"
         raise ArgumentsError(

@@ -25,8 +25,7 @@ from keras.src.applications.convnext import ConvNeXt as ApplicationsConvNeXt
 from keras.src.legacy.saving import legacy_h5_format
 
 from keras_convnext import VARIANTS, ConvNeXt, Variant
-from keras_convnext.pretrained import WeightsError, files
-from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained import WeightsError, checkpoint, files
 from keras_convnext.pretrained.files.tensors import Tensor
 from keras_convnext.pretrained.layouts import LAYOUTS
 from tests.backends import on_one_backend
@@ -384,15 +383,15 @@ def full_size(name):
     return found
 
 
-def with_head(weights, checkpoint):
+def with_head(weights, reading):
     """Returns the weights with the head cut to the file's classes, or without a head."""
     for weight in weights:
         shape = weight.shape
         if weight.path.startswith("head/"):
-            shape = (*shape[:-1], checkpoint.classes)
-        elif weight.path.startswith("head_norm/") and not checkpoint.variant.head_norm:
+            shape = (*shape[:-1], reading.classes)
+        elif weight.path.startswith("head_norm/") and not reading.variant.head_norm:
             continue
-        if checkpoint.classes or not weight.path.startswith(("head/", "head_hidden/")):
+        if reading.classes or not weight.path.startswith(("head/", "head_hidden/")):
             yield SimpleNamespace(path=weight.path, shape=shape)
 
 
@@ -403,16 +402,16 @@ def test_names_and_shapes_of_full_size_files_fit_exactly(path, monkeypatch):
     found = [layout.name for layout in LAYOUTS if layout.prefix(names) is not None]
     assert found == [next(v for k, v in EXPECTED_LAYOUT.items() if path.stem.startswith(k))]
     monkeypatch.setattr(files, "read", lambda path: names)
-    checkpoint = loading.open_checkpoint(path, VARIANTS[NAMED[path.stem]])
+    reading = checkpoint.open(path).read_as(VARIANTS[NAMED[path.stem]])
     featureless = re.search("nc0|notop|Model|dinov3|fcmae", path.stem)
-    assert (checkpoint.classes is None) == bool(featureless)
-    weights = list(with_head(full_size(NAMED[path.stem]), checkpoint))
+    assert (reading.classes is None) == bool(featureless)
+    weights = list(with_head(full_size(NAMED[path.stem]), reading))
     with pytest.raises(AllFits):
-        checkpoint.load_into(SimpleNamespace(weights=weights))
+        reading.load_into(SimpleNamespace(weights=weights))
     for missing in weights[1], weights[len(weights) // 2]:
         found = [weight for weight in weights if weight is not missing]
         with pytest.raises(WeightsError, match="unused: "):
-            checkpoint.load_into(SimpleNamespace(weights=found))
+            reading.load_into(SimpleNamespace(weights=found))
 
 
 # ---------------------------------------------------------------- adaptation
@@ -639,7 +638,7 @@ def test_the_file_of_another_family_is_refused(tmp_path, ours, theirs):
     FAMILY_MODELS.setdefault(theirs, original(FAMILIES[theirs])).save_weights(path)
     model = FAMILY_MODELS.setdefault(ours, original(FAMILIES[ours]))
     with pytest.raises(WeightsError, match=r"missing|shape|unused"):
-        loading.open_checkpoint(path, FAMILIES[ours]).load_into(model)
+        checkpoint.open(path).read_as(FAMILIES[ours]).load_into(model)
 
 
 FAMILY_MODELS = {}
@@ -691,9 +690,9 @@ def attempt(path, data, model):
     """Whether a file loads; anything but success with finite weights or a WeightsError fails."""
     path.write_bytes(data)
     try:
-        checkpoint = loading.open_checkpoint(path, SMALL)
-        checkpoint.classes_for(True, None)
-        checkpoint.load_into(model)
+        reading = checkpoint.open(path).read_as(SMALL)
+        reading.classes_for(True, None)
+        reading.load_into(model)
     except WeightsError:
         return False
     assert all(np.isfinite(array).all() for array in values(model).values())

@@ -17,8 +17,7 @@ from safetensors.numpy import load_file
 
 from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.atomic import replacing
-from keras_convnext.pretrained import files
-from keras_convnext.pretrained.checkpoint import identify, open_checkpoint
+from keras_convnext.pretrained import checkpoint, files
 from keras_convnext.pretrained.saving import in_layout, save_keras, save_weights
 from tests.backends import on_one_backend, randomise
 from tests.families import FAMILIES
@@ -75,7 +74,7 @@ def arrays_of(model):
 def read_back(path, variant, model):
     """Returns the weights of `model` after it was given other numbers and filled from the file."""
     randomise(model, seed=99)
-    open_checkpoint(path, variant).load_into(model)
+    checkpoint.open(path).read_as(variant).load_into(model)
     return arrays_of(model)
 
 
@@ -306,7 +305,7 @@ def write_hollow(path, shapes):
 @pytest.mark.parametrize("name", LISTS)
 def test_the_variant_of_a_file_is_known(name, tmp_path):
     write_hollow(tmp_path / "x.safetensors", listed(name))
-    assert identify(tmp_path / "x.safetensors") == [LISTS[name]]
+    assert checkpoint.open(tmp_path / "x.safetensors").identify() == [LISTS[name]]
 
 
 @on_one_backend
@@ -317,11 +316,14 @@ def test_our_own_names_do_not_tell_tiny_from_tiny_hnf(tmp_path):
     named = {re.sub(r"[a-z]+$", lambda m: leaves[m[0]], path): shape for path, shape in weights}
     assert len(named) == len(weights)
     write_hollow(tmp_path / "x.safetensors", named)
-    assert identify(tmp_path / "x.safetensors") == ["convnext_tiny", "convnext_tiny_hnf"]
+    assert checkpoint.open(tmp_path / "x.safetensors").identify() == [
+        "convnext_tiny",
+        "convnext_tiny_hnf",
+    ]
 
 
 @needs_keys
 def test_no_variant_is_named_for_another_architecture(tmp_path):
     shapes = listed("timm_convnext_atto")
     write_hollow(tmp_path / "x.safetensors", shapes | {"stages.0.blocks.2.conv_dw.bias": (40,)})
-    assert identify(tmp_path / "x.safetensors") == []
+    assert checkpoint.open(tmp_path / "x.safetensors").identify() == []

@@ -137,6 +137,16 @@ def test_a_table_knows_every_name_that_it_gives():
         assert not any(name.startswith(body) for name in heads)
 
 
+@on_one_backend
+def test_an_ensemble_of_our_models_is_two_networks(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    models = [ConvNeXt(SMALL, classes=3, input_tensor=inputs, name=name) for name in "ab"]
+    both = keras.Model(inputs, keras.layers.Add()([model.output for model in models]))
+    both.save_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(WeightsError, match="holds two networks, below 'a.*' and 'b"):
+        ConvNeXt(SMALL, weights=tmp_path / "x.weights.h5", include_top=False, **SHAPE)
+
+
 # ---------------------------------------------------------------- a head of the user's own
 
 

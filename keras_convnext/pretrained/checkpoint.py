@@ -46,16 +46,6 @@ def open(path, layouts=LAYOUTS):
         raise WeightsError(f"{path}: {error}") from None
 
 
-def open_checkpoint(path, variant, layouts=LAYOUTS):
-    """Returns `open(path, layouts).read_as(variant)`."""
-    return open(path, layouts).read_as(variant)
-
-
-def identify(path):
-    """Returns the names of the variants that the file at `path` may hold, as of `OpenedFile`."""
-    return open(path).identify()
-
-
 @dataclasses.dataclass(frozen=True)
 class OpenedFile:
     """A file of weights whose layout is known, and whose architecture is not yet.

@@ -10,8 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from keras_convnext.pretrained import checkpoint as loading
-from keras_convnext.pretrained import download, files, registry
+from keras_convnext.pretrained import checkpoint, download, files, registry
 from keras_convnext.pretrained.files.tensors import WeightsError
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.pretrained.layouts.upernet import UPERNET_LAYOUTS
@@ -112,9 +111,9 @@ def open_checkpoint(weights, variant, include_top=True, classes=None, task="clas
             )
         path = fetch(row, include_top)
         named = dataclasses.replace(variant, **row.overrides)
-        checkpoint = loading.open_checkpoint(path, named, TASK_LAYOUTS[task])
-        return dataclasses.replace(checkpoint, size=row.size, published=row.name)
-    return loading.open_checkpoint(resolve(weights).path, variant, TASK_LAYOUTS[task])
+        reading = checkpoint.open(path, TASK_LAYOUTS[task]).read_as(named)
+        return dataclasses.replace(reading, size=row.size, published=row.name)
+    return checkpoint.open(resolve(weights).path, TASK_LAYOUTS[task]).read_as(variant)
 
 
 def _check_stem(row, variant):
@@ -142,7 +141,7 @@ def fetch(row, include_top=True):
         licence=row.licence.name if notice else None,
         licence_url=row.licence.url if notice else None,
         latest=False,  # a row stands for one content
-        check=functools.partial(loading.open, layouts=TASK_LAYOUTS[row.task]),
+        check=functools.partial(checkpoint.open, layouts=TASK_LAYOUTS[row.task]),
     )
 
 

@@ -3,8 +3,7 @@
 import functools
 import importlib.resources
 
-from keras_convnext.pretrained import WeightsError, registry, resolve
-from keras_convnext.pretrained import checkpoint as loading
+from keras_convnext.pretrained import WeightsError, checkpoint, registry, resolve
 from keras_convnext.pretrained.layouts.upernet import UPERNET_LAYOUTS
 from keras_convnext.variants import VARIANTS
 
@@ -66,7 +65,7 @@ def identify(path):
         FileNotFoundError: if there is no such file.
         WeightsError: (a ValueError) if it is no UperNet in a known layout, or of no known variant.
     """
-    similar = loading.open(path, UPERNET_LAYOUTS).similar()
+    similar = checkpoint.open(path, UPERNET_LAYOUTS).similar()
     if not similar:
         raise WeightsError(f"{path}: its blocks are those of none of {', '.join(VARIANTS)}.")
     return similar[0].variant.name

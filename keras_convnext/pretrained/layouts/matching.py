@@ -38,9 +38,9 @@ class Match:
 
     @functools.cached_property
     def known(self):
-        """How many of the tensors the layout has a name for."""
+        """The names of the tensors, with `outer`, that the layout has in some variant."""
         pattern = self.layout.pattern(self.prefix)
-        return sum(pattern.fullmatch(name) is not None for name in self.tensors)
+        return frozenset(self.outer + name for name in self.tensors if pattern.fullmatch(name))
 
 
 def match(tensors, layouts):
@@ -60,7 +60,7 @@ def match(tensors, layouts):
             f"its tensors {list(tensors)[:5]} ... are named in no known ConvNeXt layout. "
             f"Known are {[layout.name for layout in layouts]}."
         )
-    best = max(found, key=lambda match: match.known)
+    best = max(found, key=lambda match: len(match.known))
     _check_alone(best, found)
     _check_renamed(best, tensors)
     return best
@@ -103,11 +103,11 @@ def _read(tensors, layout, outer, prefix):
 
 def _check_alone(best, found):
     for other in found:
-        nested = other.outer.startswith(best.outer) or best.outer.startswith(other.outer)
-        if not nested and 2 * other.known > best.known:
+        if 2 * len(other.known - best.known) > len(best.known):
+            both = [repr(match.outer + match.prefix) for match in (best, other)]
             raise WeightsError(
-                f"holds two networks, {best.outer!r} and {other.outer!r}. Save the one that you "
-                "mean to a file of its own."
+                f"holds two networks, below {' and '.join(both)}. Save the one that you mean to a "
+                "file of its own."
             )
 
 
