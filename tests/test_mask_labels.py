@@ -65,6 +65,24 @@ def test_what_contradicts_the_configuration_is_refused(values, labels, message, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "values, labels, advice",
+    [
+        ((0, 1, 2, 9, 11), {}, "If 11 does not count, give --ignored_label=11."),
+        ((1, 2, 11, 12), {"ignored": 12}, "give --first_label=1."),
+        ((1, 2, 11, 255), {}, "give --first_label=1."),
+        ((0, 10, 20, 30), {}, "check --class_names, --first_label, --ignored_label and"),
+    ],
+)
+def test_the_advice_is_the_likeliest_flag(values, labels, advice, tmp_path):
+    """Also where not every class occurs in the sample, and only in some masks what is wrong."""
+    sound = np.array([[value for value in values if value < 11]], "uint8")
+    write(tmp_path, *[sound] * 5, *[np.array([values], "uint8")] * 2)
+    with pytest.raises(DataError, match="of 6 masks cannot be used") as caught:
+        loaded(tmp_path, tuple("abcdefghijk"), **labels)
+    assert advice in str(caught.value) and "label_values=" not in str(caught.value)
+
+
 def test_masks_that_were_blurred_are_told(tmp_path):
     write(tmp_path, *[np.arange(120, dtype="uint8").reshape(12, 10)] * 3)
     with pytest.raises(DataError, match="hold 120 values or more, as after JPEG or a resize"):

@@ -13,6 +13,7 @@ from training.data.listing import counted, some
 
 SAMPLE = 50  # masks, of 10 to 30 milliseconds each
 NAMED = 5  # classes in the summary
+TOLERATED = 0.1  # part of the masks that may be unusable: training omits them by name
 MOST_VALUES = 256  # that are remembered
 
 
@@ -83,8 +84,8 @@ def surveyed(dataset, labels):
     """Returns the dataset with what its training masks hold in its `summary`.
 
     Raises:
-        DataError: if half of the masks cannot be used, or nothing or one class alone occurs in
-            them: nothing could be learned, or all would seem to be right.
+        DataError: if more than a tenth of the masks cannot be used, or if no class or only one
+            occurs in them: nothing could be learned, or everything would seem to be right.
     """
     found = survey(dataset.train, labels)
     _refuse_wrong(found, labels)
@@ -93,7 +94,7 @@ def surveyed(dataset, labels):
 
 
 def _refuse_wrong(found, labels):
-    if not found.wrong or 2 * len(found.wrong) < found.read:
+    if len(found.wrong) <= max(1, TOLERATED * found.read):
         return
     name, reason = found.wrong[0]
     raise DataError(
@@ -121,10 +122,8 @@ def _hint(found, labels):
     values = sorted(found.values)
     if not values:  # none could be read as numbers
         return " Where colours are classes, give a file of colours and names with --label_colours."
-    if values == list(range(1, labels.classes + 1)):
-        return " If the first class has the value 1, give --first_label=1."
-    if values == list(range(labels.classes)):
-        return " If the first class has the value 0, give --first_label=0."
+    if labels.values is None and (flag := _first_or_ignored(values, labels)):
+        return flag
     if len(values) == labels.classes and values[-1] <= 255:
         return (
             f" If these are the {labels.classes} classes, give "
@@ -139,6 +138,21 @@ def _hint(found, labels):
         f" The values are {some([str(value) for value in values])[:-1]}: check --class_names, "
         "--first_label, --ignored_label and --label_values."
     )
+
+
+def _first_or_ignored(values, labels):
+    """Returns which flag makes classes of values that follow each other, or nothing."""
+    known = {labels.ignored, IGNORED}
+    values = [value for value in values if value not in known]
+    first, last = labels.first, labels.first + labels.classes - 1
+    if values and first == 0 and values[0] == 1 and values[-1] == labels.classes:
+        return " If the first class has the value 1, give --first_label=1."
+    if values and first == 1 and values[0] == 0 and values[-1] < labels.classes:
+        return " If the first class has the value 0, give --first_label=0."
+    beyond = [value for value in values if value > last]
+    if len(beyond) == 1 and labels.classes > 2 and labels.ignored is None:
+        return f" If {beyond[0]} does not count, give --ignored_label={beyond[0]}."
+    return ""
 
 
 def _percent(found):
