@@ -32,7 +32,12 @@ def class_names(label_set):
     """
     if label_set not in NAMED:
         return None
-    path = download.fetch([IMAGENET1K], name="names of the ImageNet-1K classes")
+    path = download.fetch(
+        [IMAGENET1K],
+        name="imagenet1k",
+        kind="names of the classes of",
+        otherwise="pass a file of class names: `labels=`, on the command line `--labels FILE`",
+    )
     return _class_index(path.read_text(encoding="utf-8"), 1000)
 
 

@@ -9,4 +9,12 @@ from keras_convnext.pretrained.files.tensors import WeightsError
 from keras_convnext.pretrained.registry import find, rows, search, tags
 from keras_convnext.pretrained.resolve import open_checkpoint
 
-__all__ = ["DownloadError", "WeightsError", "find", "open_checkpoint", "rows", "search", "tags"]
+__all__ = [
+    "DownloadError",
+    "WeightsError",
+    "find",
+    "open_checkpoint",
+    "rows",
+    "search",
+    "tags",
+]

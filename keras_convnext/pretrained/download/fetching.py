@@ -15,6 +15,8 @@ from keras_convnext.pretrained.download.failures import (
 from keras_convnext.pretrained.download.records import Check
 from keras_convnext.pretrained.download.sources import HubFile, Url
 
+Failures = list[tuple[HubFile | Url, SourceError]]
+
 
 def fetch(
     sources: Sequence[HubFile | Url],
@@ -24,6 +26,8 @@ def fetch(
     licence_url: str | None = None,
     latest: bool = True,
     check: Check | None = None,
+    kind: str = "weights",
+    otherwise: str = "pass the path of a file that you have in place of the name",
 ) -> Path:
     """Returns a verified local file, downloading it if no cache holds one.
 
@@ -39,6 +43,8 @@ def fetch(
             may have moved on; if not, any verified copy will do, without a request.
         check: called with the path of a file whose hash nobody published, before its hash is
             recorded; whatever it raises refuses the file. Pass a function that reads the file.
+        kind: what the file holds, for messages.
+        otherwise: what else the user can do without the file, for the message of the error.
 
     Returns:
         The path of the file: read it, never write to it.
@@ -63,7 +69,8 @@ def fetch(
             return _download(source, check)
         except SourceError as failure:
             failures.append((source, failure))
-    lines = [*_explained(name, failures, check)]
+    lines = [f"Could not get the {kind} {name!r}.", *_explained(failures, check)]
+    lines += [f"Or {otherwise}.", *_about_network(failures)]
     if licence:
         lines.append(f"Its licence is {licence!r}: {licence_url or 'see the publisher'}.")
     raise DownloadError("\n".join(lines))
@@ -93,11 +100,8 @@ def _download(source: HubFile | Url, check: Check | None) -> Path:
         raise SourceError(disk_reason(error, source)) from error
 
 
-def _explained(
-    name: str, failures: list[tuple[HubFile | Url, SourceError]], check: Check | None
-) -> Iterator[str]:
-    """Yields the lines of the message that says why there is no file, and what to do."""
-    yield f"Could not get the weights {name!r}."
+def _explained(failures: Failures, check: Check | None) -> Iterator[str]:
+    """Yields the lines of the message that say why there is no file, and how to get it by hand."""
     yield "Tried:"
     for source, reason in failures:
         yield f"  {settings.without_password(source.address)}"
@@ -110,7 +114,9 @@ def _explained(
         pin = f" (sha256 {source.sha256})" if source.sha256 else ""
         yield f"  {settings.without_password(source.address)}{pin}"
         yield f"    -> {source.place}"
-    yield "Or pass the path of a file that you have in place of the name."
+
+
+def _about_network(failures: Failures) -> Iterator[str]:
     if all(isinstance(reason, UnreachableError) for _, reason in failures):
         yield (
             "No host could be reached. To use nothing but the caches, at once and without a "
