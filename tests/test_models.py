@@ -17,6 +17,7 @@ import pytest
 import keras_convnext
 from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.pretrained.saving import save_weights
+from keras_convnext.segmentation import UperNet
 from tests import reference
 from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.families import FAMILIES, V1
@@ -829,3 +830,34 @@ def test_a_name_of_ones_own_changes_nothing_that_reads_names(tmp_path):
     save_weights(named, V1, tmp_path / "named.safetensors")
     model = ConvNeXt(V1, input_shape=(16, 16, 3), weights=tmp_path / "named.safetensors")
     assert error(outputs(model, images()), outputs(named, images())) < SAME
+
+
+# ---------------------------------------------------------------- images that are too small
+
+FREE = {"include_top": False, "input_shape": (None, None, 3)}
+WITH_FREE_SIZE = {
+    "ConvNeXt": lambda: ConvNeXt(V1, pooling="avg", **FREE),
+    "features": lambda: keras_convnext.feature_model(ConvNeXt(V1, **FREE)),
+    "under another head": lambda: with_a_head(ConvNeXt(V1, **FREE)),
+    "roadmap": lambda: keras_convnext.roadmap.build("gelu", input_shape=(None, None, 3)),
+    "UperNet": lambda: UperNet(FOUR_STAGES, channels=4, auxiliary_channels=4),
+}
+
+
+def with_a_head(model):
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last")(model.output)
+    return keras.Model(model.input, keras.layers.Dense(2)(x))
+
+
+@pytest.mark.parametrize("kind", WITH_FREE_SIZE)
+def test_images_smaller_than_a_patch_are_refused(kind):
+    """On every backend, before anything is computed."""
+    model = WITH_FREE_SIZE[kind]()
+    with pytest.raises(ValueError, match="stem/conv reads patches of 4 x 4 .* 5 x 3: the image is"):
+        model(images(1, 5, 3, 3))
+
+
+def test_images_smaller_than_the_stride_are_refused():
+    model = ConvNeXt(V1, pooling="avg", **FREE)
+    with pytest.raises(ValueError, match="downsample1/conv reads .* 2 x 2 .* 1 x 1: the image is"):
+        model.predict(images(1, 7, 7, 3), verbose=0)

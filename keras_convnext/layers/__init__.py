@@ -3,6 +3,7 @@
 from keras_convnext.layers.activations import ACTIVATIONS
 from keras_convnext.layers.block import ConvNeXtBlock
 from keras_convnext.layers.chain import Chain
+from keras_convnext.layers.composite import Composite
 from keras_convnext.layers.convolutions import DepthwiseConv2D, PatchConv2D, PointwiseConv
 from keras_convnext.layers.initializers import (
     KernelInitializer,
@@ -22,6 +23,7 @@ __all__ = [
     "ACTIVATIONS",
     "NORMS",
     "Chain",
+    "Composite",
     "ConvNeXtBlock",
     "DepthwiseConv2D",
     "GlobalResponseNormalization",

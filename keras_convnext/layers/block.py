@@ -6,6 +6,7 @@ from keras import ops
 from keras_convnext import fast
 from keras_convnext.checks import one_of
 from keras_convnext.layers.activations import ACTIVATIONS
+from keras_convnext.layers.composite import Composite
 from keras_convnext.layers.convolutions import DepthwiseConv2D, PointwiseConv
 from keras_convnext.layers.initializers import kernel_initializer
 from keras_convnext.layers.norms import NORMS, GlobalResponseNormalization
@@ -13,7 +14,7 @@ from keras_convnext.layers.residual import LayerScale, StochasticDepth
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class ConvNeXtBlock(keras.layers.Layer):
+class ConvNeXtBlock(Composite):
     """The residual block: `x + StochasticDepth(LayerScale(MLP(norm(depthwise(x)))))`.
 
     `dwconv` (depthwise, large kernel), `norm`, `pwconv1` (to `expansion` times the channels),
@@ -32,6 +33,9 @@ class ConvNeXtBlock(keras.layers.Layer):
         drop_path_rate: rate of stochastic depth, in [0, 1).
         dilation: of the depthwise convolution.
         seed: of stochastic depth; see `StochasticDepth`.
+
+    The arguments are attributes of the layer; `norm` and `grn` are the inner layers, `activation`
+    is the function. What is changed in the inner layers is kept, see `Composite`.
 
     Input and output: `(batch, height, width, channels)`; the number of channels is taken from the
     first input, height and width may vary.
@@ -56,36 +60,31 @@ class ConvNeXtBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        # fmt: off
-        self.fields = {
-            "kernel_size": kernel_size, "expansion": expansion, "activation": activation,
-            "norm": norm, "epsilon": epsilon, "layer_scale": layer_scale, "grn": grn,
-            "drop_path_rate": drop_path_rate, "dilation": dilation, "seed": seed,
-        }
-        # fmt: on
-        self.supports_jit = fast.left_to_xla()  # what `jit_compile="auto"` asks
-        dtype = self.dtype_policy
-        scaled = layer_scale is not None
+        self.kernel_size, self.dilation = kernel_size, dilation
+        self.expansion, self.epsilon = expansion, epsilon
+        self.layer_scale, self.drop_path_rate, self.seed = layer_scale, drop_path_rate, seed
         self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
-        self.dwconv = DepthwiseConv2D(
-            kernel_size,
+        self.supports_jit = fast.left_to_xla()  # what `jit_compile="auto"` asks
+        self.dwconv = self._inner(
+            DepthwiseConv2D,
+            "dwconv",
+            kernel_size=kernel_size,
             padding="same",
             dilation_rate=dilation,
             data_format="channels_last",
             depthwise_initializer=kernel_initializer(),
-            name="dwconv",
-            dtype=dtype,
         )
-        self.norm = NORMS[one_of("norm", norm, NORMS)](epsilon=epsilon, name="norm", dtype=dtype)
-        self.grn = GlobalResponseNormalization(name="grn", dtype=dtype) if grn else None
-        self.gamma = LayerScale(layer_scale, name="gamma", dtype=dtype) if scaled else None
-        self.drop_path = StochasticDepth(drop_path_rate, seed, name="drop_path", dtype=dtype)
+        self.norm = self._inner(NORMS[one_of("norm", norm, NORMS)], "norm", epsilon=epsilon)
+        self.grn = self._inner(GlobalResponseNormalization, "grn") if grn else None
+        scaled = layer_scale is not None
+        self.gamma = self._inner(LayerScale, "gamma", init_value=layer_scale) if scaled else None
+        self.drop_path = self._inner(StochasticDepth, "drop_path", rate=drop_path_rate, seed=seed)
 
     def build(self, input_shape):
         channels = input_shape[-1]
         if channels is None:
             raise ValueError(f"ConvNeXtBlock needs the number of channels, received {input_shape}.")
-        width = int(channels * self.fields["expansion"])
+        width = int(channels * self.expansion)
         self.pwconv1, self.pwconv2 = self._dense(width, "pwconv1"), self._dense(channels, "pwconv2")
         outer = (self.dwconv, self.norm, self.pwconv1, self.gamma, self.drop_path)
         for layer in filter(None, outer):
@@ -94,9 +93,12 @@ class ConvNeXtBlock(keras.layers.Layer):
             layer.build((*input_shape[:-1], width))
 
     def _dense(self, units, name):
-        return PointwiseConv(
-            units, kernel_initializer=kernel_initializer(), name=name, dtype=self.dtype_policy
+        return self._inner(
+            PointwiseConv, name, units=units, kernel_initializer=kernel_initializer()
         )
+
+    def _inner(self, kind, name, **arguments):
+        return self.inner_layer(kind(**arguments, name=name, dtype=self.dtype_policy))
 
     def call(self, inputs, training=False):
         inputs = ops.cast(inputs, self.compute_dtype)
@@ -116,4 +118,16 @@ class ConvNeXtBlock(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), **self.fields}
+        plain = "kernel_size expansion epsilon layer_scale drop_path_rate dilation seed".split()
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in plain},
+            "activation": _key(ACTIVATIONS, self.activation),
+            "norm": _key(NORMS, type(self.norm)),
+            "grn": self.grn is not None,
+        }
+
+
+def _key(table, value):
+    """Returns the key of a value in a table."""
+    return next(key for key, entry in table.items() if entry is value)

@@ -38,6 +38,10 @@ class PointwiseConv(keras.layers.Dense):
             return super().call(inputs, training=training)
         return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.units))
 
+    def quantize(self, mode=None, type_check=True, config=None):
+        # Keras' check refuses subclasses, which may compute otherwise; this one does not
+        return super().quantize(mode, type_check=False, config=config)
+
 
 @serializable
 class PatchConv2D(keras.layers.Conv2D):
@@ -47,9 +51,14 @@ class PatchConv2D(keras.layers.Conv2D):
     product. On PyTorch and JAX that is faster than their convolutions, which first bring an image
     of few channels into a layout of their own. As in the convolution, rows and columns that do not
     fill a patch are left out.
+
+    Raises:
+        ValueError: if an image is smaller than one patch. (JAX would return an output without
+            pixels, whose mean is NaN.)
     """
 
     def call(self, inputs):
+        self._check_size(*inputs.shape[1:3])
         if not (self._is_product and fast.multiplies_patches(inputs)):
             return super().call(inputs)
         batch, height, width, channels = inputs.shape
@@ -63,6 +72,19 @@ class PatchConv2D(keras.layers.Conv2D):
         y = fast.dense(x, kernel, bias)
         y = ops.matmul(x, kernel) + bias if y is None else y
         return ops.reshape(y, (batch, height, width, self.filters))
+
+    def _check_size(self, *sides):
+        """Refuses sides that are known and hold no patch; other padding makes room for one."""
+        patch = [(n - 1) * d + 1 for n, d in zip(self.kernel_size, self.dilation_rate, strict=True)]
+        too_small = any(
+            isinstance(side, int) and side < least for side, least in zip(sides, patch, strict=True)
+        )
+        if self.padding == "valid" and too_small:
+            raise ValueError(
+                f"{self.path} reads patches of {patch[0]} x {patch[1]} and received a map of "
+                f"{sides[0]} x {sides[1]}: the image is smaller than the stride of the model. "
+                "Enlarge the images, or build the model with a smaller `stem_stride`."
+            )
 
     @property
     def _is_product(self):

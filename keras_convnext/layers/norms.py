@@ -12,6 +12,10 @@ serializable = keras.saving.register_keras_serializable(package="keras_convnext"
 class LayerNormalization(keras.layers.LayerNormalization):
     """Keras' layer of the same name, over the last axis."""
 
+    def __init__(self, axis=-1, **kwargs):
+        # `build` makes a list of a number; as a list, the config is the same before and after
+        super().__init__(axis=[axis] if isinstance(axis, int) else axis, **kwargs)
+
     def call(self, inputs):
         outputs = fast.layer_norm(inputs, self.gamma, self.beta, self.epsilon)
         return super().call(inputs) if outputs is None else outputs

@@ -7,7 +7,7 @@ Sources: T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", E
 import keras
 from keras import ops
 
-from keras_convnext.layers import StochasticDepth
+from keras_convnext.layers import Composite, StochasticDepth
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling, resize_to
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
@@ -18,56 +18,63 @@ CLASSIFIER_STD = 0.01
 
 
 class _BatchNormalization(keras.layers.BatchNormalization):
-    """With the variance around the mean. Keras' own on PyTorch, and the synchronised one on
-    TensorFlow, is a difference of large numbers (3.15): of the few pixels of a pooled map it may
-    come out negative by rounding, and its root is NaN."""
+    """Keras' layer with the variance computed around the mean.
+
+    Keras 3.15 computes it as a difference of two large numbers on PyTorch, and on TensorFlow where
+    it is synchronised. For the few pixels of a pooled map that may be negative by rounding, and its
+    root is NaN.
+    """
 
     def _moments(self, inputs, mask):
         mean, variance = super()._moments(inputs, mask)
-        if keras.backend.backend() == "jax":  # computes it so already
+        if keras.backend.backend() == "jax":  # it computes the variance around the mean already
             return mean, variance
         rest, variance = super()._moments(inputs - mean, mask)
         return mean + rest, ops.maximum(variance, 0.0)
 
 
 @serializable
-class ConvNormReLU(keras.layers.Layer):
+class ConvNormReLU(Composite):
     """`conv` (stride 1, same padding, without bias), `bn`, ReLU.
 
-    The statistics of `bn` are those of the whole batch where the backend can have it: replicas of
-    `tf.distribute` share them, JAX computes on the whole batch anyway. On PyTorch each process has
-    its own.
+    `bn` takes its statistics over the whole batch where the backend has it: the replicas of
+    `tf.distribute` share them, and JAX computes on the whole batch. On PyTorch each process takes
+    them over its own part.
 
     Args:
         filters: channels of the output.
         kernel_size: side of the kernel.
 
-    `(batch, h, w, channels)` -> `(batch, h, w, filters)`.
+    Input: `(batch, h, w, channels)`; output: `(batch, h, w, filters)`.
     """
 
     def __init__(self, filters, kernel_size, **kwargs):
         super().__init__(**kwargs)
         self.filters, self.kernel_size = filters, kernel_size
-        self.conv = keras.layers.Conv2D(
-            filters,
-            kernel_size,
-            padding="same",
-            use_bias=False,
-            data_format="channels_last",
-            # He's initialisation of the published head: its variance is that of the outputs
-            kernel_initializer=keras.initializers.VarianceScaling(
-                2.0, "fan_out", "untruncated_normal"
-            ),
-            name="conv",
-            dtype=self.dtype_policy,
+        self.conv = self.inner_layer(
+            keras.layers.Conv2D(
+                filters,
+                kernel_size,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                # He's initialisation of the published head: its variance is that of the outputs
+                kernel_initializer=keras.initializers.VarianceScaling(
+                    2.0, "fan_out", "untruncated_normal"
+                ),
+                name="conv",
+                dtype=self.dtype_policy,
+            )
         )
-        self.bn = _BatchNormalization(
-            axis=-1,
-            momentum=NORM_MOMENTUM,
-            epsilon=NORM_EPSILON,
-            synchronized=keras.backend.backend() == "tensorflow",
-            name="bn",
-            dtype=self.dtype_policy,
+        self.bn = self.inner_layer(
+            _BatchNormalization(
+                axis=-1,
+                momentum=NORM_MOMENTUM,
+                epsilon=NORM_EPSILON,
+                synchronized=keras.backend.backend() == "tensorflow",
+                name="bn",
+                dtype=self.dtype_policy,
+            )
         )
 
     def build(self, input_shape):
@@ -102,8 +109,8 @@ class ChannelDropout(StochasticDepth):
         return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
 
 
-class _Head(keras.layers.Layer):
-    """What ends in whole channels dropped and a classifier of single pixels, in float32."""
+class _Head(Composite):
+    """The end of a head: whole channels are dropped, then each pixel is classified in float32."""
 
     def __init__(self, classes, channels, dropout, **kwargs):
         super().__init__(**kwargs)
@@ -113,14 +120,18 @@ class _Head(keras.layers.Layer):
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1), received {dropout!r}.")
         self.classes, self.channels, self.dropout_rate = classes, channels, dropout
-        self.dropout = ChannelDropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.classifier = keras.layers.Conv2D(
-            classes,
-            1,
-            data_format="channels_last",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=CLASSIFIER_STD),
-            name="classifier",
-            dtype=self.dtype_policy.variable_dtype,
+        self.dropout = self.inner_layer(
+            ChannelDropout(dropout, name="dropout", dtype=self.dtype_policy)
+        )
+        self.classifier = self.inner_layer(
+            keras.layers.Conv2D(
+                classes,
+                1,
+                data_format="channels_last",
+                kernel_initializer=keras.initializers.RandomNormal(stddev=CLASSIFIER_STD),
+                name="classifier",
+                dtype=self.dtype_policy.variable_dtype,
+            )
         )
 
     def _classified(self, x, training):
@@ -140,7 +151,7 @@ class UperNetHead(_Head):
 
     Args:
         classes: number of classes.
-        channels: of every convolution but the last.
+        channels: number of channels of every convolution but the last.
         dropout: rate at which whole channels are dropped before the classifier, in [0, 1).
         pool_scales: sides of the pooled maps.
 
@@ -160,7 +171,8 @@ class UperNetHead(_Head):
         self.fpn_bottleneck = self._part(3, "fpn_bottleneck")
 
     def _part(self, kernel_size, name):
-        return ConvNormReLU(self.channels, kernel_size, name=name, dtype=self.dtype_policy)
+        part = ConvNormReLU(self.channels, kernel_size, name=name, dtype=self.dtype_policy)
+        return self.inner_layer(part)
 
     def _row_of(self, count, kernel_size, name):
         return [self._part(kernel_size, f"{name}{number}") for number in range(count)]
@@ -215,15 +227,15 @@ def _resized_like(x, reference):
 
 @serializable
 class AuxiliaryHead(_Head):
-    """One 3x3 convolution and a classifier on the map of stride 16, for training alone.
+    """A 3x3 convolution and a classifier on the map of stride 16, for training alone.
 
     Args:
         classes: number of classes.
-        channels: of the convolution.
+        channels: number of channels of the convolution.
         dropout: rate at which whole channels are dropped before the classifier, in [0, 1).
-        loss_weight: what its loss is multiplied with before it is added to the other.
+        loss_weight: factor on its loss, which is then added to the loss of the other head.
 
-    `(batch, h, w, channels)` -> logits `(batch, h, w, classes)`, float32.
+    Input: `(batch, h, w, channels)`; output: logits `(batch, h, w, classes)`, float32.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -232,7 +244,9 @@ class AuxiliaryHead(_Head):
     def __init__(self, classes, channels=256, dropout=0.1, loss_weight=0.4, **kwargs):
         super().__init__(classes, channels, dropout, **kwargs)
         self.loss_weight = loss_weight
-        self.conv0 = ConvNormReLU(channels, 3, name="conv0", dtype=self.dtype_policy)
+        self.conv0 = self.inner_layer(
+            ConvNormReLU(channels, 3, name="conv0", dtype=self.dtype_policy)
+        )
 
     def build(self, input_shape):
         self.conv0.build(input_shape)

@@ -1,0 +1,74 @@
+"""The base of layers that are made of other layers and keep what was done to these."""
+
+import keras
+
+
+class Composite(keras.layers.Layer):
+    """A layer of layers; what was changed inside it survives saving, loading and cloning.
+
+    Keras builds a layer again from its config. The arguments of a layer of layers say how the inner
+    layers were made, but not that one of them was frozen or quantized later, or that it was given
+    LoRA, a regularizer, a constraint or a dtype policy. Here the config has these changes as its
+    entry `"inner"`; without changes there is no such entry.
+
+    A subclass passes each layer that it makes through `inner_layer`, which applies the changes.
+
+    Args:
+        inner: `{name of an inner layer: {key of its config: new value}}`, or `None`.
+        **kwargs: the arguments of `keras.layers.Layer`. With `trainable=False` the inner layers
+            are frozen too.
+    """
+
+    def __init__(self, *, inner=None, **kwargs):
+        super().__init__(**kwargs)
+        self._beginnings = _Beginnings(inner or {})
+
+    def inner_layer(self, layer):
+        """Returns `layer`, or where the config has changes for it, a layer with these changes.
+
+        Args:
+            layer: a new layer, not built yet, with a name that no other inner layer has.
+        """
+        beginning = layer.get_config()
+        self._beginnings.configs[layer.name] = beginning
+        changes = self._beginnings.changes.get(layer.name, {})
+        if self.trainable and not changes:
+            return layer
+        return type(layer).from_config({**beginning, "trainable": self.trainable, **changes})
+
+    def get_config(self):
+        config, inner = super().get_config(), {}
+        for layer in self._flatten_layers(include_self=False, recursive=False):
+            beginning = self._beginnings.configs.get(layer.name)
+            if beginning is not None:
+                # setting `trainable` of the whole sets it in each inner layer: that is no change
+                beginning = {**beginning, "trainable": self.trainable}
+                if changes := _changes(beginning, layer.get_config()):
+                    inner[layer.name] = changes
+        return {**config, "inner": inner} if inner else config
+
+
+class _Beginnings:
+    """The first configs of the inner layers, and the changes that the config has for them.
+
+    This is an object, because Keras and TensorFlow search the dicts of a layer for other layers.
+    """
+
+    def __init__(self, changes):
+        self.changes, self.configs = changes, {}
+
+
+def _changes(before, after):
+    return {
+        key: value
+        for key, value in after.items()
+        if key not in before or _without_ids(before[key]) != _without_ids(value)
+    }
+
+
+def _without_ids(config):
+    """Returns a config without the numbers by which Keras marks equal objects in one file."""
+    if isinstance(config, dict):
+        items = config.items()
+        return {key: _without_ids(value) for key, value in items if key != "shared_object_id"}
+    return config
