@@ -14,6 +14,7 @@ from tests.backends import on_one_backend
 from training.data import stream
 from training.data.arrays import array_split
 from training.evaluate.assessment import Assessment, Example, assess
+from training.evaluate.places import best_places, places_of
 from training.experiments.classification import digits
 from training.run import pictures
 from training.run.logs import open_logs
@@ -78,7 +79,7 @@ def assess_table(rows, labels, keep=40):
     weights = (np.arange(size) < len(rows)).astype("float32")
     labels = np.pad(labels, (0, size - len(rows)))
     batches = zip(*(np.split(part, size // 4) for part in (images, labels, weights)), strict=True)
-    return assess(Table(np.asarray(rows, "float32")), batches, len(rows[0]), keep)
+    return assess(Table(np.asarray(rows, "float32")).predict_on_batch, batches, len(rows[0]), keep)
 
 
 @pytest.mark.parametrize("classes", [3, 8])
@@ -86,7 +87,9 @@ def test_the_numbers_are_those_of_numpy(classes):
     """On a split that fills no whole number of batches, through the pipeline of a run."""
     model, (images, labels) = softmax_model(classes), images_and_labels(50, classes)
     found = assess(
-        model, stream.evaluation_batches(array_split("s", images, labels), None, 16), classes
+        model.predict_on_batch,
+        stream.evaluation_batches(array_split("s", images, labels), None, 16),
+        classes,
     )
     probabilities = model.predict(images.astype("float32"), verbose=0).astype("float64")
     order = np.argsort(-probabilities, -1)
@@ -133,9 +136,8 @@ def test_right_examples_are_drawn_from_all():
 def test_the_size_of_batches_has_no_say():
     model, (images, labels) = softmax_model(8), images_and_labels(50, 8)
     split = array_split("s", images, labels)
-    one, other = (
-        assess(model, stream.evaluation_batches(split, None, size), 8, keep=45) for size in (7, 50)
-    )
+    batches = (stream.evaluation_batches(split, None, size) for size in (7, 50))
+    one, other = (assess(model.predict_on_batch, part, 8, keep=45) for part in batches)
     assert one.right and other.right
     for kind in ("mistakes", "right"):
         places = [[example.place for example in getattr(found, kind)] for found in (one, other)]
@@ -162,6 +164,23 @@ def test_among_equals_the_lower_class_comes_first():
 
 
 @on_one_backend
+def test_the_place_of_a_class_is_that_of_a_sort():
+    scores = np.random.default_rng(0).integers(0, 6, (40, 9)).astype("float32")  # many are equal
+    labels = np.arange(40) % 9
+    order = np.argsort(-scores, 1, kind="stable")
+    expected = [list(row).index(label) for row, label in zip(order, labels, strict=True)]
+    np.testing.assert_array_equal(places_of(scores, labels), expected)
+    several = [(label, (label + 4) % 9) for label in labels]
+    subset = (0, 2, 3, 7)
+    chosen = [[c for c in row if c in subset] for row in order]
+    expected = [
+        min([row.index(label) for label in right if label in row], default=4)
+        for row, right in zip(chosen, several, strict=True)
+    ]
+    np.testing.assert_array_equal(best_places(scores, several, subset), expected)
+
+
+@on_one_backend
 def test_many_classes_have_no_confusion():
     row = np.zeros((1, 2001))
     row[0, 7] = 1
@@ -182,12 +201,12 @@ def test_what_are_no_probabilities_is_an_error(row, message):
 @on_one_backend
 def test_labels_classes_and_images_that_do_not_fit_are_errors():
     with pytest.raises(ValueError, match="no image"):
-        assess(softmax_model(3), [], 3)
+        assess(softmax_model(3).predict_on_batch, [], 3)
     with pytest.raises(ValueError, match="from 0 to 1, received 2"):
         assess_table([[1.0, 0.0]], np.array([2]))
     images, labels = images_and_labels(4, 3)
     with pytest.raises(ValueError, match="4 classes"):
-        assess(softmax_model(3), [(images, labels, np.ones(4))], 4)
+        assess(softmax_model(3).predict_on_batch, [(images, labels, np.ones(4))], 4)
 
 
 @on_one_backend

@@ -15,7 +15,7 @@ from keras_convnext import ConvNeXt
 from keras_convnext.pretrained.saving import save_keras, save_weights
 from tests.backends import BACKEND, compiles_long, on_one_backend, randomise
 from training import data
-from training.evaluate import trained as evaluate
+from training.evaluate import command as evaluate
 from training.experiments.classification import digits
 from training.run import record
 
@@ -169,7 +169,7 @@ def test_a_damaged_image_is_named(tmp_path, capsys):
         (["empty", "--data=p"], "empty has no best.keras"),
         (["broken.keras", "--data=p"], "Keras cannot load this model"),
         (["run", "--data=no_such_set", "--data_dir=."], "no_such_set"),
-        (["run", "--data=p", "--data_dir=p"], "leave --data_dir away"),
+        (["run", "--data=p", "--data_dir=p"], "omit --data_dir"),
         (["run", "--data=p", "--split=test"], "--split=test"),
         (["run", "--data=p", "--size=64"], "the transform gives 64"),
         (["run", "--data=p", "--variant=convnext_tiny"], "omit `variant=`"),

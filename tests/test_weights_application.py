@@ -28,8 +28,11 @@ from keras_convnext.pretrained.download import sha256_of
 from keras_convnext.pretrained.saving import save_weights
 from tests import hub_server
 from tests.backends import compiles_long, on_one_backend, randomise
-from weights import convert, datasets, evaluate, table, verify
-from weights.datasets import DataError, parts
+from training.evaluate import imagenet, robustness
+from training.evaluate import published as measuring
+from training.evaluate import results as measured
+from training.evaluate.imagenet import DataError, parts
+from weights import convert, evaluate, table, verify
 
 SIZE = 32
 STEP = 24  # between neighbouring colours
@@ -78,11 +81,11 @@ def colour_model():
 
 def subject(name="colours"):
     transform = EvalTransform(SIZE, crop_pct=0.875)
-    return evaluate.Subject(name, transform, colour_model)
+    return measuring.Candidate(name, transform, colour_model)
 
 
 def figures(part, **options):
-    result = evaluate.measure(colour_model(), subject(), part, **options)
+    result = measuring.measure(colour_model(), subject(), part, **options)
     return result["images"], *result["hits"]
 
 
@@ -104,7 +107,7 @@ def tfds():
 
 @pytest.fixture(scope="module")
 def wnids(tfds):
-    return datasets.wnids()
+    return imagenet.wnids()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +142,7 @@ def prepare(tfds, name, data_dir, *, served=None, manual=None, splits=None):
 def validation_images(tfds, kinds):
     """The first images of the validation set, by the names and labels that it has in truth."""
     path = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt")
-    order = {wnid: label for label, wnid in enumerate(datasets.wnids())}
+    order = {wnid: label for label, wnid in enumerate(imagenet.wnids())}
     labels = [order[wnid] for wnid in path.read_text().split()[: len(kinds)]]
     names = [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, len(kinds) + 1)]
     images = {name: kind(label) for name, kind, label in zip(names, kinds, labels, strict=True)}
@@ -156,7 +159,7 @@ def test_imagenet2012(tfds, data_dir, tmp_path):
     for batch_size in (64, 7, 3):  # alone, full, and with a last batch of one
         assert figures(part, batch_size=batch_size) == (7, 4, 6)
     assert figures(part, form="fast") == (7, 4, 6)
-    result = evaluate.measure(colour_model(), subject(), part)
+    result = measuring.measure(colour_model(), subject(), part)
     assert (result["top1"], result["top5"]) == (400 / 7, 600 / 7)
 
 
@@ -192,7 +195,7 @@ def test_the_classifier_chooses_among_the_classes_of_the_set(tfds, wnids, data_d
     for where in (data_dir, folder):
         (part,) = parts(name, where)
         assert part.subset() == tuple(sorted(shown))
-        result = evaluate.measure(colour_model(), subject(), part)
+        result = measuring.measure(colour_model(), subject(), part)
         assert (result["images"], result["classes"], result["hits"]) == (7, 7, [5, 6])
     unrestricted = parts(str(folder))[0]  # 50 is wrong then
     assert figures(unrestricted) == (7, 4, 6)
@@ -223,8 +226,8 @@ def test_real_labels(tfds, data_dir, tmp_path):
 def test_imagenet_c_and_its_mean_error(tfds, data_dir, tmp_path):
     """Wrong are, of 4 images: one per severity above 1 in gaussian noise, and all in fog."""
     labels = (3, 250, 640, 999)
-    for corruption in datasets.CORRUPTIONS:
-        for level in datasets.SEVERITIES:
+    for corruption in imagenet.CORRUPTIONS:
+        for level in imagenet.SEVERITIES:
             wrong = {"gaussian_noise": level - 1, "fog": 4}.get(corruption, 0)
             examples = [
                 (str(n), corrupted(label, is_wrong=n < wrong)) for n, label in enumerate(labels)
@@ -234,17 +237,17 @@ def test_imagenet_c_and_its_mean_error(tfds, data_dir, tmp_path):
     data = parts("imagenet2012_corrupted", data_dir)
     assert len(data) == 75 and all(part.is_cropped for part in data)
     file = tmp_path / "results.json"
-    few, faults = evaluate.evaluate([subject()], data[:-1], file, report=lambda line: None)
+    few, faults = measuring.evaluate([subject()], data[:-1], file, report=lambda line: None)
     assert not faults
-    assert all("mce" not in line for line in evaluate.summary(few))
-    results, _ = evaluate.evaluate([subject()], data, file, report=lambda line: None)
-    (line,) = evaluate.summary(results)
+    assert all("mce" not in line for line in robustness.summary(few))
+    results, _ = measuring.evaluate([subject()], data, file, report=lambda line: None)
+    (line,) = robustness.summary(results)
     # the mean error over the severities is 50 % and 100 %; AlexNet's are 88.6428 and 81.9324
     assert line["ce"]["gaussian_noise"] == pytest.approx(56.406, abs=1e-3)
     assert line["ce"]["fog"] == pytest.approx(122.052, abs=1e-3)
     assert line["mce"] == pytest.approx((56.406 + 122.052) / 15, abs=1e-3)
     assert line["mean_error"] == pytest.approx(150 / 15)
-    evaluate.print_summary([line])
+    robustness.print_summary([line])
 
 
 def corrupted(label, is_wrong):
@@ -265,14 +268,14 @@ def test_crops_are_not_cropped_again():
 
 def test_alexnet_itself_has_a_mean_corruption_error_of_100():
     errors = {
-        f"{c}_{level}": evaluate.ALEXNET_ERRORS[c] + level - 3
-        for c in datasets.CORRUPTIONS
-        for level in datasets.SEVERITIES
+        f"{c}_{level}": robustness.ALEXNET_ERRORS[c] + level - 3
+        for c in imagenet.CORRUPTIONS
+        for level in imagenet.SEVERITIES
     }
-    ce, mce = evaluate.corruption_errors(errors)
+    ce, mce = robustness.corruption_errors(errors)
     assert mce == pytest.approx(100) and ce == pytest.approx(dict.fromkeys(ce, 100))
     errors.pop("fog_3")
-    assert evaluate.corruption_errors(errors) is None
+    assert robustness.corruption_errors(errors) is None
 
 
 # ---------------------------------------------------------------- data that is not right
@@ -284,7 +287,7 @@ def test_an_undecodable_image_is_named(tfds, wnids, data_dir, tmp_path):
     place = tmp_path / "tfds"
     tar = archive(tmp_path / "s.tar", images)
     prepare(tfds, "imagenet_sketch", place, served=str(tar))
-    for form in evaluate.FORMS:
+    for form in measuring.FORMS:
         with pytest.raises(DataError, match=r"imagenet_sketch: image '\S*bad.JPEG'"):
             figures(parts("imagenet_sketch", place)[0], form=form)
 
@@ -310,7 +313,7 @@ def test_the_newest_prepared_version_is_read(tmp_path):
     for version in ("2.0.0", "10.0.0", "9.1.0", "incomplete.X_11.0.0"):
         put(tmp_path / version, {"dataset_info.json": b""})
     (tmp_path / "12.0.0").mkdir()  # without a description it is not prepared
-    assert datasets._newest_version(tmp_path).name == "10.0.0"
+    assert imagenet._newest_version(tmp_path).name == "10.0.0"
 
 
 def test_folders(tmp_path, wnids):
@@ -334,7 +337,7 @@ def test_outputs_must_be_finite(tmp_path):
     model = colour_model()
     model.layers[-1].set_weights([np.full((3, 1000), np.nan), np.zeros(1000)])
     with pytest.raises(FloatingPointError, match="NaN"):
-        evaluate.measure(model, subject(), part)
+        measuring.measure(model, subject(), part)
 
 
 # ---------------------------------------------------------------- the file of results
@@ -352,25 +355,27 @@ def two_folders(tmp_path):
 
 def test_what_is_measured_is_not_measured_again(two_folders, tmp_path):
     file = tmp_path / "results.json"
-    bad = evaluate.Subject(
+    bad = measuring.Candidate(
         "bad", subject().transform, mock.Mock(side_effect=FileNotFoundError("gone"))
     )
     lines = []
-    results, faults = evaluate.evaluate([bad, subject()], two_folders, file, report=lines.append)
+    results, faults = measuring.evaluate([bad, subject()], two_folders, file, report=lines.append)
     assert [(r["weights"], r["hits"]) for r in results] == [
         ("colours", [2, 3]),
         ("colours", [1, 1]),
     ]
     assert faults == ["bad: gone"]
-    never = evaluate.Subject("colours", subject().transform, mock.Mock(side_effect=AssertionError))
-    again, _ = evaluate.evaluate([never], two_folders, file, report=lines.append)
+    never = measuring.Candidate(
+        "colours", subject().transform, mock.Mock(side_effect=AssertionError)
+    )
+    again, _ = measuring.evaluate([never], two_folders, file, report=lines.append)
     assert again == results
-    other_size = evaluate.Subject(
+    other_size = measuring.Candidate(
         "colours", EvalTransform(64), mock.Mock(side_effect=OSError("no"))
     )
     with pytest.raises(OSError, match="no"):  # another transform is another measurement
-        evaluate.evaluate([other_size], two_folders, file, report=lines.append)
-    assert evaluate.load_results(file) == results
+        measuring.evaluate([other_size], two_folders, file, report=lines.append)
+    assert measured.load_results(file) == results
 
 
 def test_a_foreign_file_is_not_replaced(two_folders, tmp_path):
@@ -378,7 +383,7 @@ def test_a_foreign_file_is_not_replaced(two_folders, tmp_path):
     for content in ("[1]", "{", '{"results": [{"weights": 1}]}'):
         file.write_text(content)
         with pytest.raises(ValueError, match="results.json"):
-            evaluate.evaluate([subject()], two_folders, file)
+            measuring.evaluate([subject()], two_folders, file)
         assert file.read_text() == content
 
 
@@ -432,7 +437,7 @@ def test_command_line(noise, tmp_path, capsys):
     bad.write_bytes(b"no image")
     assert evaluate.main(arguments) == 1
     assert "zz.png" in capsys.readouterr().err
-    assert len(evaluate.load_results(tmp_path / "r.json")) == 1
+    assert len(measured.load_results(tmp_path / "r.json")) == 1
 
 
 @pytest.mark.parametrize(
@@ -455,12 +460,12 @@ def test_wrong_command_lines(arguments, said, tmp_path, capsys):
 
 def test_rows_are_measured_with_their_own_transform():
     row = find("convnext_base.fb_in22k_ft_in1k_384")
-    assert evaluate.subject_of_row(row).transform == EvalTransform(384, 1.0, "squash")
+    assert measuring.subject_of_row(row).transform == EvalTransform(384, 1.0, "squash")
     row = find("convnext_tiny.tv_in1k")
     expected = EvalTransform(224, resize_size=236, interpolation="bilinear")
-    assert evaluate.subject_of_row(row).transform == expected
+    assert measuring.subject_of_row(row).transform == expected
     row = find("convnext_tiny.fb_in1k")
-    assert evaluate.subject_of_row(row, use_test_size=True).transform == EvalTransform(288, 1.0)
+    assert measuring.subject_of_row(row, use_test_size=True).transform == EvalTransform(288, 1.0)
 
 
 @on_one_backend
@@ -482,13 +487,13 @@ def test_a_killed_run_goes_on_where_it_was(noise, tmp_path, capsys):
             assert process.poll() is None and results.exists()
         finally:
             process.send_signal(signal.SIGKILL)
-    (kept,) = evaluate.load_results(results)
+    (kept,) = measured.load_results(results)
     assert kept["top1"] == 75
     pipe.unlink()
     assert evaluate.main([*arguments, "--json"]) == 0
     figures = [line["top1"] for line in json.loads(capsys.readouterr().out)["results"]]
     assert figures == [75, 37.5]
-    assert kept in evaluate.load_results(results)
+    assert kept in measured.load_results(results)
 
 
 # ---------------------------------------------------------------- verification and conversion
@@ -658,14 +663,14 @@ def test_measured_figures_enter_the_table(tmp_path):
         "top1": 82.1,
         "top5": 95.85,
     }
-    evaluate.add_result(file, result)
+    measured.add_result(file, result)
     text = table.README.read_text(encoding="utf-8")
     new = table.render(text, table.measured(file))
     (line,) = [line for line in new.splitlines() if "82.10 / 95.85" in line]
     assert "`convnext_tiny.fb_in1k`" in line and "| 224 |" in line
     for field, value in (("is_whole", False), ("form", "fast"), ("sha256", "0" * 64)):
         other = tmp_path / f"{field}.json"
-        evaluate.add_result(other, {**result, field: value})
+        measured.add_result(other, {**result, field: value})
         assert not table.measured(other)
     with pytest.raises(ValueError, match="accuracy"):
         table.render("no markers", {})

@@ -4,8 +4,9 @@
     python -m weights.convert --family v1 --to mirror --suffix .safetensors --layout official
 
 writes `<variant>.<tag><suffix>` per row. Files that are there already are left, so an interrupted
-run goes on when it is repeated; a row that fails is named and the others go on. One file is
-`keras-convnext convert`. Mind the licences: some forbid redistribution, or bind it to conditions.
+run continues when it is repeated; a row that fails is named and the others are converted. A single
+file is for `keras-convnext convert`. Mind the licences: some forbid redistribution, or bind it to
+conditions.
 """
 
 import argparse
@@ -22,7 +23,7 @@ SUFFIXES = (".weights.h5", ".safetensors")
 
 
 def convert(row, folder, suffix=".weights.h5", layout="timm"):
-    """Writes the weights of a row into `folder`, if they are not there -> path of the file.
+    """Writes the weights of a row into `folder`, if they are not there; returns the path.
 
     Args:
         row: of the registry; its weights are downloaded and verified if need be.
@@ -50,7 +51,7 @@ def convert(row, folder, suffix=".weights.h5", layout="timm"):
 
 
 def main(argv=None):
-    """-> exit status: 0; 1 if a row could not be converted; 2 for a wrong command line."""
+    """Returns the exit status: 0; 1 if a row could not be converted; 2 for a wrong command line."""
     parser = argparse.ArgumentParser(
         prog="python -m weights.convert",
         description=__doc__,

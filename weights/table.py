@@ -28,10 +28,11 @@ OTHER_SETS = ("imagenet_v2/matched-frequency", "imagenet2012_real")
 
 
 def measured(path=RESULTS):
-    """-> `{(weights, size, set): line}` of `weights.evaluate.summary`, empty without the file."""
+    """Returns `{(weights, size, set): line}` of the measurements, empty without the file."""
     if not Path(path).exists():
         return {}
-    from weights.evaluate import load_results, summary
+    from training.evaluate.results import load_results
+    from training.evaluate.robustness import summary
 
     lines = (line for line in summary(load_results(path)) if line["is_whole"])
     lines = (line for line in lines if line["form"] == "exact" and line["sha256"] is None)
@@ -105,7 +106,7 @@ def render(text, found):
 
 
 def main(argv=None):
-    """-> exit status: 0; 1 if README.md is out of date and was not written."""
+    """Returns the exit status: 0; 1 if README.md is out of date and was not written."""
     parser = argparse.ArgumentParser(prog="python -m weights.table", description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace the tables in README.md")
     arguments = parser.parse_args(argv)

@@ -37,7 +37,7 @@ from keras_convnext.pretrained import download, registry, resolve
 
 
 def verify(row, source, image=None):
-    """-> what was found out about one source of a row, as a dict; `error` is None if it passed.
+    """Returns what was found out about one source of a row: a dict, `error` None if it passed.
 
     Args:
         row: of the registry.
@@ -156,7 +156,7 @@ def _leaving_nothing():
 
 
 def load_report(path):
-    """-> `{(row, source): what was found}`, empty if there is no such file."""
+    """Returns `{(row, source): what was found}`, empty if there is no such file."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))["sources"]
         return {(entry["name"], entry["source"]): entry for entry in entries}
@@ -177,7 +177,7 @@ def _write(path, found):
 
 
 def markdown(entries):
-    """-> the report for people."""
+    """Returns the report for people, as Markdown."""
     failed = sum(entry["error"] is not None for entry in entries)
     lines = [
         "# Verification of the published weights",
@@ -198,7 +198,7 @@ def markdown(entries):
 
 
 def main(argv=None):
-    """-> exit status: 0; 1 if a row failed; 2 for a wrong command line."""
+    """Returns the exit status: 0; 1 if a row failed; 2 for a wrong command line."""
     parser = argparse.ArgumentParser(
         prog="python -m weights.verify",
         description=__doc__,
@@ -230,7 +230,7 @@ def main(argv=None):
 
 
 def _rows(names, file):
-    """-> rows by name, all of them without names"""
+    """Returns rows by name, all of them without names."""
     if file is None:
         return [registry.find(name) for name in names] or list(registry.rows())
     rows = {row.name: row for row in registry.parse(Path(file).read_text(encoding="utf-8"))}

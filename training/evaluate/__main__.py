@@ -1,7 +1,7 @@
-"""`python -m training.evaluate`, see `training.evaluate.trained`."""
+"""`python -m training.evaluate`, see `training.evaluate.command`."""
 
 import sys
 
-from training.evaluate.trained import main
+from training.evaluate.command import main
 
 sys.exit(main())

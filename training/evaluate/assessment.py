@@ -5,6 +5,8 @@ import functools
 
 import numpy as np
 
+from training.evaluate.places import places_of
+
 CONFUSION_CLASSES = 2000  # above, the matrix alone would be hundreds of MB
 TOP5_CLASSES = 6  # among five, one of the best five is always right
 SUM_TOLERANCE = 2e-2  # that of 1000 probabilities in bfloat16 is off by less
@@ -70,11 +72,11 @@ class Assessment:
         return _ratio(self.hits, self.predictions)
 
 
-def assess(model, batches, classes, keep=40):
+def assess(predict, batches, classes, keep=40):
     """One pass over a split.
 
     Args:
-        model: returns probabilities, (N, classes).
+        predict: images -> probabilities, (N, classes).
         batches: iterable of (images (N, height, width, channels) with values in [0, 255], labels
             (N,) int, weights (N,)), such as `stream.evaluation_batches`. All should have the same
             N, as one shape is one compilation. Images of weight 0 fill up and are not counted.
@@ -91,7 +93,7 @@ def assess(model, batches, classes, keep=40):
     tally = _Tally(classes, keep)
     for images, labels, weights in batches:
         images = np.asarray(images)
-        probabilities = np.asarray(model.predict_on_batch(images), "float32")
+        probabilities = np.asarray(predict(images), "float32")
         _check_probabilities(probabilities, (len(images), classes))
         tally.add(images, np.asarray(labels), probabilities, np.asarray(weights) > 0)
     return tally.result()
@@ -119,10 +121,7 @@ class _Tally:
 
     def _count(self, labels, predicted, probabilities):
         chances = np.take_along_axis(probabilities, labels[:, None], axis=1)
-        # among equals the lower class comes first, as in argmax: in half precision many are 0
-        is_lower = np.arange(self.classes) < labels[:, None]
-        before = (probabilities > chances) | ((probabilities == chances) & is_lower)
-        self.among_five += int((before.sum(-1) < 5).sum())
+        self.among_five += int((places_of(probabilities, labels) < 5).sum())
         smallest = np.finfo("float32").tiny  # a probability that is too small for its type
         self.loss -= float(np.log(np.maximum(chances, smallest), dtype="float64").sum())
         for sums, values in (

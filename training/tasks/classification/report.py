@@ -23,7 +23,8 @@ def finish(run, model, plan, dataset, progress, devices):
     if not devices.is_chief:
         return None
     with stream.sentences(dataset.validation):
-        outcome = assess(served, _batches(plan.config, dataset), len(dataset.class_names))
+        batches, classes = _batches(plan.config, dataset), len(dataset.class_names)
+        outcome = assess(served.predict_on_batch, batches, classes)
     record.write_json(run / record.CLASSES, list(dataset.class_names))
     _draw(run, outcome, plan, dataset, progress)
     result = _result(outcome, progress)

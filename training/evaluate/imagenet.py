@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from training.data.dataset import DataError, tensorflow
+
 CORRUPTIONS = (
     "gaussian_noise",
     "shot_noise",
@@ -38,10 +40,6 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
-class DataError(ValueError):
-    """A set that is not there, damaged, or does not fit the classifier. The message says which."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Set:
     """A set by name.
@@ -50,7 +48,7 @@ class Set:
         name: as in TensorFlow Datasets.
         split: the one that is measured.
         examples: how many there are in the published set.
-        configs: what the set is divided into; each gives its own figures. The first is the default,
+        configs: what the set is divided into; each gives its own numbers. The first is the default,
             unless all of them are needed.
         restricted: the classifier chooses among the classes that occur in the set only.
         label: the feature with the label or labels. Images with no label at all are left out.
@@ -66,7 +64,7 @@ class Set:
     is_cropped: bool = False
 
     def chosen(self, config):
-        """-> the configs to measure; (None,) where the set has none."""
+        """Returns the configs to measure; (None,) where the set has none."""
         if config is not None:
             if config not in self.configs:
                 raise DataError(
@@ -109,14 +107,14 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Labelled images that give one figure.
+    """Labelled images that are measured together.
 
     Attributes:
         data: name of the set, with `/config` where it has some, or the path of a folder.
         version: of the prepared set, or `"folder"`.
         examples: how many images there are.
         read: yields every `Example` once, in a fixed order; raises `DataError`.
-        subset: -> the labels that the classifier chooses among, in order; None for all.
+        subset: returns the labels that the classifier chooses among, in order; None for all.
         classes: how many the classifier must have, or None where any number will do.
         is_cropped: the images are centre crops already.
         is_whole: all images of the published set are there.
@@ -133,7 +131,7 @@ class Part:
 
 
 def parts(data, data_dir=None):
-    """-> what `data` consists of, a list of `Part`.
+    """Returns what `data` consists of, a list of `Part`.
 
     Args:
         data: a key of `SETS`; `"name/config"` for one part of it; or the path of a folder with a
@@ -190,23 +188,14 @@ def _dirs(folder):
 
 def _tfds():
     try:
-        import tensorflow as tf
+        tensorflow()  # which then leaves accelerators alone, if it only reads
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DataError(
             f"{error}. Reading prepared sets, and folders of some of the classes only, needs "
             "`pip install tensorflow tensorflow-datasets importlib_resources`."
         ) from None
-    _leave_accelerators_alone(tf)
     return tfds
-
-
-def _leave_accelerators_alone(tf):
-    """TensorFlow reads files here; by default it would take all memory of every GPU for that."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        tf.config.set_visible_devices([], "GPU")
 
 
 @functools.cache
@@ -240,7 +229,7 @@ def _prepared(row, label, folder):
 
 
 def _positions(names, where):
-    """-> label of each wnid"""
+    """Returns the label of each wnid."""
     order = {wnid: position for position, wnid in enumerate(wnids())}
     unknown = [name for name in names if name not in order]
     if unknown:
@@ -312,7 +301,7 @@ def _folder(folder, label, row=None):
 
 
 def _folder_labels(names, folder):
-    """-> label of each folder, number of classes the classifier must have (or None)"""
+    """Returns the label of each folder, and the number of classes that are needed, or None."""
     if all(map(WNID.fullmatch, names)):
         # all 1000 are their own order; only for fewer the list is needed
         return (range(1000) if len(names) == 1000 else _positions(names, folder)), 1000
