@@ -19,7 +19,7 @@ from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-CLASSIFY, FINE_TUNE, FILES, ROADMAP, SEE, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
+CLASSIFY, SWAPPED, FINE_TUNE, FILES, ROADMAP, SEE, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
 
 
 @on_one_backend
@@ -54,6 +54,8 @@ def with_weights(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
 def test_its_lines_run(with_weights, capsys):
     exec(CLASSIFY, {})
+    assert len(re.findall(r"class \d+ +\d+\.\d%", capsys.readouterr().out)) == 3
+    exec(SWAPPED, {"images": noise(224, 224)[None]})
     assert re.search(r"\[\[\('n\d{8}', 'class \d+', ", capsys.readouterr().out)
     scope = {"images": np.zeros((2, 224, 224, 3), "uint8"), "labels": np.array([0, 4])}
     exec(FINE_TUNE.replace("epochs=5", "epochs=1"), scope)
@@ -74,7 +76,7 @@ def test_its_files_load(with_weights, monkeypatch):
 @compiles_long
 def test_its_roadmap(monkeypatch):
     """Its table, which takes long, is left to its own tests."""
-    monkeypatch.setattr(roadmap, "table", lambda regime: None)
+    monkeypatch.setattr(roadmap, "print_table", lambda regime: None)
     exec(ROADMAP.replace('"resnet50", input', "SMALL, input"), scope := {"SMALL": SMALL})
     assert scope["model"].name == "small_depthwise"
 
