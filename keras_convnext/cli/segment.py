@@ -39,6 +39,11 @@ def add_parser(commands):
         help="folder that gets the pictures (default: %(default)s)",
     )
     flags.add_labels(parser, "ade20k")
+    _add_inference(parser)
+
+
+def _add_inference(parser):
+    add = parser.add_argument
     add(
         "--mode",
         choices=("slide", "whole"),
