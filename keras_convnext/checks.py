@@ -4,6 +4,7 @@ The error is a ValueError that names the argument, says what is allowed and show
 infinities are never numbers here, and neither are `True` and `False`.
 """
 
+import difflib
 import math
 import numbers
 
@@ -20,7 +21,9 @@ def one_of(argument, value, allowed):
     is_bool = isinstance(value, bool)  # True == 1, and is not meant
     if plain and any(value == other and is_bool == isinstance(other, bool) for other in allowed):
         return value
-    fail(argument, value, f"one of {list(allowed)}")
+    words = [other for other in allowed if isinstance(other, str)]
+    near = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else ()
+    fail(argument, value, f"one of {list(allowed)}", "".join(f"Nearest: {n!r}." for n in near))
 
 
 def integer(argument, value, least, most=None, *, optional=False, note=""):

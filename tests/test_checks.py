@@ -42,6 +42,7 @@ def test_numbers_of_numpy_become_numbers_of_python():
             lambda: checks.one_of("pooling", "mean", (None, "avg")),
             "`pooling` must be one of [None, 'avg'], received 'mean'.",
         ),
+        (lambda: checks.one_of("x", "avgg", (None, "avg")), "received 'avgg'. Nearest: 'avg'."),
         (lambda: checks.one_of("x", ["a"], {"a": 1}), "one of ['a'], received ['a']."),
         (lambda: checks.one_of("x", True, (1, 2)), "one of [1, 2], received True."),
         (lambda: checks.integer("x", 0, 1), "`x` must be an integer >= 1, received 0."),

@@ -666,9 +666,9 @@ def test_upernets_are_found_by_each_of_their_names(row):
     usual = registry.find(f"upernet_{row.variant}", task="segmentation")
     assert usual is registry.find("ade20k", row.variant, "segmentation")
     assert usual.tag.startswith("fb_") and usual.mean_iou >= row.mean_iou - 0.5
-    with pytest.raises(ValueError, match=f"{row.name} is for segmentation, asked for was"):
+    with pytest.raises(ValueError, match=f"{row.name}. names weights for segmentation, asked"):
         registry.find(row.name)
-    with pytest.raises(ValueError, match="Unknown weights"):
+    with pytest.raises(ValueError, match="for segmentation, asked for was classification"):
         registry.find(row.tag, row.variant)
 
 
@@ -680,6 +680,9 @@ def test_upernets_are_found_by_each_of_their_names(row):
         ("ade20k", "convnextv2_tiny", "segmentation", "No UperNet weights of convnextv2_tiny"),
         ("ade20k", None, "segmentation", 'Weights "ade20k" need a variant.*convnext_xlarge'),
         ("fb", "convnext_base", "segmentation", "Published for convnext_base: fb_in1k_ft_ade20k"),
+        ("mask_rcnn_convnext_tiny", None, "detection", "No detector weights of convnext_tiny were"),
+        ("nonsense", None, "detection", "Published are: none; use `weights=None`"),
+        ("mask_rcnn_convnext_tiny", None, "segmentation", "for detection, asked for was segm"),
         ("convnext_tiny", None, "depth", "Unknown task 'depth'.*Known: classification, segm"),
     ],
 )

@@ -169,6 +169,11 @@ def test_a_row_brings_its_mean_and_std(home, monkeypatch):
         ("convnext_tiny", "convnext_base.fb_in1k", ValueError, "not to convnext_tiny"),
         ("convnextv2_small", "imagenet", ValueError, "convnextv2_tiny"),
         ("convnext_tiny", "hf://timm", ValueError, "hf://owner/repo"),
+        ("convnext_tiny", "hf:timm/x", ValueError, "hf://owner/repo"),
+        ("convnext_tiny", "https://x.org/a/b.pth", ValueError, "web address .*download the file"),
+        ("convnext_tiny", "imagenet1k", ValueError, "Nearest: imagenet,"),
+        ("convnext_tiny", "upernet_convnext_tiny", ValueError, "for segmentation, asked for was"),
+        ("convnxt_tiny", "imagenet", ValueError, "Nearest: 'convnext_tiny'"),
         ("convnext_tiny", "missing.safetensors", FileNotFoundError, "missing.safetensors"),
         ("convnext_tiny", os.path.join("no", "file"), FileNotFoundError, "no.file"),
         (Variant("mine", (1,), (8,)), "imagenet", ValueError, "'mine' is none"),
@@ -217,6 +222,19 @@ def test_a_folder_is_no_file_and_the_message_says_what_is_in_it(kind, tmp_path):
     (folder / "model.safetensors").touch()
     with pytest.raises(FileNotFoundError, match="In it are model.safetensors. Name the file"):
         ConvNeXt("test_convnext", weights=kind(folder))
+
+
+def test_weights_of_a_convnext_are_not_those_of_an_upernet(home):
+    for weights in ("imagenet", "fb_in1k", "convnext_tiny", "convnext_tiny.fb_in1k"):
+        with pytest.raises(ValueError, match="for classification, .* are `backbone_weights`"):
+            UperNetConvNeXtTiny(weights=weights)
+
+
+def test_the_home_folder_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    safetensors.numpy.save_file(TEST, tmp_path / "mine.safetensors")
+    assert resolve.resolve("~/mine.safetensors").path == tmp_path / "mine.safetensors"
+    assert open_checkpoint("~/mine.safetensors", VARIANTS["test_convnext"]).classes == 1000
 
 
 def test_a_folder_does_not_hide_published_weights(home, tmp_path, monkeypatch):

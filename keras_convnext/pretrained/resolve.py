@@ -58,14 +58,14 @@ def resolve(weights, variant=None, *, task="classification", include_top=True):
         return Resolved(fetch(row, include_top), row)
     if isinstance(weights, str) and weights.startswith("hf://"):
         return Resolved(hub_file(weights))
-    return Resolved(Path(weights))
+    return Resolved(Path(weights).expanduser())
 
 
 def row_of(weights, variant=None, task="classification"):
     """Returns the row that `weights=` names, `None` for a path or a hub address.
 
     Raises:
-        ValueError: if it is a name that no row has, or neither a path nor a string.
+        ValueError: if it is a name that no row has, a web address, or neither a path nor a string.
         FileNotFoundError: if it is a folder.
     """
     if not isinstance(weights, (str, os.PathLike)):
@@ -74,9 +74,24 @@ def row_of(weights, variant=None, task="classification"):
         )
     if _is_name(weights, task):
         return registry.find(weights, variant, task)
-    if os.path.isdir(weights):
+    if isinstance(weights, str) and re.match("(https?|hf):", weights):
+        _check_address(weights)
+    elif os.path.isdir(weights):
         raise FileNotFoundError(_about_folder(weights))
     return None
+
+
+def _check_address(weights):
+    if not weights.startswith("hf:"):
+        raise ValueError(
+            f"`weights` cannot be the web address {weights!r}: download the file and pass its "
+            "path, or pass a name, or 'hf://owner/repo[@revision][/file]' for a file of the hub."
+        )
+    if HUB.fullmatch(weights) is None:
+        raise ValueError(
+            f"{weights!r} is not of the form 'hf://owner/repo[@revision][/file]', for example "
+            "'hf://timm/convnext_tiny.fb_in1k' or 'hf://owner/repo@main/pytorch_model.bin'."
+        )
 
 
 def open_checkpoint(weights, variant, include_top=True, classes=None, task="classification"):
@@ -113,7 +128,7 @@ def open_checkpoint(weights, variant, include_top=True, classes=None, task="clas
         named = dataclasses.replace(variant, **row.overrides)
         reading = checkpoint.open(path, TASK_LAYOUTS[task]).read_as(named)
         return dataclasses.replace(reading, size=row.size, published=row.name)
-    return checkpoint.open(resolve(weights).path, TASK_LAYOUTS[task]).read_as(variant)
+    return checkpoint.open(resolve(weights, task=task).path, TASK_LAYOUTS[task]).read_as(variant)
 
 
 def _check_stem(row, variant):
@@ -163,12 +178,8 @@ def hub_file(address):
         ValueError: if it is no such address.
         DownloadError: if the hub does not give the file.
     """
+    _check_address(address)
     match = HUB.fullmatch(address)
-    if match is None:
-        raise ValueError(
-            f"{address!r} is not of the form 'hf://owner/repo[@revision][/file]', for example "
-            "'hf://timm/convnext_tiny.fb_in1k' or 'hf://owner/repo@main/pytorch_model.bin'."
-        )
     file = match["file"] or "model.safetensors"
     source = download.HubFile(match["repo"], file, match["revision"])
     return download.fetch([source], name=address, check=files.read)
@@ -179,7 +190,7 @@ def _is_name(weights, task):
 
     A folder that happens to be called like published weights does not hide them.
     """
-    if not isinstance(weights, str) or weights.startswith("hf://") or os.path.isfile(weights):
+    if not isinstance(weights, str) or os.path.isfile(weights):
         return False
     known = {name for row in registry.rows(task) for name in (row.id, row.name, row.tag)}
     if weights in known or weights in VARIANTS or weights in registry.USUAL.values():

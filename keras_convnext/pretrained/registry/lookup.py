@@ -8,8 +8,12 @@ from keras_convnext.pretrained.registry.table import IMAGENET
 from keras_convnext.variants import VARIANTS
 
 # What a name of weights for all variants stands for: each variant's usual ones.
-USUAL = {"classification": "imagenet", "segmentation": "ade20k"}
-CALLED = {"classification": "weights", "segmentation": "UperNet weights"}
+USUAL = {"classification": "imagenet", "segmentation": "ade20k", "detection": "coco"}
+CALLED = {
+    "classification": "weights",
+    "segmentation": "UperNet weights",
+    "detection": "detector weights",
+}
 
 
 def rows(task: str = "classification") -> tuple[Row, ...]:
@@ -70,9 +74,13 @@ def find(name: str, variant: str | None = None, task: str = "classification") ->
 
 def _of_variant(name, task):
     """Returns the usual row where `name` is a variant's alone, or None."""
+    return _usual(_bare(task)[name], task) if name in _bare(task) else None
+
+
+def _bare(task):
+    """Returns the names without a tag, each with its variant."""
     heads = [head for head in TASKS if TASKS[head] == task]
-    bare = {f"{head}_{v}" if head else v: v for head in heads for v in VARIANTS}
-    return _usual(bare[name], task) if name in bare else None
+    return {f"{head}_{v}" if head else v: v for head in heads for v in VARIANTS}
 
 
 def _usual(variant, task):
@@ -165,14 +173,17 @@ def _published(variant, task):
 def _unknown(name, variant, task):
     """Returns the message about a name that no row has."""
     known = rows(task)
-    other = next((row for row in table.all_rows() if name in (row.name, row.id)), None)
-    if other is not None:
-        return f"{other.name} is for {other.task}, asked for was {task}."
+    other = _task_of(name, variant)
+    if other not in (None, task):
+        own = other == "classification"
+        hint = " A ConvNeXt's own weights are `backbone_weights`." if own else ""
+        return f"{name!r} names weights for {other}, asked for was {task}.{hint}"
     elsewhere = [row.name for row in known if row.tag == name]
     said = f"Unknown {CALLED[task]} {name!r}"
     names = [entry for row in known for entry in (row.name, row.id)]
     if variant is not None:
-        near = _nearest(name, [*tags(variant, task), *names])
+        usual = [USUAL[task]] if tags(variant, task) else []
+        near = _nearest(name, [*usual, *tags(variant, task), *names])
         if elsewhere:
             near += f" The tag exists elsewhere: {', '.join(elsewhere)}."
         return f"{said} for {variant}.{near} {_published(variant, task)}"
@@ -180,9 +191,20 @@ def _unknown(name, variant, task):
         return f"The tag {name!r} alone names no weights; say which: {', '.join(elsewhere)}."
     bare = dict.fromkeys(row.name.rsplit(".", 1)[0] for row in known)
     near = _nearest(name, [*bare, *names])
-    if task == "segmentation":
-        return f"{said}.{near} Published are: {', '.join(row.name for row in known)}."
+    if task != "classification":
+        published = ", ".join(row.name for row in known) or "none; use `weights=None`"
+        return f"{said}.{near} Published are: {published}."
     return f"{said}.{near} All names: `keras-convnext list`, or `keras_convnext.pretrained.rows()`."
+
+
+def _task_of(name, variant):
+    """Returns the task of the rows that a name, or a name with a variant, stands for, or None."""
+    for task, usual in USUAL.items():
+        mine = (row for row in rows(task) if row.variant == variant)
+        known = {name for row in rows(task) for name in (row.name, row.id)}
+        if name == usual or name in known | set(_bare(task)) | {row.tag for row in mine}:
+            return task
+    return None
 
 
 def _needs_variant(task):
