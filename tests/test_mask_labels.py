@@ -161,6 +161,13 @@ def test_jpeg_masks_are_refused_with_the_reason(tmp_path):
         loaded(tmp_path)
 
 
+def test_an_image_in_both_splits_is_said(tmp_path):
+    write(tmp_path, *[SQUARE] * 3)
+    (tmp_path / "images/2.png").write_bytes((tmp_path / "images/0.png").read_bytes())
+    with pytest.warns(UserWarning, match="In train and in validation: 1 image, .*2.png = .*0.png"):
+        loaded(tmp_path)
+
+
 def test_pairs_have_a_fingerprint(tmp_path):
     write(tmp_path, *[SQUARE] * 3)
     then = loaded(tmp_path).fingerprint()

@@ -252,6 +252,7 @@ def test_scores_of_nothing():
         (np.zeros((2, 3), int), np.zeros((3, 2), int), "must have one shape"),
         (np.full((1, 1), 7), np.zeros((1, 1), int), "label must be in 0 to 2 or 255, received 7"),
         (np.zeros((1, 1), int), np.full((1, 1), 3), "prediction must be in 0 to 2, received 3"),
+        (np.full((1, 1), 1 / 255), np.zeros((1, 1), int), "label must be a whole number"),
     ],
 )
 def test_wrong_labels_are_refused(labels, predicted, message):

@@ -164,6 +164,9 @@ def scores(labels, predicted, classes, ignore=IGNORED):
             f"Mask and prediction must have one shape, received {labels.shape} and "
             f"{predicted.shape}. Predict at the size of the mask."
         )
+    for name, values in (("label", labels), ("prediction", predicted)):
+        if values.dtype.kind == "f" and (values % 1 != 0).any():
+            raise ValueError(f"A {name} must be a whole number, received fractions or NaN.")
     valid = labels != ignore
     labels, predicted = labels[valid].astype("int64"), predicted[valid].astype("int64")
     for name, values in (("label", labels), ("prediction", predicted)):

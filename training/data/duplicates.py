@@ -2,7 +2,10 @@
 
 import collections
 import hashlib
+import itertools
 import os
+
+from training.data.listing import counted, some
 
 HEAD = 2**16  # bytes that are compared before a whole file is read
 MOST_HEADS = 20_000
@@ -19,12 +22,7 @@ def shared_images(paths, others):
         `(pairs, skipped)`: a list of (path, other path), and the number of files of equal size
         that were not compared because there are too many.
     """
-    sizes, other_sizes = _by_size(paths), _by_size(others)
-    both = sorted(sizes.keys() & other_sizes.keys())
-    candidates = [path for size in both for path in sizes[size]]
-    other_candidates = [path for size in both for path in other_sizes[size]]
-    kept, other_kept = candidates[: MOST_HEADS // 2], other_candidates[: MOST_HEADS // 2]
-    skipped = len(candidates) + len(other_candidates) - len(kept) - len(other_kept)
+    kept, other_kept, skipped = _of_equal_size(paths, others)
     heads = collections.defaultdict(list)
     for path in kept:
         heads[_digest(path, HEAD)].append(path)
@@ -37,11 +35,44 @@ def shared_images(paths, others):
     return pairs, skipped + len(likely[MOST_FILES:])
 
 
+def leaks(splits):
+    """Yields a sentence for each two splits, of {name: split with `paths`}, that share images."""
+    for one, other in itertools.combinations(splits, 2):
+        pairs, skipped = shared_images(splits[one].paths, splits[other].paths)
+        if pairs:
+            same = some([f"{path} = {copy}" for path, copy in pairs])
+            yield (
+                f"In {one} and in {other}: {counted(len(pairs), 'image')}, so that what was "
+                f"learned is measured; `python -m training.verify_data` lists all: {same}"
+            )
+        if skipped:
+            yield (
+                f"Not compared: {counted(skipped, 'image')} of {one} and {other}, because too "
+                "many are of equal size; `python -m training.verify_data` compares all."
+            )
+
+
+def _of_equal_size(paths, others):
+    """Returns the files to compare from both lists, and the number of those beyond the limit."""
+    sizes, other_sizes = _by_size(paths), _by_size(others)
+    kept, other_kept, skipped = [], [], 0
+    for size in sorted(sizes.keys() & other_sizes.keys()):
+        left = MOST_HEADS - len(kept) - len(other_kept)
+        one, two = sizes[size], other_sizes[size]
+        if len(one) + len(two) > left:
+            skipped += len(one) + len(two) - 2 * (left // 2)
+            one, two = one[: left // 2], two[: left // 2]
+        kept += one
+        other_kept += two
+    return kept, other_kept, skipped
+
+
 def _by_size(paths):
     found = collections.defaultdict(list)
     for path in paths:
         found[_size(path)].append(path)
-    found.pop(None, None)
+    for nothing in (None, 0):  # reading them will say what is wrong
+        found.pop(nothing, None)
     return found
 
 
@@ -49,7 +80,7 @@ def _size(path):
     try:
         return os.stat(path).st_size
     except OSError:
-        return None  # reading it will say what is wrong
+        return None
 
 
 def _digest(path, length=-1):

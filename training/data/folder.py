@@ -14,9 +14,9 @@ import numpy as np
 from PIL import features
 
 from training.data.dataset import DataError, Dataset, IndexedSplit
-from training.data.duplicates import shared_images
+from training.data.duplicates import leaks
 from training.data.layout import recognise
-from training.data.listing import counted, readable, some, unreadable
+from training.data.listing import counted, readable, unreadable
 
 VALIDATION_FRACTION = 0.2
 SHOWN_CLASSES = 10
@@ -100,7 +100,7 @@ def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None
     _check_formats(layout)
     parts, how = _parts(layout, validation_fraction, split_seed)
     splits = {name: _split(name, part, layout) for name, part in parts.items()}
-    for note in (*layout.notes, *_leaks(splits)):
+    for note in (*layout.notes, *leaks(splits)):
         warnings.warn(note, stacklevel=3)
     return Dataset(
         str(layout.root),
@@ -110,6 +110,13 @@ def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None
         splits.get("test"),
         summary=_summary(layout, splits, how),
     )
+
+
+def order_has_changed(dataset):
+    """Returns whether versions before 0.2 had the classes of this folder in another order: they
+    sorted names as text, 10 before 2."""
+    names = list(dataset.class_names)
+    return isinstance(dataset.train, FileSplit) and names != sorted(names)
 
 
 def every_split(data_dir):
@@ -207,25 +214,6 @@ def _permutation(seed, place, length):
 
 
 # ---------------------------------------------------------------- what is said
-
-
-def _leaks(splits):
-    """Yields a sentence for each two splits with images in common."""
-    names = [name for name in ("train", "validation", "test") if name in splits]
-    for number, name in enumerate(names):
-        for other in names[number + 1 :]:
-            pairs, skipped = shared_images(splits[name].paths, splits[other].paths)
-            if pairs:
-                same = some([f"{one} = {two}" for one, two in pairs])
-                yield (
-                    f"In {name} and in {other}: {counted(len(pairs), 'image')}, so that what was "
-                    f"learned is measured; `python -m training.verify_data` lists all: {same}"
-                )
-            if skipped:
-                yield (
-                    f"Not compared: {counted(skipped, 'image')} of {name} and {other}, because too "
-                    "many are of equal size; `python -m training.verify_data` compares all."
-                )
 
 
 def _summary(layout, splits, how):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from keras_convnext.images import SUFFIXES
 from training.data.bad_images import BadImages
 from training.data.dataset import DataError, Dataset, IndexedSplit
+from training.data.duplicates import leaks
 from training.data.folder import file_identity
 from training.data.images import problem
 from training.data.listing import counted, files_below, some
@@ -78,6 +80,8 @@ def folders(
         f"{len(class_names)} classes; {counted(size, 'image')} in {train_images}/ with masks in "
         f"{train_masks}/, {how}."
     )
+    for note in leaks({"train": train, "validation": validation}):
+        warnings.warn(note, stacklevel=2)
     dataset = Dataset(str(data_dir), tuple(class_names), train, validation, summary=summary)
     return dataset if labels is None else surveyed(dataset, labels)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from training.data import differences
+from training.data.folder import order_has_changed
 from training.run import record
 
 # What may differ when a run is resumed: it changes where and how, not what is computed.
@@ -135,6 +136,8 @@ def _data_differences(run, dataset):
     """Returns sentences about what the data lack or have since the run began."""
     then = _read(run).get("data")
     if then is None:
+        if order_has_changed(dataset):
+            return ["The classes may have been in another order, with 10 before 2."]
         _say(f"{run} does not say what its data were: they are not compared.")
         return []
     try:
