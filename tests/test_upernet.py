@@ -222,6 +222,13 @@ def test_files_of_every_publisher_load(rules, tmp_path):
 
 
 @on_one_backend
+def test_a_wrapped_file_loads(tmp_path):
+    wrapped = {f"module._orig_mod.{name}": array for name, array in META.items()}
+    save_file(wrapped, tmp_path / "m.safetensors")
+    assert same(build(tmp_path / "m.safetensors"))
+
+
+@on_one_backend
 def test_a_training_checkpoint_of_meta_loads(tmp_path):
     import torch
 

@@ -1,6 +1,8 @@
 """Files of weights as training scripts leave them: wrapped, in containers, under another head."""
 
+import argparse
 import functools
+import pathlib
 
 import keras
 import numpy as np
@@ -70,6 +72,15 @@ WRAPPED = {
     "containers in containers": lambda: {"state": {"model": {"state_dict": state()}}, "rank": 0},
     "moving averages alone": lambda: {"model_ema": prefixed("module."), "epoch": 1},
     "timm's averages": lambda: {"state_dict_ema": state(), "arch": "convnext"},
+    "scores and paths of a script": lambda: {
+        "model": state(),
+        "best": np.float64(81.2),
+        "top5": np.float32(95.1),
+        "epoch": np.int64(3),
+        "path": pathlib.Path("runs/1"),
+        "args": argparse.Namespace(lr=0.1, out=pathlib.Path("runs")),
+        "device": torch.device("cpu"),
+    },
     "a configuration named model": lambda: {"model": {"depths": [1]}, "state_dict": state()},
     "several words": lambda: {"weights": prefixed("image_encoder.trunk.")},
 }
@@ -110,6 +121,13 @@ def test_two_networks_in_one_file_are_refused(tmp_path):
     both = {**prefixed("student."), **prefixed("teacher.")}
     message = refusal(tmp_path, both)
     assert "'student.'" in message and "'teacher.'" in message
+
+
+@on_one_backend
+def test_what_is_beside_the_weights_is_no_weight(tmp_path):
+    name = next(iter(state()))
+    for value in np.float64(1), pathlib.Path("x"):
+        assert f"['{name}'] are no tensors" in refusal(tmp_path, {**state(), name: value})
 
 
 @on_one_backend

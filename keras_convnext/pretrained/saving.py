@@ -1,4 +1,4 @@
-"""A model's weights back into the files that other libraries read. Every write is atomic."""
+"""Writes a model's weights into the files that other libraries read. Every write is atomic."""
 
 import re
 
@@ -61,7 +61,7 @@ def save_weights(model, variant, path, layout="timm"):
 
 
 def in_layout(arrays, variant, layout):
-    """`{our path: array}` of a whole model -> `{their name: array}` in their shapes and axes.
+    """Returns `{their name: array}`, in their shapes and axes, for `{our path: array}` of a model.
 
     The arrays are views of ours where that is possible. Arguments and errors as of `save_weights`.
     """
@@ -114,7 +114,7 @@ def _check_official(variant):
 
 
 def _check_model(shapes, variant):
-    """The names are chosen by the variant's fields, so they must be those of the model."""
+    """Checks that the model is of the variant, whose fields decide the names."""
     expected = {
         f"stage{stage}_block{block}": dim
         for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True))
@@ -148,7 +148,7 @@ def _name(path, variant, table):
 
 
 def _torch_axes(array, path, variant, layout):
-    """The inverse of what loading does with a tensor of PyTorch."""
+    """Returns an array in PyTorch's axes: the inverse of what loading does with a tensor."""
     if array.ndim == 4:  # to (out, in, height, width); depthwise (channels, 1, height, width)
         return array.transpose((2, 3, 0, 1) if "dwconv" in path else (3, 2, 0, 1))
     if array.ndim == 2:

@@ -35,6 +35,7 @@ STORAGES = {
     "BoolStorage": "bool",
 }
 
+KINDS_OF_PATH = ("Posix", "Windows", "PurePosix", "PureWindows")
 # Where training scripts and model zoos keep the weights inside of a file, the preferred one first.
 CONTAINERS = (
     *("model", "state_dict", "model_state_dict", "model_state", "module", "net", "network"),
@@ -42,6 +43,20 @@ CONTAINERS = (
     *("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher"),
 )
 MAX_CONTAINERS = 4  # inside of each other
+# What training scripts keep beside the weights: their arguments, scores and paths. None of it is
+# made or looked at.
+INERT = {
+    (argparse.Namespace.__module__, "Namespace"),
+    ("torch", "device"),
+    ("numpy", "dtype"),
+    *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    ("_codecs", "encode"),  # the bytes of a NumPy scalar
+    *(
+        (module, f"{kind}Path")
+        for module in ("pathlib", "pathlib._local")
+        for kind in KINDS_OF_PATH
+    ),
+}
 
 # What torch.save writes. Anything else is not from there; some of it could allocate at will.
 OPCODES = (
@@ -60,7 +75,7 @@ class _Storage:
 
 
 class _Inert:
-    """Stands for an object whose content is not needed (a training script's arguments)."""
+    """Stands for an object of `INERT`."""
 
     def __init__(self, *args):
         pass
@@ -222,8 +237,7 @@ class _Unpickler(pickle._Unpickler):
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): self._parameter,
             ("torch", "Size"): _axes,
-            ("torch", "device"): _Inert,
-            (argparse.Namespace.__module__, "Namespace"): _Inert,
+            **dict.fromkeys(INERT, _Inert),
         }.get((module, name))
         if found is None:
             raise WeightsError(

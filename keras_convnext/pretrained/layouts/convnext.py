@@ -1,4 +1,4 @@
-"""What each publisher calls the tensors of a ConvNeXt.
+"""The names that each publisher gives to the tensors of a ConvNeXt.
 
 A layout is a table from our modules to theirs. `{s}` is the stage, `{b}` the block, `{even}` 2s and
 `{odd}` 2s + 1. The names of a model's weights are expanded through the table; what is left in the
@@ -42,7 +42,7 @@ class Layout:
         name: who writes it.
         marker: regular expression of a tensor that every such file has; its group `prefix` is put
             before all names (for `{prefix}` in the table).
-        modules: variant -> our modules to their modules.
+        modules: function from a variant to the table, `{our module: their module}`.
         ignorable: regular expressions of tensors that are no part of the network.
         optional: our weights that may be absent and then keep their initial value.
         prepare: changes the tensors of the file before the table is used.
@@ -280,7 +280,7 @@ def ours(variant):
 
 
 def _dense_from_sparse(tensors):
-    """The names and axes of the sparse pre-training network -> those of the dense one.
+    """Returns the tensors of the sparse pre-training network with names and axes of the dense one.
 
     A sparse kernel is (k * k, in, out), or (k * k, channels) for a depthwise one, with the place in
     the window as width * k + height.
@@ -308,7 +308,7 @@ def _dense_kernel(tensor):
 
 
 def _named_head_norm(tensors):
-    """Without its classifier, the last norm of a keras.applications model has an automatic name."""
+    """Names the last norm of a keras.applications model, which is automatic without a classifier."""
     prefix = KERAS_APPLICATIONS.prefix(tensors)
     return {
         re.sub(r"^layer_normalization(_\d+)?/", lambda _: f"{prefix}_head_layernorm/", name): tensor
