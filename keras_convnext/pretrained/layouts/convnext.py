@@ -308,7 +308,7 @@ def _dense_kernel(tensor):
 
 
 def _named_head_norm(tensors):
-    """Names the last norm of a keras.applications model, which is automatic without a classifier."""
+    """Names the last norm of keras.applications, which is automatic without a classifier."""
     prefix = KERAS_APPLICATIONS.prefix(tensors)
     return {
         re.sub(r"^layer_normalization(_\d+)?/", lambda _: f"{prefix}_head_layernorm/", name): tensor
