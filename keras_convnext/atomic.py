@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path):
-    """-> a path for a draft, which takes the place of `path` when the block ends well.
+    """Yields the path of a draft, which replaces `path` once the block has ended without an error.
 
     Raises:
         FileNotFoundError: if the folder of `path` does not exist.

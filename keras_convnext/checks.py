@@ -5,14 +5,59 @@ infinities are never numbers here, and neither are `True` and `False`.
 """
 
 import difflib
+import functools
+import inspect
 import math
 import numbers
+
+# What other libraries call the arguments of our functions.
+OTHER_NAMES = {
+    "num_classes": "classes",
+    "n_classes": "classes",
+    "pretrained": "weights",
+    "in_chans": "input_shape",
+    "img_size": "input_shape",
+    "image_size": "input_shape",
+    "global_pool": "pooling",
+    "activation": "classifier_activation",
+    "drop_path": "drop_path_rate",
+    "stochastic_depth_prob": "drop_path_rate",
+}
 
 
 def fail(argument, value, allowed, note=""):
     """Raises the ValueError that all the checks raise; `note` is a sentence of advice."""
     note = f" {note}" if note else ""
     raise ValueError(f"`{argument}` must be {allowed}, received {value!r}.{note}")
+
+
+def knowing_other_names(function):
+    """Returns the function with a TypeError that advises, for keywords that it does not have."""
+    allowed = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        keywords(function.__name__, kwargs, allowed)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def keywords(name, given, allowed):
+    """Raises a TypeError that names the right argument, if a function has no such keyword.
+
+    Args:
+        name: of the function.
+        given: the keywords of a call.
+        allowed: the names of its arguments.
+    """
+    for keyword in given:
+        if keyword in allowed:
+            continue
+        near = difflib.get_close_matches(keyword, list(allowed), n=1)
+        meant = [ours for ours in (OTHER_NAMES.get(keyword), *near) if ours in allowed]
+        advice = f"here it is `{meant[0]}`" if meant else f"it has {', '.join(allowed)}"
+        raise TypeError(f"{name}() has no argument `{keyword}`: {advice}.")
 
 
 def one_of(argument, value, allowed):

@@ -1,4 +1,4 @@
-"""On what a figure was made: the versions of packages, and the processor."""
+"""What a number was measured on: the versions of packages, and the processor."""
 
 import contextlib
 import importlib.metadata
@@ -9,7 +9,7 @@ ALSO = {"tensorflow": ("tensorflow-cpu",)}  # other packages that bring the same
 
 
 def versions(*packages):
-    """-> {"python": its version, package: its version, ...}, without what is not installed."""
+    """Returns {"python": its version, package: its version, ...}, without what is missing."""
     found = {"python": platform.python_version()}
     for package in packages:
         for name in (package, *ALSO.get(package, ())):
@@ -19,7 +19,7 @@ def versions(*packages):
 
 
 def processor():
-    """-> the name of the processor as the system gives it"""
+    """Returns the name of the processor as the system gives it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -23,12 +23,13 @@ class ImageError(ValueError):
 
 
 def load_image(source):
-    """Any image as an RGB `PIL.Image.Image`, by the rules of `PIL.Image.Image.convert("RGB")`.
+    """Returns any image as an RGB `PIL.Image.Image`.
 
-    These are the rules of torchvision's default loader, so of the reference evaluations: alpha is
-    dropped and not blended, EXIF orientation is ignored, an animation gives its first frame. Grey
-    of more than 8 bits (modes I;16, I, F) is clipped at 255, with a UserWarning if that loses
-    something; negative numbers, NaN and fractions of 1 are refused, in files as in arrays.
+    Pixels are converted as `PIL.Image.Image.convert("RGB")` does it, which is what torchvision's
+    default loader and so the reference evaluations do: alpha is dropped and not blended, EXIF
+    orientation is ignored, an animation gives its first frame. Grey of more than 8 bits (modes
+    I;16, I, F) is clipped at 255, with a UserWarning if that loses something; negative numbers, NaN
+    and fractions of 1 are refused, in files as in arrays.
 
     Args:
         source: one of

@@ -200,6 +200,7 @@ def depthwise_kernels(model, layer=None):
     found = {one.name: getattr(one, "dwconv", one) for one in layers_of(model)}
     found = {k: v for k, v in found.items() if isinstance(v, keras.layers.DepthwiseConv2D)}
     name = next(reversed(found), None) if layer is None else layer
+    name = next((full for full in found if names.local(full) == name), name)
     if name not in found:
         raise ValueError(
             f"{model.name} has no depthwise convolution, or block with one, of the name {name!r}. "
@@ -227,7 +228,7 @@ def _wide(tensor):
 
 
 def layer_of(model, name):
-    """Returns the layer that is looked at: that of the name, or the last block for `None`.
+    """Returns the layer that is looked at: the one of that name, or the last block for `None`.
 
     Layers of models inside of the model are found too.
 
@@ -238,7 +239,7 @@ def layer_of(model, name):
     blocks = [layer for layer in maps if names.is_block(layer.name)] or maps
     if name is None and blocks:
         return blocks[-1]
-    found = [layer for layer in maps if layer.name == name]
+    found = [layer for layer in maps if name in (layer.name, names.local(layer.name))]
     if not found:
         raise ValueError(
             f"{model.name} has no layer {name!r} with an output (batch, height, width, channels). "
@@ -261,7 +262,7 @@ def _may_be_map(layer):
 def _run(model, images, layer, replacement=None):
     """Returns the output of a layer and that of the model.
 
-    With a replacement for it the model goes on from there.
+    A replacement stands for the layer's output in what the model computes after it.
     """
     with watched(layer, replacement) as seen:
         output = model(ops.convert_to_tensor(images))

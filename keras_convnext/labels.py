@@ -18,7 +18,7 @@ NAMED = ("imagenet1k",)  # the label sets that have names here
 
 
 def class_names(label_set):
-    """The classes of a label set, in the order of a classifier's outputs.
+    """Returns the classes of a label set, in the order of a classifier's outputs.
 
     Args:
         label_set: as `Row.label_set` of the registry. Only `"imagenet1k"` has names here.
@@ -74,9 +74,10 @@ def best_first(probabilities, top):
 
 
 def read_names(path):
-    """The names in a file: one per line, or a JSON list, or a JSON object `{"0": name, ...}`.
+    """Returns the names of classes in a file.
 
-    A value of the object may also be `[id, name]`, as in the class index of keras.applications.
+    The file has one name per line, or a JSON list, or a JSON object `{"0": name, ...}`. A value of
+    the object may also be `[id, name]`, as in the class index of keras.applications.
 
     Returns:
         Tuple of (id or `None`, name).
@@ -104,7 +105,7 @@ def read_names(path):
 
 
 def _class_index(text, classes):
-    """The names of an index of the known form, strictly."""
+    """Returns the names of an index, which must be of the known form."""
     names = checked_names(json.loads(text))
     if len(names) != classes or not all(re.fullmatch(r"n\d{8}", str(wnid)) for wnid, _ in names):
         raise ValueError(f"The class index does not have {classes} WordNet ids and names.")

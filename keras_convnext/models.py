@@ -11,13 +11,14 @@ import keras
 import numpy as np
 
 from keras_convnext import names
-from keras_convnext.checks import integer, number, one_of
+from keras_convnext.checks import integer, keywords, knowing_other_names, number, one_of
 from keras_convnext.features import PyramidModel
 from keras_convnext.layers import ACTIVATIONS, NORMS, Chain, ConvNeXtBlock, PatchConv2D
 from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
 from keras_convnext.variants import VARIANTS
 
 
+@knowing_other_names
 def ConvNeXt(
     variant,
     include_top=True,
@@ -355,6 +356,7 @@ def _factory(name, variant):
     signature = signature.replace(parameters=arguments)
 
     def factory(*args, **kwargs):
+        keywords(name, kwargs, signature.parameters)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         if isinstance(bound.arguments["include_top"], str):

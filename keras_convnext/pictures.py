@@ -25,7 +25,7 @@ SIGNED = ((-1.0, 30, 70, 170), (0, 255, 255, 255), (1, 180, 20, 40))
 
 
 def overlay(image, heat, opacity=0.65):
-    """An image with a map over it, coloured where the map is high.
+    """Returns an image with a map over it, coloured where the map is high.
 
     Args:
         image: `(height, width, channels)` of 1 or 3 channels, or `(height, width)`, in [0, 255].
@@ -44,12 +44,19 @@ def overlay(image, heat, opacity=0.65):
 
 
 def colours(values):
-    """`(height, width)` in [0, 1], from dark to light -> uint8 `(height, width, 3)`."""
+    """Returns values as colours from dark to light.
+
+    Args:
+        values: `(height, width)` in [0, 1].
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
     return _interpolated(values, HEAT)
 
 
 def field_picture(field):
-    """An effective receptive field in colours, on a logarithmic scale over four decades.
+    """Returns an effective receptive field in colours, on a logarithmic scale over four decades.
 
     Args:
         field: `(height, width)` in [0, 1].
@@ -62,8 +69,9 @@ def field_picture(field):
 
 
 def kernel_sheet(kernels, columns=None, scale=4):
-    """Kernels side by side, red where positive and blue where negative, each by its own largest
-    magnitude.
+    """Returns kernels side by side, red where positive, blue where negative.
+
+    Each kernel is scaled by its own largest magnitude.
 
     Args:
         kernels: `(n, side, side)`.
@@ -87,7 +95,7 @@ def kernel_sheet(kernels, columns=None, scale=4):
 
 
 def side_by_side(*pictures, least=256):
-    """Pictures of one height in a row, small ones enlarged by whole numbers.
+    """Returns pictures of one height in a row, small ones enlarged by whole numbers.
 
     Args:
         *pictures: as `image` in `overlay`, all of one size.
@@ -103,7 +111,7 @@ def side_by_side(*pictures, least=256):
 
 
 def save_png(picture, path):
-    """Writes a picture; the file at `path` is replaced as a whole.
+    """Writes a picture as a PNG; the file at `path` is replaced as a whole.
 
     Args:
         picture: uint8 `(height, width, 3)` or `(height, width)`.

@@ -97,7 +97,7 @@ class EvalTransform:
         return f"{how}, {self.interpolation}"
 
     def __call__(self, image):
-        """The exact form: any source that `load_image` takes -> uint8 array (size, size, 3), RGB.
+        """Returns an image in the exact form: uint8 array (size, size, 3), RGB.
 
         Bit for bit the result of torchvision's Resize and CenterCrop on a PIL image, with
         Pillow >= 13's choice of the first axis, whichever Pillow is installed.
@@ -114,7 +114,7 @@ class EvalTransform:
         return np.array(image.crop((left, top, left + self.size, top + self.size)))
 
     def batch(self, sources):
-        """The exact form of several images.
+        """Returns several images in the exact form.
 
         Args:
             sources: iterable of anything that `load_image` takes, or one array (N, H, W, C).
@@ -144,7 +144,7 @@ class EvalTransform:
         return self.short_side * width // short, self.short_side * height // short
 
     def tf(self, image):
-        """The tf.data form: for `dataset.map`, with sizes that differ from image to image.
+        """Returns an image in the tf.data form, for `dataset.map`; sizes may differ.
 
         It resamples both axes at once and only what the crop keeps, where Pillow rounds to 8 bits
         between the axes. Against the exact form of the same files, over 15 photos (JPEG and PNG)
@@ -298,7 +298,7 @@ def _tf_crop_start(tf, length, size):
 
 
 def tf_decode(data):
-    """The content of an image file -> uint8 RGB tensor (H, W, 3), for `dataset.map`.
+    """Returns the content of an image file as a uint8 RGB tensor (H, W, 3), for `dataset.map`.
 
     The same pixels as `load_image`. JPEG (grey and CMYK too) and PNG of up to 8 bits are decoded
     by TensorFlow, in the graph and in parallel. Everything else goes through `load_image` in a

@@ -120,7 +120,7 @@ def shape_of(model, attribute):
 
 def _normalises(model):
     """Returns whether anything is between a ConvNeXt's input and its stem."""
-    stems = [layer for layer in model.layers if layer.name == names.STEM]
+    stems = [layer for layer in model.layers if names.local(layer.name) == names.STEM]
     return not stems or not isinstance(
         stems[0].input._keras_history.operation, keras.layers.InputLayer
     )

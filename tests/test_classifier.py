@@ -253,6 +253,15 @@ def test_models_that_are_no_classifiers_of_images_in_0_to_255():
         Classifier(broken, activation="none").probabilities(np.zeros((8, 8, 3), "uint8"))
 
 
+@on_one_backend
+def test_names_of_classes_that_cannot_be_fetched_are_not_called_weights():
+    with pytest.raises(OSError) as caught:
+        labels.class_names("imagenet1k")
+    text = str(caught.value)
+    assert text.startswith("Could not get the names of the classes of 'imagenet1k'.")
+    assert "weights" not in text and "in place of the name" not in text
+
+
 # ---------------------------------------------------------------- as keras.applications
 
 

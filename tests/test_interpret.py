@@ -151,6 +151,15 @@ def test_under_mixed_precision():
     assert interpret.eigen_cam(model, images()).dtype == "float32"
 
 
+@on_one_backend
+def test_layers_that_begin_with_the_name_of_their_model_are_found():
+    named = ConvNeXt(VARIANT, name="mine", input_shape=(32, 24, 3), classes=CLASSES)
+    for layer in (None, "stage1_block0", "mine__stage1_block0"):
+        assert interpret.layer_of(named, layer).name == "mine__stage1_block0"
+    kernels = interpret.depthwise_kernels(named, "stage0_block0")
+    assert kernels.shape == (6, 7, 7)
+
+
 class Subclassed(keras.Model):
     def __init__(self, inner):
         super().__init__()

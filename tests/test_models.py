@@ -724,6 +724,32 @@ def test_factories_are_named_after_their_rows():
         assert factories()[name].__name__ == name and row in factories()[name].__doc__
 
 
+@on_one_backend
+@pytest.mark.parametrize(
+    ("keyword", "advice"),
+    [
+        ("num_classes", "here it is `classes`"),
+        ("pretrained", "here it is `weights`"),
+        ("img_size", "here it is `input_shape`"),
+        ("drop_path_rates", "here it is `drop_path_rate`"),
+        ("momentum", "it has .*include_top, .*stem_stride"),
+    ],
+)
+def test_the_names_that_other_libraries_have_are_translated(keyword, advice):
+    for make in (ConvNeXt, keras_convnext.ConvNeXtTiny):
+        with pytest.raises(TypeError, match=rf"{make.__name__}\(\) has no .*`{keyword}`: {advice}"):
+            make(**{keyword: 5})
+    with pytest.raises(TypeError, match="UperNet.*has no argument `num_classes`: here it is `cl"):
+        keras_convnext.segmentation.UperNetConvNeXtTiny(num_classes=5)
+
+
+@on_one_backend
+def test_classes_may_be_an_integer_of_numpy():
+    model = ConvNeXt(FOUR_STAGES, classes=np.int64(3), input_shape=(32, 32, 3))
+    assert keras.models.clone_model(model).output_shape == (None, 3)
+    assert type(model.get_layer("head").units) is int
+
+
 def test_factories_have_the_signature_of_convnext():
     first, *arguments = inspect.signature(ConvNeXt).parameters.values()
     assert first.name == "variant"

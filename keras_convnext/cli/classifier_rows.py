@@ -51,7 +51,7 @@ def where(row):
 
 
 def row_as_dict(row):
-    """-> all of it, for JSON."""
+    """Returns everything about a row, for JSON."""
     return {"name": row.name, **dataclasses.asdict(row), "top1": row.top1}
 
 
@@ -72,14 +72,14 @@ def run_info(arguments):
 
 
 def verified_file(row):
-    """-> where the verified file of the row is, or `None`."""
+    """Returns where the verified file of the row is, or `None`."""
     sources = (resolve.source_of(source, row) for source in row.sources)
     found = filter(None, map(download.cached, sources))
     return next(map(str, found), None)
 
 
 def facts(row, cached=None):
-    """Yields (field, text) of all that is known about a row; `cached` is where its file is."""
+    """Yields (field, text) for everything known about a row; `cached` is where its file is."""
     architecture = row.architecture()
     is_default = registry.IMAGENET.get(row.variant) == row.tag
     yield "name", row.name
@@ -92,7 +92,7 @@ def facts(row, cached=None):
     if row.test_size:
         yield "better at", f"{row.test_size} pixels, crop {row.test_crop_pct}"
     yield "mean, std", f"{architecture.mean}, {architecture.std}"
-    yield from (("accuracy", _accuracy_in_words(figure)) for figure in row.accuracy)
+    yield from (("accuracy", _accuracy_in_words(found)) for found in row.accuracy)
     yield "licence", f"{row.licence.name}, {row.licence.url}"
     yield from (("notice", text) for text in notices(row.licence, row.note))
     for source in row.sources:
@@ -101,7 +101,7 @@ def facts(row, cached=None):
 
 
 def notices(licence, note=None):
-    """-> list of all that a `Licence` asks to be said, and the note of a row."""
+    """Returns what a `Licence` asks to be said, and the note of a row, as a list."""
     words = (licence.notice, licence.remark, note)
     kinds = (
         "non-commercial use only" * licence.non_commercial,
@@ -110,11 +110,11 @@ def notices(licence, note=None):
     return [text for text in (*kinds, *words) if text]
 
 
-def _accuracy_in_words(figure):
-    top5 = "" if figure.top5 is None else f", top-5 {figure.top5} %"
-    size = "" if figure.size is None else f" at {figure.size}"
-    zero_shot = " (zero-shot)" * figure.zero_shot
-    return f"top-1 {figure.top1} %{top5}{size}{zero_shot}, {figure.source}"
+def _accuracy_in_words(accuracy):
+    top5 = "" if accuracy.top5 is None else f", top-5 {accuracy.top5} %"
+    size = "" if accuracy.size is None else f" at {accuracy.size}"
+    zero_shot = " (zero-shot)" * accuracy.zero_shot
+    return f"top-1 {accuracy.top1} %{top5}{size}{zero_shot}, {accuracy.source}"
 
 
 def source_in_words(source):

@@ -67,7 +67,7 @@ def run(arguments):
 
 
 def _check_destination(path, arguments):
-    """-> the layout to write, `None` for Keras' own formats. All faults before any download."""
+    """Returns the layout to write, `None` for Keras' own formats. No download comes before it."""
     if not path.name.endswith(DESTINATIONS):
         raise UsageError(f"{path}: the name must end in one of {', '.join(DESTINATIONS)}.")
     is_torch = path.suffix == ".safetensors"

@@ -39,7 +39,7 @@ ADVICE = {
 
 
 def main(argv=None):
-    """Runs the command line `argv` (default: that of the process) and returns the exit code."""
+    """Runs a command line, by default the process' own, and returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
         with console.warnings_as_notes():

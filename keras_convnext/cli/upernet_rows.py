@@ -43,9 +43,9 @@ def _search(arguments):
 
 
 def _cells(row):
-    figures = (f"{figure:.2f}" for figure in (row.mean_iou, row.mean_iou_multi_scale))
+    scores = (f"{score:.2f}" for score in (row.mean_iou, row.mean_iou_multi_scale))
     params = f"{row.params / 1e6:.1f}M"
-    return row.name, params, str(row.size), *figures, row.licence.name, where(row)
+    return row.name, params, str(row.size), *scores, row.licence.name, where(row)
 
 
 def _as_dict(row):
@@ -64,7 +64,7 @@ def run_info(arguments):
 
 
 def facts(row, cached=None):
-    """Yields (field, text) of all that is known about a row; `cached` is where its file is."""
+    """Yields (field, text) for everything known about a row; `cached` is where its file is."""
     yield "name", row.name
     yield "also called", row.id
     yield "variant", row.variant

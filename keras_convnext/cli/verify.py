@@ -58,7 +58,7 @@ def _weights_of_known_hash(arguments):
 
 
 def _expected_hash(weights, digest):
-    """-> the hash that the file must have, or `None`, and where it is known from."""
+    """Returns the hash that the file must have, or `None`, and where it is known from."""
     if weights.row is None:
         return None, "nowhere: not a published file with a known sha256"
     for source in weights.row.sources:
@@ -70,7 +70,7 @@ def _expected_hash(weights, digest):
 
 
 def _check_model(weights, image, report):
-    """-> what is wrong with the loaded model."""
+    """Returns what is wrong with the loaded model, a list of phrases."""
     pooling = None if weights.classes else "avg"
     model = weights.build(input_shape=(None, None, 3), pooling=pooling, classifier_activation=None)
     report |= {
@@ -86,7 +86,7 @@ def _check_model(weights, image, report):
 
 
 def _check_logits(model, row, image, report):
-    """-> what is wrong with the first outputs on the photograph of the published ones."""
+    """Returns how the first outputs for the photograph differ from the published ones."""
     if row is None or row.first_logits is None:
         report["logits"] = "none published"
         return []
@@ -107,9 +107,9 @@ def _check_logits(model, row, image, report):
 
 
 def logit_differences(model, row, image):
-    """-> {resize: largest difference from the row's published logits}.
+    """Returns {resize: largest difference from the row's published logits}.
 
-    How the photograph was resized for them is not published, so all that it can have been is tried.
+    How the photograph was resized for them is not published, so all usual ways are tried.
 
     Args:
         model: of the row, from (1, height, width, 3) in [0, 255] to logits (features, for an

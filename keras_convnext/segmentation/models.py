@@ -11,7 +11,7 @@ from collections import OrderedDict
 import keras
 
 from keras_convnext import names
-from keras_convnext.checks import integer, one_of
+from keras_convnext.checks import integer, keywords, knowing_other_names, one_of
 from keras_convnext.features import PyramidModel, feature_model, functional
 from keras_convnext.layers.initializers import kernels_will_be_loaded
 from keras_convnext.models import ConvNeXt, check_before_download, refuse_weights_as
@@ -60,6 +60,7 @@ def _wanted(outputs, training):
     return OrderedDict((name, outputs[name]) for name in names) if training else outputs["logits"]
 
 
+@knowing_other_names
 def UperNet(
     variant,
     include_preprocessing=True,
@@ -190,6 +191,7 @@ def _factory(name, variant):
     signature = signature.replace(parameters=arguments)
 
     def factory(*args, **kwargs):
+        keywords(name, kwargs, signature.parameters)
         given = signature.bind(*args, **kwargs).arguments
         if isinstance(given.get("include_preprocessing"), str):
             refuse_weights_as("include_preprocessing", given["include_preprocessing"], f"{name}(")
