@@ -709,9 +709,9 @@ def test_names_are_stable(family):
 
 def factories():
     """Returns {name in the package: factory}."""
-    public = vars(keras_convnext)
     others = ("ConvNeXt", "ConvNeXtBlock")
-    return {n: f for n, f in public.items() if n.startswith("ConvNeXt") and n not in others}
+    names = [n for n in keras_convnext.__all__ if n.startswith("ConvNeXt") and n not in others]
+    return {name: getattr(keras_convnext, name) for name in names}
 
 
 def test_factories_are_named_after_their_rows():
