@@ -69,16 +69,21 @@ PUBLIC = {
 }
 SUBMODULES = (
     "augmentation",
+    "classifier",
     "features",
+    "images",
     "interpret",
     "labels",
     "layers",
+    "macs",
+    "models",
     "optimization",
     "pictures",
     "preprocessing",
     "pretrained",
     "roadmap",
     "segmentation",
+    "variants",
 )
 MODULE_OF = {name: module for module, names in PUBLIC.items() for name in names}
 

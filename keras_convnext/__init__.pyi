@@ -3,16 +3,21 @@
 from typing import Protocol
 
 from keras_convnext import augmentation as augmentation
+from keras_convnext import classifier as classifier
 from keras_convnext import features as features
+from keras_convnext import images as images
 from keras_convnext import interpret as interpret
 from keras_convnext import labels as labels
 from keras_convnext import layers as layers
+from keras_convnext import macs as macs
+from keras_convnext import models as models
 from keras_convnext import optimization as optimization
 from keras_convnext import pictures as pictures
 from keras_convnext import preprocessing as preprocessing
 from keras_convnext import pretrained as pretrained
 from keras_convnext import roadmap as roadmap
 from keras_convnext import segmentation as segmentation
+from keras_convnext import variants as variants
 from keras_convnext.classifier import Classifier as Classifier
 from keras_convnext.features import PyramidModel as PyramidModel
 from keras_convnext.features import feature_model as feature_model
@@ -92,16 +97,21 @@ __all__ = [
     "VARIANTS",
     "Variant",
     "augmentation",
+    "classifier",
     "features",
+    "images",
     "interpret",
     "labels",
     "layers",
+    "macs",
+    "models",
     "optimization",
     "pictures",
     "preprocessing",
     "pretrained",
     "roadmap",
     "segmentation",
+    "variants",
 ]
 
 class Factory(Protocol):

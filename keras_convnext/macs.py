@@ -1,4 +1,4 @@
-"""How large a model is: its multiply-adds, those of convolutions and dense layers; its parameters.
+"""Counts the multiply-adds of a model, in its convolutions and dense layers, and its parameters.
 
 The papers of this field say "FLOPs" for the same count. Norms, activations, pooling, additions and
 products of two activations (attention) are not in it.
@@ -12,14 +12,13 @@ from keras_convnext.layers import Chain, ConvNeXtBlock
 
 
 def count_macs(model, input_shape=None):
-    """-> the multiply-adds of a model for one input, exact, an int.
+    """Returns the multiply-adds of a model for one input, an exact int.
 
-    Counted are the products with the kernels of `Conv1D` to `Conv3D` (grouped and dilated too),
-    their transposed, depthwise and separable forms, `Dense` and `EinsumDense`; in functional and
-    sequential models, models inside of models, `TimeDistributed` and the layers of this package. A
-    layer that is used twice counts twice. Zeros of the padding count as pixels do; of a
-    transposed convolution, all products count, also those whose sums are cropped away. Biases
-    count nothing.
+    It counts the products with the kernels of `Conv1D` to `Conv3D` (grouped and dilated too), their
+    transposed, depthwise and separable forms, `Dense` and `EinsumDense`; in functional and
+    sequential models, models inside models, `TimeDistributed` and the layers of this package. A
+    layer that is used twice counts twice. Zeros of the padding count as pixels do. All products of
+    a transposed convolution count, also those whose sums are cropped away. Biases do not count.
 
         count_macs(ConvNeXtTiny(weights=None))                                  # 4455531264
         count_macs(ConvNeXtTiny(weights=None, include_top=False), (384, 384, 3))
@@ -28,12 +27,12 @@ def count_macs(model, input_shape=None):
 
     Args:
         model: a built functional `keras.Model` or `keras.Sequential`, or a layer of those above.
-        input_shape: of one input, without the batch: `(height, width, channels)`; a list of such
-            for several inputs. `None`: the model's own, if that is without gaps.
+        input_shape: the shape of one input, without the batch: `(height, width, channels)`; a list
+            of shapes for several inputs. `None`: the model's own, if all its sizes are known.
 
     Raises:
-        ValueError: if the size of an input is not known, or a layer that is none of these has
-            weights of two or more axes, whose use nothing here can know.
+        ValueError: if the size of an input is not known, or a layer of another kind has weights of
+            two or more axes, whose use is unknown here.
     """
     shapes = model.input_shape if input_shape is None else input_shape
     shapes = shapes if isinstance(shapes, list) else [shapes]
@@ -41,7 +40,7 @@ def count_macs(model, input_shape=None):
         shapes = [shape[1:] for shape in shapes]
     if any(size is None for shape in shapes for size in shape):
         raise ValueError(
-            f"{model.name} takes inputs of {shapes}: give their sizes without gaps, for example "
+            f"{model.name} takes inputs of {shapes}: give all their sizes, for example "
             "`count_macs(model, (224, 224, 3))`."
         )
     inputs = [keras.KerasTensor((1, *shape)) for shape in shapes]
@@ -49,21 +48,21 @@ def count_macs(model, input_shape=None):
 
 
 def trained_parameters(model):
-    """-> the number of values in a model's trainable weights, an int: as the papers count them,
-    without the statistics of BatchNormalization."""
+    """Returns the number of values in a model's trainable weights, an int; as in the papers, the
+    statistics of BatchNormalization do not count."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def _of(layer, inputs):
-    """-> the multiply-adds of a layer for a batch of one, given what it is called with."""
+    """Returns the multiply-adds of a layer for a batch of one, given what it is called with."""
     for kind, rule in RULES.items():
         if isinstance(layer, kind):
             return rule(layer, inputs)
     matrices = [w.path for w in getattr(layer, "weights", ()) if len(w.shape) > 1]
     if matrices:
         raise ValueError(
-            f"{layer.name} is a {type(layer).__name__}, of which it is not known how it uses "
-            f"{', '.join(matrices)}. Count the models before and behind it on their own."
+            f"{layer.name} is a {type(layer).__name__}, and it is not known how that uses "
+            f"{', '.join(matrices)}. Count the models before and after it separately."
         )
     return 0
 

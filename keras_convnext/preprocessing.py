@@ -9,15 +9,15 @@ Neither normalises: a model built with `include_preprocessing=True` takes these 
 
 import dataclasses
 import math
-import numbers
 import os
 
 import numpy as np
 from PIL import Image
 
-from keras_convnext.checks import one_of
+from keras_convnext import checks
 from keras_convnext.images import ImageError, load_image
 
+IN_PIXELS = "It is a number of pixels."
 RESIZES = ("shortest", "squash")
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # Both antialias. TensorFlow's "keyscubic" has a = -0.5, as Pillow's bicubic has; the a = -0.75 of
@@ -59,13 +59,14 @@ class EvalTransform:
     resize_size: int | None = None
 
     def __post_init__(self):
-        one_of("resize", self.resize, RESIZES)
-        one_of("interpolation", self.interpolation, tuple(FILTERS))
-        _check_pixels("size", self.size)
+        checks.one_of("resize", self.resize, RESIZES)
+        checks.one_of("interpolation", self.interpolation, tuple(FILTERS))
+        checks.integer("size", self.size, 1, note=IN_PIXELS)
         if self.crop_pct is not None:
-            _check_crop_pct(self.crop_pct)
+            note = "For example 0.875."
+            checks.number("crop_pct", self.crop_pct, above=0, most=1, optional=True, note=note)
         if self.resize_size is not None:
-            _check_pixels("resize_size", self.resize_size)
+            checks.integer("resize_size", self.resize_size, 1, note=IN_PIXELS)
         self._check_combination()
 
     def _check_combination(self):
@@ -223,18 +224,6 @@ def preprocess_input(x, data_format=None):
         data_format: not used.
     """
     return x
-
-
-def _check_pixels(argument, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{argument}` must be an integer >= 1 (pixels), received {value!r}.")
-
-
-def _check_crop_pct(value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= 1:
-        raise ValueError(
-            f"`crop_pct` must be None or a number in (0, 1], such as 0.875, received {value!r}."
-        )
 
 
 def _check_many(sources):

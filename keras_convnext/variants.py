@@ -11,6 +11,8 @@ import dataclasses
 import functools
 import warnings
 
+from keras_convnext import checks
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -120,8 +122,7 @@ class Variant:
         Raises:
             ValueError: if it is none of these.
         """
-        if stride not in STEM_STRIDES or isinstance(stride, bool):
-            raise ValueError(f"`stem_stride` must be one of {STEM_STRIDES}, received {stride!r}.")
+        stride = checks.one_of("stem_stride", stride, STEM_STRIDES)
         return dataclasses.replace(self, stem_stride=stride)
 
     @property

@@ -385,7 +385,7 @@ def test_published_weights_keep_their_stem_stride():
     ("arguments", "message"),
     [
         ({"variant": "convnext_tinny"}, "convnext_tiny"),
-        *(({"stem_stride": stride}, r"\(1, 2, 4\)") for stride in (0, 3, 8, True, "2")),
+        *(({"stem_stride": stride}, r"\[1, 2, 4\]") for stride in (0, 3, 8, True, "2")),
         ({"pooling": "mean"}, "'avg', 'max'"),
         *(({"classes": classes}, "an integer >= 1") for classes in (0, -1, "10", True, 2.0)),
         ({"drop_path_rate": 1.0}, r"\[0, 1\)"),

@@ -442,7 +442,7 @@ def test_an_elongated_image_cannot_fill_the_memory():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(size=0), "`size` must be an integer >= 1 .pixels., received 0"),
+        (dict(size=0), "`size` must be an integer >= 1, received 0. It is a number of pixels."),
         (dict(size=224.0), "`size` must be an integer"),
         (dict(size=True), "`size` must be an integer"),
         (dict(size=(224, 224)), "`size` must be an integer"),

@@ -374,7 +374,7 @@ def test_another_number_of_classes_keeps_the_rest():
             "No UperNet weights of convnextv2_tiny were published; use weights=None",
         ),
         ({"classes": 0}, "`classes` must be an integer >= 1, received 0"),
-        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
+        ({"dropout": 1.0}, r"`dropout` must be a number in \[0, 1\)"),
         ({"weights": "nowhere.pth"}, "No file of weights"),
         ({"include_preprocessing": "ade20k"}, r"UperNet\('convnext_tiny', weights='ade20k'\)"),
     ],

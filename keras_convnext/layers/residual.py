@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_convnext import checks
+
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
 REPLICA_STRIDE = 1_000_003  # keeps the seeds of neighbouring replicas far apart
@@ -26,12 +28,8 @@ class LayerScale(keras.layers.Layer):
 
     def __init__(self, init_value=1e-6, **kwargs):
         super().__init__(**kwargs)
-        if not init_value > 0:
-            raise ValueError(
-                f"`init_value` must be > 0, received {init_value!r}. "
-                "For a block without layer scale pass `layer_scale=None` to the block."
-            )
-        self.init_value = init_value
+        note = "For a block without layer scale pass `layer_scale=None` to the block."
+        self.init_value = checks.number("init_value", init_value, above=0, note=note)
 
     def build(self, input_shape):
         initializer = keras.initializers.Constant(self.init_value)
@@ -102,9 +100,7 @@ class StochasticDepth(keras.layers.Layer):
 
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"`rate` must be in [0, 1), received {rate!r}.")
-        self.rate, self.seed = rate, seed
+        self.rate, self.seed = checks.number("rate", rate, least=0, below=1), seed
         if rate:
             self.seed_generator = _ReplicaSeedGenerator(seed, name="seed_generator")
 

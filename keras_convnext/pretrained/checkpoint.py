@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from keras_convnext.names import local_path
+from keras_convnext.names import block, local_path
 from keras_convnext.pretrained import files
 from keras_convnext.pretrained.axes import conversion, packed
 from keras_convnext.pretrained.files.tensors import FLOATS, WeightsError
@@ -272,10 +272,10 @@ class Checkpoint:
         """Returns whether its blocks are those of the variant, in number, width and kind."""
         variant = self.variant
         for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
-            last = self._shape(f"stage{stage}_block{depth - 1}/dwconv/bias")
+            last = self._shape(f"{block(stage, depth - 1)}/dwconv/bias")
             if last is None or int(np.prod(last)) != dim:
                 return False
-            if self._shape(f"stage{stage}_block{depth}/dwconv/bias") is not None:
+            if self._shape(f"{block(stage, depth)}/dwconv/bias") is not None:
                 return False
         return (self._shape("stage0_block0/grn/gamma") is not None) == variant.grn
 
@@ -286,7 +286,7 @@ class Checkpoint:
             return False
         stem, side = ("conv", variant.stem_stride) if variant.stem == "patch" else ("conv1", 3)
         sides = {f"stem/{stem}/kernel": side}
-        sides |= {f"stage{s}_block0/dwconv/kernel": k for s, k in enumerate(variant.kernel_sizes)}
+        sides |= {f"{block(s, 0)}/dwconv/kernel": k for s, k in enumerate(variant.kernel_sizes)}
         if any((self._shape(kernel) or ()).count(side) < 2 for kernel, side in sides.items()):
             return False
         expected = {

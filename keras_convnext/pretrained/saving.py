@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from safetensors.numpy import save_file
 
+from keras_convnext import names
 from keras_convnext.atomic import replacing
 from keras_convnext.checks import one_of
-from keras_convnext.names import local_path
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.variants import VARIANTS
 
@@ -51,7 +51,7 @@ def save_weights(model, variant, path, layout="timm"):
     """
     variant = VARIANTS[one_of("variant", variant, VARIANTS)] if type(variant) is str else variant
     arrays = {
-        local_path(weight.path): keras.ops.convert_to_numpy(weight.value)
+        names.local_path(weight.path): keras.ops.convert_to_numpy(weight.value)
         for weight in model.weights
     }
     tensors = in_layout(arrays, variant, layout)
@@ -116,7 +116,7 @@ def _check_official(variant):
 def _check_model(shapes, variant):
     """Checks that the model is of the variant, whose fields decide the names."""
     expected = {
-        f"stage{stage}_block{block}": dim
+        names.block(stage, block): dim
         for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True))
         for block in range(depth)
     }

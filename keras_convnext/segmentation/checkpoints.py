@@ -3,6 +3,7 @@
 import functools
 import importlib.resources
 
+from keras_convnext.checks import one_of
 from keras_convnext.pretrained import WeightsError, checkpoint, registry, resolve
 from keras_convnext.pretrained.layouts.upernet import UPERNET_LAYOUTS
 from keras_convnext.variants import VARIANTS
@@ -31,8 +32,7 @@ def class_names(label_set):
     Raises:
         ValueError: if the label set is unknown.
     """
-    if label_set not in LABEL_SETS:
-        raise ValueError(f"`label_set` must be one of {list(LABEL_SETS)}, received {label_set!r}.")
+    one_of("label_set", label_set, LABEL_SETS)
     file = importlib.resources.files(__package__) / LABEL_SETS[label_set]
     return tuple(file.read_text(encoding="utf-8").splitlines())
 

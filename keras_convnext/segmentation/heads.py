@@ -7,6 +7,7 @@ Sources: T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", E
 import keras
 from keras import ops
 
+from keras_convnext import checks
 from keras_convnext.layers import Composite, StochasticDepth
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling, resize_to
 
@@ -114,12 +115,9 @@ class _Head(Composite):
 
     def __init__(self, classes, channels, dropout, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("classes", classes), ("channels", channels)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"`{name}` must be a positive int, received {value!r}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1), received {dropout!r}.")
-        self.classes, self.channels, self.dropout_rate = classes, channels, dropout
+        self.classes = classes = checks.integer("classes", classes, 1)
+        self.channels = channels = checks.integer("channels", channels, 1)
+        self.dropout_rate = dropout = checks.number("dropout", dropout, least=0, below=1)
         self.dropout = self.inner_layer(
             ChannelDropout(dropout, name="dropout", dtype=self.dtype_policy)
         )

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_convnext.checks import one_of
 from keras_convnext.segmentation.targets import class_numbers, per_pixel
 
 IGNORED = 255
@@ -39,9 +40,7 @@ class PixelCrossEntropy(keras.losses.Loss):
 
     def __init__(self, average="valid", ignore=IGNORED, name="pixel_cross_entropy"):
         super().__init__(name=name, dtype="float32")
-        if average not in AVERAGES:
-            raise ValueError(f"`average` must be one of {AVERAGES}, received {average!r}.")
-        self.average, self.ignore = average, ignore
+        self.average, self.ignore = one_of("average", average, AVERAGES), ignore
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         # Keras' own `__call__` would convert the labels to floats.

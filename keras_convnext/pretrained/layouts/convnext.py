@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from keras_convnext.names import SEPARATOR
+from keras_convnext.names import SEPARATOR, parse
 from keras_convnext.pretrained.files.tensors import Tensor
 from keras_convnext.variants import VARIANTS
 
@@ -96,14 +96,16 @@ class Layout:
     def names(self, variant, weight, prefix):
         """Returns the names, best first, of our `weight`; none if the layout has no such."""
         module, _, leaf = weight.rpartition("/")
-        stage, block = re.match(r"(?:stage|downsample)?(\d*)(?:_block)?(\d*)", module).groups()
-        generic = re.sub(r"^(stage|downsample)\d+", r"\1", module)
-        generic = re.sub(r"^stage_block\d+", "block", generic)
-        modules, s = self.modules(variant), int(stage or 0)
+        layer, *parts = module.split("/")
+        place = parse(layer)
+        if place is not None and place.kind in ("block", "downsample"):
+            layer = place.kind
+        modules, generic = self.modules(variant), "/".join((layer, *parts))
         if generic not in modules:
             return ()
+        s, b = (place.stage or 0, place.block) if place else (0, None)
         name = modules[generic].format(
-            s=s, b=block, even=2 * s, odd=2 * s + 1, before=s - 1, prefix=prefix
+            s=s, b=b, even=2 * s, odd=2 * s + 1, before=s - 1, prefix=prefix
         )
         if generic == "block/gamma" and not self.keras:  # a tensor of its own, no module
             return (name,)

@@ -3,7 +3,7 @@
 The backbones have the tables of `convnext.py`; the heads have the same structure everywhere.
 """
 
-from keras_convnext.names import SEPARATOR
+from keras_convnext.names import SEPARATOR, norm
 from keras_convnext.pretrained.layouts.convnext import (
     Layout,
     mmpretrain,
@@ -37,22 +37,22 @@ def _torch_heads(bn, classifier):
 
 
 def _meta(variant):
-    norms = {f"norm{n}": f"backbone.norm{n}" for n in OUTPUTS}
+    norms = {norm(n): f"backbone.norm{n}" for n in OUTPUTS}
     return {**official(variant), **norms, **_torch_heads("bn", "conv_seg")}
 
 
 def _openmmlab(variant):
-    norms = {f"norm{n}": f"backbone.norm{n}" for n in OUTPUTS}
+    norms = {norm(n): f"backbone.norm{n}" for n in OUTPUTS}
     return {**mmpretrain(variant), **norms, **_torch_heads("bn", "conv_seg")}
 
 
 def _hugging_face(variant):
-    norms = {f"norm{n}": f"backbone.hidden_states_norms.stage{n + 1}" for n in OUTPUTS}
+    norms = {norm(n): f"backbone.hidden_states_norms.stage{n + 1}" for n in OUTPUTS}
     return {**transformers(variant), **norms, **_torch_heads("batch_norm", "classifier")}
 
 
 def _ours(variant):
-    names = [f"norm{n}" for n in OUTPUTS] + list(_torch_heads("bn", "classifier"))
+    names = [norm(n) for n in OUTPUTS] + list(_torch_heads("bn", "classifier"))
     return {**ours(variant), **{name: "{prefix}" + name for name in names}}
 
 
