@@ -4,11 +4,13 @@
 other Keras packages ask an image encoder for: the number is the binary logarithm of the stride.
 """
 
+import dataclasses
 import math
 
 import keras
 
 from keras_convnext import names
+from keras_convnext.variants import Variant
 
 
 def functional(kind):
@@ -31,20 +33,24 @@ class PyramidModel(keras.Model):
         published: name of the published weights that the model began with, for example
             "convnext_tiny.fb_in1k", or `None`. It is saved with the model, and tells a `Classifier`
             how images are prepared for it, and what its classes are.
+        variant: the `Variant` that `ConvNeXt(...)` built, or `None`. It is saved with the model, so
+            that a file with an architecture of its own can be converted and verified.
     """
 
     published = None
+    variant = None
 
     def get_config(self):
-        config = super().get_config()
-        return config if self.published is None else {**config, "published": self.published}
+        variant = self.variant and dataclasses.asdict(self.variant)
+        said = {"published": self.published, "variant": variant}
+        return super().get_config() | {key: value for key, value in said.items() if value}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        published = config.pop("published", None)
+        published, variant = config.pop("published", None), config.pop("variant", None)
         model = super().from_config(config, custom_objects=custom_objects)
-        model.published = published
+        model.published, model.variant = published, variant and Variant(**variant)
         return model
 
     @property

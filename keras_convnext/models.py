@@ -120,6 +120,7 @@ def ConvNeXt(
             to_first = names.in_model(prefix, "to_channels_first")
             x = keras.layers.Permute((3, 1, 2), name=to_first)(x)
     model = PyramidModel(inputs, x, name=name or variant.name)
+    model.variant = variant
     if checkpoint is not None:
         checkpoint.load_into(model)
         model.published = checkpoint.published

@@ -2,11 +2,15 @@
 
 import dataclasses
 import functools
+import json
 import os
+import zipfile
 from pathlib import Path
 
 from keras_convnext.pretrained import checkpoint, resolve
-from keras_convnext.variants import VARIANTS
+from keras_convnext.variants import VARIANTS, Variant
+
+CONFIG, LARGEST_CONFIG = "config.json", 2**24  # of a `.keras` file; bytes
 
 
 class ArgumentsError(ValueError):
@@ -76,7 +80,19 @@ def weights_of(name, variant=None):
     if not name.startswith("hf://") and not os.path.isfile(name):
         raise FileNotFoundError(f"No file {name!r}, and no checkpoint of that name.")
     path = resolve.resolve(name).path
-    return NamedWeights(name, VARIANTS[variant or _identified(name, path)], Path(path))
+    own = None if variant else _own_variant(path)
+    return NamedWeights(name, own or VARIANTS[variant or _identified(name, path)], Path(path))
+
+
+def _own_variant(path):
+    """Returns the `Variant` that a `.keras` file says it is of; `None` where it does not say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(CONFIG).file_size > LARGEST_CONFIG:
+                return None
+            return Variant(**json.loads(archive.read(CONFIG))["config"]["variant"])
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
+        return None  # another format, or another model: its tensors are asked
 
 
 def _identified(name, path):

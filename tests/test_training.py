@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import VARIANTS, AdamW
+from keras_convnext import VARIANTS, AdamW, ConvNeXt
 from tests import cifar_set, tiny_imagenet
-from tests.backends import BACKEND, compiles_long, on_one_backend
+from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
 from training import command, data, train
 from training.run import (
     best,
@@ -670,3 +670,21 @@ def test_a_finished_epoch_is_in_the_log_after_a_resume(tmp_path):
         (run / name).unlink()
     assert train.train(dataclasses.replace(asked, resume="auto")) == (run, result)
     assert (run / "log.jsonl").read_text() == rows
+
+
+@on_one_backend
+def test_a_model_from_scratch_says_its_architecture(tmp_path):
+    """Of `--config=folder --weights=none`, whose stem and depths no named variant has."""
+    from keras_convnext.named_weights import weights_of
+    from keras_convnext.pretrained.saving import save_keras, save_weights
+
+    config = command.load("folder", weights=None, image_size=32)
+    model = TASKS["classification"].network(config, 3)
+    save_keras(model, tmp_path / "best.keras")
+    found = weights_of(str(tmp_path / "best.keras"))
+    assert found.variant == config.variant.with_stem_stride(2) and found.classes == 3
+    assert found.variant.name not in VARIANTS
+    save_weights(found.build(), found.variant, tmp_path / "best.safetensors")
+    again = ConvNeXt(found.variant, weights=tmp_path / "best.safetensors", classes=3)
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(numpy(one), numpy(other))

@@ -1,6 +1,5 @@
 """Finds the run that is resumed, and proves that it is the same run on the same data."""
 
-import contextlib
 import dataclasses
 import glob
 import json
@@ -108,14 +107,23 @@ def _differences(run, config):
     """Returns, in words, the fields whose values are others than in the run's record."""
     then = _read(run)["config"]
     now = json.loads(json.dumps(dataclasses.asdict(_with_absent(config, then)), default=str))
-    for fields in (then, now):  # the name of an architecture is a label
-        with contextlib.suppress(KeyError, TypeError):
-            fields["variant"] = {**fields["variant"], "name": None}
+    for fields in (then, now):
+        fields["variant"] = _structure(fields.get("variant"))
     return [
         f"{field} was {then.get(field)!r}, is {now.get(field)!r}"
         for field in sorted(then.keys() | now.keys())
         if field not in MAY_DIFFER and _value(then, field, config) != now.get(field)
     ]
+
+
+def _structure(variant):
+    """Returns the fields of an architecture without its name, which is a label."""
+    if not isinstance(variant, dict):
+        return variant
+    fields = {name: value for name, value in variant.items() if name != "name"}
+    if "patch_size" in fields:  # the name of that field until 0.1
+        fields["stem_stride"] = fields.pop("patch_size")
+    return fields
 
 
 def _value(then, field, config):
