@@ -197,6 +197,7 @@ def build(
     include_preprocessing=True,
     drop_path_rate=0.0,
     stem_stride=None,
+    name=None,
 ):
     """Builds the network of one step of the paper as a functional `keras.Model`.
 
@@ -221,6 +222,8 @@ def build(
         stem_stride: 4, or 2 or 1 for small images: the ResNet stem then has no max pooling, and
             with 1 a 3x3 convolution of stride 1; the patches of the patchify stem have that many
             pixels per side. Default: the stem stride of the regime's end, 4 in the paper.
+        name: of the model. Default: the name of the regime and the step. Any other name also begins
+            the names of the layers, `"mine__stem"`, so that two models can be parts of one graph.
 
     Returns:
         A model from `(batch, height, width, channels)` to `(batch, classes)`, float32 also under
@@ -241,6 +244,7 @@ def build(
             classifier_activation=classifier_activation,
             include_preprocessing=include_preprocessing,
             drop_path_rate=drop_path_rate,
+            name=name,
         )
     inputs, x = image_input(variant, 224, None, input_shape)
     if include_preprocessing:
@@ -250,7 +254,12 @@ def build(
     pool = keras.layers.GlobalAveragePooling2D
     x = pool(data_format="channels_last", dtype=float32(), name="pool")(x)
     x = dense(integer("classes", classes, 1), "head", activation=classifier_activation)(x)
-    return keras.Model(inputs, x, name=variant.name)
+    model = keras.Model(inputs, x, name=name or variant.name)
+    if model.name == variant.name:
+        return model
+    for layer in model.layers:
+        layer.name = names.in_model(name, layer.name)
+    return keras.Model(inputs, x, name=name)  # once more, with the new names
 
 
 def _regime(regime):

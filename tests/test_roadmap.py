@@ -338,3 +338,14 @@ def test_before_it_the_blocks_are_convnexts():
 def test_old_names_still_work(old, new):
     with pytest.warns(DeprecationWarning, match=f"roadmap.{new}"):
         assert getattr(roadmap, old) is getattr(roadmap, new)
+
+
+@on_one_backend
+def test_two_steps_fit_in_one_graph():
+    """With names of their own, which also begin the names of their layers."""
+    image = {"input_shape": (16, 16, 3)}
+    one, two = (build("gelu", name=name, **image) for name in ("one", "two"))
+    both = keras.layers.Average()([one.output, two.output])
+    assert len(keras.Model([one.input, two.input], both).layers) == len(one.layers) * 2 + 1
+    assert one.get_layer("one__stage0_block0_conv1").name == "one__stage0_block0_conv1"
+    assert build(LAST, name="mine", **image).get_layer("stem").name == "mine__stem"

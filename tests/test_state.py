@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from keras_convnext import ConvNeXt, Variant, fine_tuning_optimizer
+from keras_convnext.pretrained.saving import save_weights
+from keras_convnext.segmentation import UperNet
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from tests.backends import numpy, on_one_backend, randomise
 from tests.saved_by_0_1 import make
@@ -179,3 +181,25 @@ def test_changes_inside_a_head_are_kept(kind):
     assert [w.trainable for w in again.weights] == [w.trainable for w in head.weights]
     assert again.get_config() == head.get_config()
     assert again.dropout.rate == 0.4 and len(again.losses) == 1
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_models_with_heads_can_be_quantized(tmp_path):
+    """Keras refuses a model in which any layer is not built."""
+    small = Variant("small", (1, 1, 1, 1), (8, 8, 8, 8))
+    shape = {"input_shape": (32, 32, 3)}
+    model = UperNet(small, classes=3, channels=4, auxiliary_channels=4, **shape)
+    model.quantize("int8")
+    again = by_file(".keras")(model, tmp_path)
+    assert again.get_layer("stage0_block0").pwconv1.quantization_mode == "int8"
+    images = np.repeat(np.repeat(X, 2, axis=1), 2, axis=2)
+    np.testing.assert_allclose(numpy(again(images)), numpy(model(images)), atol=1e-6)
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.parametrize("make_model", [quantized, model_with_changes])
+def test_layouts_of_others_refuse_quantization_and_lora(make_model, tmp_path):
+    with pytest.raises(ValueError, match="has no name in the layout .*LoRA or quantization"):
+        save_weights(make_model(), ROW, tmp_path / "model.safetensors")

@@ -137,10 +137,11 @@ def _check_model(shapes, variant):
 def _name(path, variant, table):
     try:
         name = table.names(variant, path, "")[0]
-    except (IndexError, AttributeError):
+    except (IndexError, AttributeError, KeyError):
         raise ValueError(
             f"The model's weight {path!r} has no name in the layout {table.name!r}. Only the "
-            "layers of `ConvNeXt(...)` can be written, without layers added to them."
+            "layers of `ConvNeXt(...)` can be written, without layers added to them, LoRA or "
+            "quantization: `save_keras` writes any model."
         ) from None
     if "/grn/" in path and table.name == "official":
         return name.replace("weight", "gamma").replace("bias", "beta")

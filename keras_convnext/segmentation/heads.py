@@ -183,12 +183,12 @@ class UperNetHead(_Head):
             self._row_of(len(fine), side, name) for side, name in ((1, "lateral"), (3, "fpn"))
         )
         width, map_shape = self.channels, tuple(fine[0][:-1])
-        for module in self.psp:
+        for module in (*self.pools, *self.psp):
             module.build(coarse)
         self.bottleneck.build((*coarse[:-1], coarse[-1] + width * len(self.psp)))
         for module, shape in zip(self.laterals, fine, strict=True):
             module.build(shape)
-        for module in (*self.fpn, self.classifier):
+        for module in (*self.fpn, self.dropout, self.classifier):
             module.build((*map_shape, width))
         self.fpn_bottleneck.build((*map_shape, width * len(input_shape)))
 
@@ -248,7 +248,8 @@ class AuxiliaryHead(_Head):
 
     def build(self, input_shape):
         self.conv0.build(input_shape)
-        self.classifier.build((*input_shape[:-1], self.channels))
+        for module in (self.dropout, self.classifier):
+            module.build((*input_shape[:-1], self.channels))
 
     def call(self, inputs, training=False):
         return self._classified(self.conv0(inputs, training=training), training)
