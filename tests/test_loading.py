@@ -181,6 +181,22 @@ def test_a_file_can_be_written_again_after_it_was_loaded(tmp_path):
     build(weights=path).save_weights(path)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "weights.h5", "keras"])
+def test_a_model_does_not_change_when_its_file_does(tmp_path, suffix):
+    """The numbers are read from mapped files, and JAX keeps memory that is aligned as it likes."""
+    model, path = original(Variant("small", (1,), (16,))), tmp_path / f"mine.{suffix}"
+    if suffix == "safetensors":
+        save_safetensors(path, official(model))
+    elif suffix == "pth":
+        torch.save(tensors(official(model)), path)
+    else:
+        model.save(path) if suffix == "keras" else model.save_weights(path)
+    loaded = build(Variant("small", (1,), (16,)), weights=path)
+    with open(path, "r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert_equal_weights(loaded, values(model))
+
+
 def test_a_model_in_bfloat16_keeps_its_numbers(tmp_path):
     path = tmp_path / "mine.weights.h5"
     keras.config.set_dtype_policy("bfloat16")

@@ -31,13 +31,15 @@ def conversion(path, theirs, ours, keras_axes):
 
 
 def packed(array, step=64):
-    """Returns the array in contiguous memory.
+    """Returns a copy of the array in contiguous memory of its own.
 
-    It is written in strips that the processor's cache holds, which takes a third of the time of
-    `np.ascontiguousarray` for large transposed matrices.
+    It is always a copy: the array may be the mapped bytes of a file, JAX keeps the memory that it
+    is given, and a model must not change when the file does. It is written in strips that the
+    processor's cache holds, which takes a third of the time of `np.ascontiguousarray` for large
+    transposed matrices.
     """
     if array.flags.c_contiguous:
-        return array
+        return array.copy()
     packed = np.empty(array.shape, array.dtype)
     for start in range(0, array.shape[-1], step):
         packed[..., start : start + step] = array[..., start : start + step]
