@@ -22,10 +22,10 @@ def streets(tmp_path_factory):
     """Pairs in the folders of every experiment."""
     root = tmp_path_factory.mktemp("streets")
     tiny_streets.write(root / "folder", count=5)
-    for split, count in (("train", 5), ("val", 2), ("test", 2)):
-        tiny_streets.write(root, count, images=split, masks=f"{split}annot")
-    for split, count in (("training", 5), ("validation", 2)):
-        tiny_streets.write(root, count, f"images/{split}", f"annotations/{split}")
+    for split, count, first in (("train", 5, 100), ("val", 2, 0), ("test", 2, 200)):
+        tiny_streets.write(root, count, images=split, masks=f"{split}annot", first=first)
+    for split, count, first in (("training", 5, 100), ("validation", 2, 0)):
+        tiny_streets.write(root, count, f"images/{split}", f"annotations/{split}", first=first)
     return root
 
 

@@ -18,10 +18,11 @@ def draw(seed, height=48, width=64):
     return np.clip(COLOURS[labels] + noise, 0, 255).astype("uint8"), labels
 
 
-def write(root, count=6, images="images", masks="masks", **sides):
-    """Writes that many pairs as `root/images/deeper/0.png`, `root/masks/deeper/0.png`."""
+def write(root, count=6, images="images", masks="masks", first=0, **sides):
+    """Writes that many pairs as `root/images/deeper/0.png`, `root/masks/deeper/0.png`; the seed of
+    the first picture is `first`."""
     for number in range(count):
-        for folder, array in zip((images, masks), draw(number, **sides), strict=True):
+        for folder, array in zip((images, masks), draw(first + number, **sides), strict=True):
             path = root / folder / "deeper" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
