@@ -240,8 +240,8 @@ def test_published_upernets_are_listed(run):
     flags = ("list", "--task", "segmentation", "--sort", "mean_iou", "--size", "512")
     rows = json.loads(run(*flags, "--json")[1])
     assert {row["name"] for row in rows} == {r.name for r in checkpoints.rows() if r.size == 512}
-    figures = [row["mean_iou"] for row in rows]
-    assert figures == sorted(figures, reverse=True)
+    scores = [row["mean_iou"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
     lines = run(*flags, "--variant", "convnext_tiny", "--licence", "mit")[1].splitlines()
     assert lines[0].split("\t") == list(upernet_rows.COLUMNS)
     found = "upernet_convnext_tiny.fb_in1k_ft_ade20k_512 60.2M 512 46.00 46.70 MIT"

@@ -249,8 +249,8 @@ def test_no_key_is_written_twice():
 def test_every_licence_and_reference_is_used():
     data = json.loads(TEXT)
     assert {row["licence"] for row in data["rows"]} == set(data["licences"])
-    figures = itertools.chain.from_iterable(row["accuracy"] for row in data["rows"])
-    assert {figure["source"] for figure in figures} == set(data["references"])
+    scores = itertools.chain.from_iterable(row["accuracy"] for row in data["rows"])
+    assert {score["source"] for score in scores} == set(data["references"])
 
 
 # ---------------------------------------------------------------- what fields say together
@@ -346,14 +346,14 @@ def test_input_fields_agree(row):
     if row.resize_size is not None:
         assert round(row.size / row.resize_size, 4) == row.crop_pct
     if row.test_size is not None:
-        figures = {figure.size: figure.top1 for figure in row.accuracy if "timm" in figure.source}
-        assert figures[row.test_size] > figures[row.size]
+        scores = {score.size: score.top1 for score in row.accuracy if "timm" in score.source}
+        assert scores[row.test_size] > scores[row.size]
 
 
 def test_the_checkpoint_that_collapses_at_288_is_tested_at_224():
     row = registry.find("convnext_tiny.fb_in22k_ft_in1k")
     assert row.test_size is None and row.test_crop_pct is None and "288" in row.note
-    assert (288, 78.95) in {(figure.size, figure.top1) for figure in row.accuracy}
+    assert (288, 78.95) in {(score.size, score.top1) for score in row.accuracy}
 
 
 def test_convnext_v2_names_with_22k_have_1000_classes():
@@ -363,16 +363,16 @@ def test_convnext_v2_names_with_22k_have_1000_classes():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ids(ROWS))
-def test_top1_is_the_first_figure_at_the_size(row):
+def test_top1_is_the_first_score_at_the_size(row):
     if row.classes != 1000:
         assert row.top1 is None
     elif row.top1 is None:
         assert row.accuracy == ()
     else:
-        assert row.top1 in [figure.top1 for figure in row.accuracy if figure.size == row.size]
+        assert row.top1 in [score.top1 for score in row.accuracy if score.size == row.size]
 
 
-def test_top1_prefers_the_authors_figure_and_ignores_zero_shot():
+def test_top1_prefers_the_authors_score_and_ignores_zero_shot():
     assert registry.find("convnext_tiny.fb_in1k").top1 == 82.1
     tower = registry.find("convnext_base.clip_laion2b")
     assert tower.accuracy[0].zero_shot and tower.accuracy[0].top1 == 70.8 and tower.top1 is None
@@ -496,7 +496,7 @@ def test_numbers_of_the_inventory():
             assert row.test_crop_pct == given["test_crop_pct"], row.name
 
 
-def published_figure(metric):
+def published_score(metric):
     top1 = metric.get("top1", metric.get("zero_shot_top1"))
     where = metric["source"].removesuffix(" (stored copy)")
     rest = [metric.get(key) for key in ("top5", "res", "crop_pct")]
@@ -506,10 +506,8 @@ def published_figure(metric):
 def test_accuracies_of_the_inventory():
     entries = inventory()
     for row in ROWS:
-        figures = [
-            (a.top1, a.top5, a.size, a.crop_pct, a.source, a.zero_shot) for a in row.accuracy
-        ]
-        assert figures == [published_figure(m) for m in entries[row.id]["metrics"]], row.name
+        scores = [(a.top1, a.top5, a.size, a.crop_pct, a.source, a.zero_shot) for a in row.accuracy]
+        assert scores == [published_score(m) for m in entries[row.id]["metrics"]], row.name
 
 
 def strings(value):

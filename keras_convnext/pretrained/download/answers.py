@@ -141,7 +141,7 @@ def _fault_of_range(response, part) -> str | None:
 
 
 def _is_same_file(response, part) -> bool:
-    """Whether the validator is that of the bytes that are here; none is known of a former run's."""
+    """Whether the answer has the validator of the bytes that are here, if that is known."""
     if part.validator is None:
         return True
     stated = validator(response)

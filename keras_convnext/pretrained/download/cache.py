@@ -38,7 +38,7 @@ class CacheEntry:
 def cached(source: HubFile | Url) -> Path | None:
     """Returns the verified local copy of `source`, or `None`. Makes no request.
 
-    A copy of which no hash is known is returned, too, but its hash is not recorded.
+    A copy whose hash nobody published is returned, too, but its hash is not recorded.
     """
     for path in local_copies(source):
         with contextlib.suppress(MismatchError):

@@ -44,7 +44,7 @@ class MismatchError(Exception):
 
 
 class UnreadableError(MismatchError):
-    """The file arrived, of which no hash is known, and is no file of weights that we can read."""
+    """A file whose hash nobody published arrived, and it cannot be read as a file of weights."""
 
 
 def retried(request: Callable[[], Path | None]) -> Path | None:

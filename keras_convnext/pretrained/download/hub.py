@@ -140,16 +140,16 @@ def _check_commit(response, source: HubFile) -> None:
     if commit is None:
         return
     if not COMMIT.fullmatch(commit):
-        raise SourceError(f"the hub states the commit {commit!r}, which is none")
+        raise SourceError(f"the hub states the commit {commit!r}, which is not a commit")
     if source.is_pinned and commit != source.revision:
         raise SourceError(f"the hub answers for commit {commit}, asked for was {source.revision}")
 
 
 def _check_etag(response) -> None:
-    for name in ("X-Linked-Etag", "ETag"):
-        etag = response.headers.get(name)
-        if etag is not None and not _SAFE_ETAG.fullmatch(etag):
-            raise SourceError(f"the hub states {name} {etag!r}, which cannot name a file")
+    # the library takes the second where there is no first
+    etag = response.headers.get("X-Linked-Etag") or response.headers.get("ETag")
+    if etag is not None and not _SAFE_ETAG.fullmatch(etag):
+        raise SourceError(f"the hub states the ETag {etag!r}, which cannot name a file")
 
 
 def _stated_size(response, source: HubFile) -> int | None:

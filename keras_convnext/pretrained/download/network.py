@@ -1,7 +1,7 @@
 """Whether hosts can be reached at all, found out within seconds.
 
-Where there is no network a look-up of a name, or a connection that nobody answers, takes a minute
-and more, once per source and attempt. So the first host is tried with one bare connection before
+Without a network each look-up of a name, and each connection that nobody answers, can take many
+seconds, once per source and attempt. So the first host is tried with one bare connection before
 the first request, and only if it cannot be reached all others are, at the same time.
 """
 
@@ -19,8 +19,8 @@ from keras_convnext.pretrained.download.sources import HubFile, Url
 def unreachable(sources: Sequence[HubFile | Url]) -> dict[HubFile | Url, str]:
     """Returns the sources to whose hosts no connection can be made, each with the reason.
 
-    It is empty where the first source's host can be reached. Nothing is said of sources that are
-    asked through a proxy, and of those that a mirror may have.
+    The result is empty if the host of the first source can be reached. Sources that are reached
+    through a proxy, or that a mirror may have, are never in it.
     """
     found = _refused(sources[:1])
     return found | _refused(sources[1:]) if found else found
