@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+DRAFT = ".draft-"
+
 
 @contextlib.contextmanager
 def replacing(path):
@@ -16,11 +18,17 @@ def replacing(path):
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
-    # a folder and not a name: Keras chooses the format by the whole name of the file
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        os.replace(draft, path)
+    try:
+        # a folder and not a name: Keras chooses the format by the whole name of the file
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=path.parent) as folder:
+            draft = Path(folder) / path.name
+            yield draft
+            os.replace(draft, path)
+    except OSError as error:
+        if error.filename is None or DRAFT not in os.fsdecode(error.filename):
+            raise
+        # whoever reads the message knows the file, and not its draft
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_text(path, text):

@@ -31,6 +31,7 @@ from training.run import (
     distribution,
     lock,
     loop,
+    models,
     plan,
     record,
     replicas,
@@ -688,3 +689,24 @@ def test_a_model_from_scratch_says_its_architecture(tmp_path):
     again = ConvNeXt(found.variant, weights=tmp_path / "best.safetensors", classes=3)
     for one, other in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(numpy(one), numpy(other))
+
+
+@on_one_backend
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("full")])
+def test_a_model_that_cannot_be_written_ends_in_one_sentence(tmp_path, monkeypatch, error):
+    def fail(model, path):
+        raise error
+
+    monkeypatch.setattr(models, "save_keras", fail)
+    model = types.SimpleNamespace(get_weights=list, set_weights=lambda weights: None)
+    with pytest.raises(checkpoint.CheckpointError, match="(No space|full).* resume with --resume"):
+        models._save(tmp_path / "best.keras", model, model, True)
+
+
+@on_one_backend
+def test_no_message_names_a_draft(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
+    with pytest.raises(OSError) as raised:
+        record.write_json(tmp_path / "taken", {})  # a file cannot take the place of a folder
+    assert str(raised.value).endswith("/taken'") and ".draft-" not in str(raised.value)

@@ -96,8 +96,8 @@ def _result(run):
     """Returns what the list of runs says of one."""
     folder = _finished(run)
     result = json.loads((folder / record.RESULT).read_text())
-    figures = {"accuracy": result["last_accuracy"], "seconds": result["training_seconds"]}
-    return {"step": run.step, "seed": run.seed, **figures, "record": folder.name}
+    scores = {"accuracy": result["last_accuracy"], "seconds": result["training_seconds"]}
+    return {"step": run.step, "seed": run.seed, **scores, "record": folder.name}
 
 
 def _row(run, accuracies):

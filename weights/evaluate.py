@@ -5,7 +5,7 @@
     python -m weights.evaluate mine.weights.h5 --variant convnext_tiny --data /data/imagenet/val \\
         --results results.json
 
-Every figure is written as soon as it is there, one per weights and part of a set, and is not
+Every result is written as soon as it is there, one per weights and part of a set, and is not
 measured again when the same command is given once more. Each image goes through the transform of
 its row, decoded and resized by Pillow; `--fast` takes the tf.data form of the same transform.
 
@@ -14,7 +14,7 @@ among the 200 classes that occur there, as their authors do. Under the ReaL labe
 right if it is one of them, and images without any are left out. The images of ImageNet-C are
 centre crops of 224 pixels already: they are resized to the row's size without another crop. Its
 errors become the mean corruption error (mCE) once all 75 parts are measured. TensorFlow Datasets
-makes these images anew from the validation set; published figures are of the authors' own files.
+makes these images anew from the validation set; published numbers are of the authors' own files.
 """
 
 import argparse

@@ -47,8 +47,8 @@ def accuracy_table(found):
         name, parameters = f"`{row.name}`", f"{row.params / 1e6:.1f}M"
         for size in filter(None, (row.size, row.test_size)):
             line = found.get((row.name, size, "imagenet2012"))
-            figures = _published(row, size), _measured(row, line)
-            yield _cells(name, row.family, parameters, row.licence.name, size, *figures)
+            scores = _published(row, size), _measured(row, line)
+            yield _cells(name, row.family, parameters, row.licence.name, size, *scores)
 
 
 def _cells(*cells):
@@ -56,7 +56,7 @@ def _cells(*cells):
 
 
 def _published(row, size):
-    """The trainer's own figure where there is one; with a top-5 only from the same publication."""
+    """Returns the trainer's own score, or "-"; with a top-5 only from the same publication."""
     figures = (f for f in row.accuracy if f.size == size and not f.zero_shot)
     figure = next(figures, None)
     if figure is None:

@@ -7,7 +7,7 @@ Without names it takes all rows. The report is written after every source of a r
 beside it, as Markdown. What has passed is not done again when the command is repeated; what has
 failed is. One bad row does not stop the others. Exit status 1 if any row failed.
 
-A row passes if one of its sources does; `--all_sources` asks that of each of them. A source passes
+A row passes if one of its sources does; `--all_sources` asks it of each of them. A source passes
 if its file arrives with the pinned hash (or, where none is pinned, with the one recorded at first
 use), every tensor is used and finite, the number of parameters is the row's, a forward pass is
 finite, and the first outputs for the photograph are the published ones, where there are some and
@@ -97,10 +97,10 @@ def _logits(model, row, with_top, image):
         return "not compared: no --image"
     differences = logit_differences(model, row, image)
     best = min(differences, key=differences.get)
-    figure = f"{differences[best]:.2g} off the published ones ({best})"
+    difference = f"{differences[best]:.2g} off the published ones ({best})"
     if not differences[best] <= registry.FIRST_LOGITS_TOLERANCE:
-        raise ValueError(f"the first logits are {figure}.")
-    return figure
+        raise ValueError(f"the first logits are {difference}.")
+    return difference
 
 
 # ---------------------------------------------------------------- all rows

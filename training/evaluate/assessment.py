@@ -1,4 +1,4 @@
-"""How good a classifier is on a split: figures, per class and over all, and the worst mistakes."""
+"""How good a classifier is on a split: scores per class and over all, and the worst mistakes."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from training.evaluate.places import places_of
 
 CONFUSION_CLASSES = 2000  # above, the matrix alone would be hundreds of MB
 TOP5_CLASSES = 6  # among five, one of the best five is always right
-SUM_TOLERANCE = 2e-2  # that of 1000 probabilities in bfloat16 is off by less
+SUM_TOLERANCE = 2e-2  # the sum of 1000 probabilities in bfloat16 is off by less
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

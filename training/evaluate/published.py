@@ -248,7 +248,7 @@ def evaluate(subjects, data, path, **options):
         options: of `measure`; and `report`, called with a line of text per step.
 
     Returns:
-        (results, faults): all figures of these subjects and parts, and what went wrong with the
+        (results, faults): all results of these candidates and parts, and what went wrong with the
         subjects that could not be built, one line each; the others are measured.
     """
     report, faults = options.pop("report", print), []

@@ -54,7 +54,7 @@ def summary(results):
     for result in results:
         name, _, config = result["data"].partition("/")
         if name == "imagenet2012_corrupted":
-            # the figures of one row: equal but for the corruption
+            # the results of one row: equal but for the corruption
             key = key_of({**result, "data": name, "examples": None})
             corrupted[key][config] = result
         else:
@@ -86,10 +86,10 @@ def print_summary(lines):
     columns = ("weights", "data", "size", "images", "classes", "top-1", "top-5", "mCE", "remark")
     table = Table(*columns, header_style="bold", box=None, pad_edge=False)
     for line in lines:
-        figures = (line["top1"], line["top5"], line.get("mce"))
+        scores = (line["top1"], line["top5"], line.get("mce"))
         remarks = ("part of the set" * (not line["is_whole"]), "fast" * (line["form"] == "fast"))
         cells = [line[field] for field in ("weights", "data", "size", "images", "classes")]
-        cells += ["-" if figure is None else f"{figure:.3f}" for figure in figures]
+        cells += ["-" if score is None else f"{score:.3f}" for score in scores]
         table.add_row(*(Text(str(cell)) for cell in cells), ", ".join(filter(None, remarks)))
     console = Console()
     if not console.is_terminal:

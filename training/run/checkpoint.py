@@ -38,7 +38,7 @@ def arrays(model):
 def save(folder, values, progress):
     """Writes a checkpoint, then removes those that are older.
 
-    The last two stay, and that of the best epoch.
+    The last two stay, and the best epoch's.
 
     Args:
         folder: of the run's checkpoints.

@@ -61,7 +61,7 @@ class Distribution:
         return (self.worker, self.workers) if self.workers > 1 else None
 
     def dataset(self, batches):
-        """A tf.data.Dataset of this process' parts of the batches -> what `fit` takes."""
+        """Returns what `fit` takes, of a tf.data.Dataset of this process' parts of the batches."""
         if not self.strategy or self.workers == 1:
             return batches
         per_process = self.replicas // self.workers
@@ -75,7 +75,7 @@ class Distribution:
         self.any(False)
 
     def any(self, flag):
-        """-> whether `flag` is true in any process; all of them must ask at the same moment."""
+        """Returns whether `flag` is true in any process; all must ask at the same moment."""
         if self.workers == 1:
             return flag
         sums = {"tensorflow": _tf_sum, "jax": _jax_sum, "torch": _torch_sum}
@@ -91,7 +91,7 @@ class Distribution:
 
 
 def start(kind):
-    """Sets up the devices -> the Distribution.
+    """Sets up the devices and returns the Distribution.
 
     Args:
         kind: `"auto"`, `"none"`, `"mirrored"`, `"multiworker"` or `"tpu"`.

@@ -22,7 +22,7 @@ RUN_ID = "wandb_id.txt"
 
 @contextlib.contextmanager
 def open_logs(folder, config, writes=True):
-    """The log of the run in `folder`, inside of a `with` block.
+    """Opens the log of the run in `folder`, inside of a `with` block.
 
     Args:
         folder: of the run's record; it exists.
@@ -85,7 +85,7 @@ class _Files:
 
 
 def csv_text(rows):
-    """-> a table, with a column for each key that any of the rows (dicts) has."""
+    """Returns a table as text, with a column for each key that any of the rows (dicts) has."""
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -96,7 +96,7 @@ class Guard(keras.callbacks.Callback):
         self.is_due = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        # fit has just reset the metrics; those of an epoch that goes on must go on too
+        # fit has just reset the metrics; an epoch that is resumed needs its own back
         if self.metrics_so_far is not None:
             self.restore_metrics()
 

@@ -42,5 +42,14 @@ def write_models(run, served, model, plan, progress, devices):
 
 def _save(path, served, model, writes):
     served.set_weights(model.get_weights())
-    if writes:
+    if not writes:
+        return
+    try:
         save_keras(served, path)
+    except (OSError, RuntimeError) as error:  # Keras has the one or the other for a full disk
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["unknown"])[0]
+        raise checkpoint.CheckpointError(
+            f"The model {path} could not be written: {reason}. The training is done and its state "
+            "is in checkpoints/: free some space or correct the permissions, then resume with "
+            "--resume=auto."
+        ) from error

@@ -118,7 +118,7 @@ def _all_reduced(kind):
 
 @contextlib.contextmanager
 def summed_metrics(model):
-    """In it, metrics that each process keeps for its own images are those of all processes."""
+    """Sums, inside of a `with` block, the metrics that each process keeps for its own images."""
     if not getattr(model, "has_parts_of_metrics", False):
         yield
         return
@@ -137,7 +137,7 @@ def summed_metrics(model):
 
 
 def count_once(model, devices):
-    """After the metrics of all processes were restored in each: only the first one keeps them."""
+    """Resets restored metrics but in the first process: each has those of all processes."""
     if getattr(model, "has_parts_of_metrics", False) and not devices.is_chief:
         model.reset_metrics()
 

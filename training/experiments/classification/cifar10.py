@@ -2,7 +2,7 @@
 
 Command: `python -m training.train --config cifar10 --data_dir DIR`, where DIR is prepared once by
 `tfds build cifar10 --data_dir DIR`, which downloads the images.
-Score and time: not yet measured; a score is that of the last epoch, the best one would be chosen on
+Score and time: not yet measured; a score is the last epoch's, the best one would be chosen on
 the test images.
 
 The stem has a stride of 2 in place of 4, so that the last stage still sees 2 x 2 pixels, with any

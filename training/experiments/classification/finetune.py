@@ -29,7 +29,7 @@ SMOKE = {**imagenet1k.SMOKE, "weights": None}
 
 
 def config(variant=VARIANTS["convnext_tiny"], weights=None, dataset="imagenet2012"):
-    """`weights=None` is what the paper begins with: those of ImageNet-22K, where there are any."""
+    """`weights=None` stands for what the paper begins with: ImageNet-22K, where there are any."""
     weights = weights or ("fb_in22k" if variant.name in DROP_PATH else "imagenet")
     from_1k = weights == "fb_in1k"
     rates = DROP_PATH_FROM_1K if from_1k else DROP_PATH

@@ -39,7 +39,7 @@ SHARED = {
 
 
 def config(weights="imagenet", variant=None):
-    """With `weights=None` the recipe is that of training from scratch."""
+    """With `weights=None` the recipe is for training from scratch."""
     if weights is None:
         return Config(
             **SHARED,

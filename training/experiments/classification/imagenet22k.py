@@ -2,7 +2,7 @@
 
 Command: `python -m training.train --config imagenet22k --variant convnext_base --data_dir DIR`,
 where DIR has one folder of images for each of the 21841 classes. A thousandth is kept aside to
-watch; the paper's figures come from fine-tuning on ImageNet-1K (`--config finetune`).
+watch; the paper's accuracies come from fine-tuning on ImageNet-1K (`--config finetune`).
 Score and time: not yet measured.
 
 Augmentation is "exact" for the reason that `imagenet1k` gives: exact resume.
