@@ -191,6 +191,11 @@ def test_every_field_of_an_upernet_has_its_type_and_range(row):
     assert (row.name, row.task) == (f"upernet_{row.variant}.{row.tag}", "segmentation")
 
 
+def test_the_old_name_of_the_size_of_crops():
+    with pytest.warns(DeprecationWarning, match="now called `Row.size`"):
+        assert UPERNETS[0].crop == UPERNETS[0].size == 512
+
+
 def test_a_classifier_without_its_transform_is_no_row():
     with pytest.raises(ValueError, match="convnext_tiny.fb_in1k: .* needs crop_pct"):
         dataclasses.replace(ROWS[0], crop_pct=None)

@@ -1,6 +1,7 @@
 """A row of the registry: one published checkpoint, and all that is needed to use it."""
 
 import dataclasses
+import warnings
 
 from keras_convnext.variants import VARIANTS, Variant
 
@@ -183,6 +184,16 @@ class Row:
     def mean_iou_multi_scale(self):
         """The published mean IoU with several scales and mirror images, in percent, or None."""
         return next((a.mean_iou for a in self.accuracy if a.scales > 1), None)
+
+    @property
+    def crop(self):
+        """The old name of `size`, for UperNets."""
+        warnings.warn(
+            "`Row.crop` is now called `Row.size`; the old name goes with the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.size
 
     def architecture(self) -> Variant:
         """Returns the variant of the ConvNeXt with the overrides of this checkpoint."""
