@@ -86,7 +86,7 @@ def ConvNeXt(
 
     Raises:
         ValueError: if an argument has a value that is not allowed, no weights have that name, or
-            the file of weights is not exactly that of this architecture.
+            the file of weights does not fit this architecture exactly.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
     """

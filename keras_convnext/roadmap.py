@@ -201,8 +201,8 @@ def build(
 ):
     """Builds the network of one step of the paper as a functional `keras.Model`.
 
-    The last step is `ConvNeXt(...)` itself, with the same names of weights. In all others a block's
-    output is that of the layer `stage{s}_block{b}`, and its parts are named `stage{s}_block{b}_*`.
+    The last step is `ConvNeXt(...)` itself, with the same names of weights. In all others the layer
+    `stage{s}_block{b}` returns the output of a block, whose parts are named `stage{s}_block{b}_*`.
     The first step is torchvision's ResNet ("V1.5", stride in the 3x3 convolution) to rounding. All
     kernels begin as the paper's recipe says, normal with std 0.02; the layer scale of that recipe
     comes with the last step. Convolutions have a bias where no BatchNorm follows.

@@ -59,7 +59,7 @@ class ConvNormReLU(Composite):
                 padding="same",
                 use_bias=False,
                 data_format="channels_last",
-                # He's initialisation of the published head: its variance is that of the outputs
+                # He's initialisation, in the published head with the number of outputs
                 kernel_initializer=keras.initializers.VarianceScaling(
                     2.0, "fan_out", "untruncated_normal"
                 ),
