@@ -19,7 +19,7 @@ from keras_convnext.checks import integer, one_of
 from keras_convnext.images import SUFFIXES, ImageError, images_in
 from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.preprocessing import EvalTransform, evaluation_transform
-from keras_convnext.pretrained import DownloadError, registry, resolve
+from keras_convnext.pretrained import DownloadError, registry
 from keras_convnext.whole_models import (
     CLASSES,
     image_channels,
@@ -147,7 +147,7 @@ class Classifier:
             )
 
     def _take_weights(self, source, transform, variant):
-        row = resolve.row_of(source, variant)
+        row = named_weights.row_of(source, variant)
         if row is not None and (not row.classes or row.label_set == "clip"):
             kind = "a CLIP embedding" if row.classes else "features"
             raise ValueError(

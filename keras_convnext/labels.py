@@ -1,7 +1,9 @@
 """The names of classes: those of ImageNet-1K, or names from a file."""
 
 import json
+import os
 import re
+import warnings
 
 import numpy as np
 
@@ -41,13 +43,14 @@ def class_names(label_set):
     return _class_index(path.read_text(encoding="utf-8"), 1000)
 
 
-def decode_predictions(preds, top=5, label_set="imagenet1k"):
+def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabilities=None):
     """Returns the best classes of each image, as `keras.applications` gives them.
 
     Args:
         preds: `(images, classes)` array or tensor of probabilities.
         top: how many classes per image.
         label_set: whose names; see `class_names`.
+        probabilities: the former name of `preds`.
 
     Returns:
         For each image a list of `(WordNet id, name, probability)`, the best first.
@@ -56,6 +59,14 @@ def decode_predictions(preds, top=5, label_set="imagenet1k"):
         ValueError: if the label set has no names, or another number of classes.
         DownloadError: (an OSError) if the names could not be fetched.
     """
+    if probabilities is not None:
+        warnings.warn(
+            "`probabilities=` of `decode_predictions` is now called `preds=`; the old name goes "
+            "with the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        preds = probabilities
     names = class_names(label_set)
     preds = np.asarray(preds.detach().cpu() if hasattr(preds, "detach") else preds)
     if names is None or preds.ndim != 2 or preds.shape[1] != len(names):
@@ -86,6 +97,8 @@ def read_names(path):
         OSError: if the file cannot be read.
         ValueError: if it holds anything else, or nothing.
     """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"No file of names of classes at {os.fspath(path)!r}.")
     with open(path, encoding="utf-8-sig") as file:
         try:
             text = file.read().strip()

@@ -7,7 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from keras_convnext.pretrained import checkpoint, resolve
+from keras_convnext.pretrained import checkpoint, registry, resolve
 from keras_convnext.variants import VARIANTS, Variant
 
 CONFIG, LARGEST_CONFIG = "config.json", 2**24  # of a `.keras` file; bytes
@@ -73,10 +73,11 @@ def weights_of(name, variant=None):
         DownloadError: (an OSError) if no source gave the file.
         WeightsError: (a ValueError) if the file cannot be read.
     """
-    row = resolve.row_of(name, variant)
+    row = row_of(name, variant)
     if row is not None:
-        path = resolve.fetch(row, include_top=row.classes > 0)
-        return NamedWeights(row.name, row.architecture(), path, row)
+        is_address = name.startswith("hf://")
+        path = resolve.hub_file(name) if is_address else resolve.fetch(row, row.classes > 0)
+        return NamedWeights(name if is_address else row.name, row.architecture(), path, row)
     if not name.startswith("hf://") and not os.path.isfile(name):
         raise FileNotFoundError(f"No file {name!r}, and no checkpoint of that name.")
     path = resolve.resolve(name).path
@@ -93,6 +94,24 @@ def _own_variant(path):
             return Variant(**json.loads(archive.read(CONFIG))["config"]["variant"])
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
         return None  # another format, or another model: its tensors are asked
+
+
+def row_of(name, variant=None):
+    """Returns the registry's row that a name stands for, `None` for any other file.
+
+    The address of a published file on the hub stands for its row, too. Arguments and errors are
+    those of `weights_of`.
+    """
+    address = resolve.HUB.fullmatch(name)
+    if address is None:
+        return resolve.row_of(name, variant)
+    place = address["repo"], address["file"] or "model.safetensors"
+    found = [
+        row
+        for row in registry.rows()
+        if variant in (None, row.variant) and place in [(s.repo, s.file) for s in row.sources]
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _identified(name, path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_convnext
-from keras_convnext import Classifier, ConvNeXt, Variant, labels
+from keras_convnext import Classifier, ConvNeXt, Variant, labels, named_weights
 from keras_convnext.preprocessing import EvalTransform
 from tests.backends import on_one_backend, randomise
 
@@ -198,6 +198,15 @@ def test_published_weights_are_known_after_saving(model, tmp_path, monkeypatch):
 
 
 @on_one_backend
+def test_the_address_of_a_published_file_is_known():
+    row = named_weights.row_of("hf://timm/convnext_tiny.fb_in1k")
+    assert row == keras_convnext.pretrained.find("convnext_tiny.fb_in1k")
+    for unknown in ("hf://timm/convnext_tiny.fb_in1k/other.bin", "hf://me/mine"):
+        assert named_weights.row_of(unknown) is None
+    assert named_weights.row_of("hf://timm/convnext_tiny.fb_in1k", "convnext_base") is None
+
+
+@on_one_backend
 def test_the_folder_of_a_training(model, photos, tmp_path):
     model.save(tmp_path / "best.keras")
     (tmp_path / "classes.json").write_text(json.dumps(NAMES))
@@ -276,3 +285,5 @@ def test_preprocess_and_decode_as_keras_applications(monkeypatch):
     assert [len(best) for best in found] == [3, 3]
     best = int(preds[1].argmax())
     assert found[1][0] == (f"n{best:08d}", f"name {best}", float(preds[1].max()))
+    with pytest.warns(DeprecationWarning, match="now called `preds=`"):
+        assert labels.decode_predictions(probabilities=preds, top=3) == found

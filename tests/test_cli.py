@@ -152,6 +152,9 @@ def test_wrong_usage_is_two_lines(run, capsys):
     for arguments in (["lost"], [], ["predict"], ["predict", "-k", "0", "x"], ["list", "--sort=x"]):
         lines = usage_error(run, capsys, *arguments).splitlines()
         assert len(lines) == 2 and "--help` shows" in lines[1], lines
+    said = usage_error(run, capsys, "predict", "--modle=x", "a.jpg")
+    assert "keras-convnext predict: unknown argument --modle=x; did you mean --model?" in said
+    assert "unknown argument x.jpg" in usage_error(run, capsys, "list", "x.jpg")
 
 
 @on_one_backend
@@ -555,6 +558,8 @@ def test_names_from_files(tmp_path):
 
 def test_another_number_of_names_is_refused(run, small, photos, tmp_path):
     (tmp_path / "names.txt").write_text("ant\nbee\n")
+    code, _, err = run("predict", "--model", small, "--labels", "gone.txt", photos / "a.png")
+    assert code == 1 and "No file of names of classes at 'gone.txt'." in err
     names = ("--labels", tmp_path / "names.txt")
     code, _, err = run("predict", "--model", small, *names, photos / "a.png")
     assert code == 1 and "names 2 classes" in err and "has 5" in err

@@ -1,6 +1,7 @@
 """Flags that several commands share, the types of their values, and the error of wrong usage."""
 
 import argparse
+import difflib
 import re
 
 from keras_convnext.pretrained import registry
@@ -12,6 +13,19 @@ class UsageError(Exception):
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are the error itself, in one line, and where help is."""
+
+    def parse_args(self, args=None, namespace=None):
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            found.parser.refuse(unknown)
+        return found
+
+    def refuse(self, unknown):
+        """Ends the process with an error about arguments that are not known."""
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        self.error(f"unknown argument {unknown[0]}{advice}")
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n`{self.prog} --help` shows what is allowed.\n")
@@ -36,7 +50,7 @@ def add_command(commands, name, run, help, examples):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

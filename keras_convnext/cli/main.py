@@ -32,6 +32,8 @@ ADVICE = {
         "`keras-convnext list --label-set imagenet1k`"
     ),
     "`segmentation.Segmenter`": "`keras-convnext segment`",
+    "A ConvNeXt's own weights are `backbone_weights`.": "`keras-convnext predict` is for them.",
+    "`crop_pct`": "`--crop-pct`",
     "`variant=`": "`--variant`",
     "`activation=`": "`--activation`",
     "`labels=`": "`--labels`",
