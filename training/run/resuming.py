@@ -107,22 +107,23 @@ def _differences(run, config):
     """Returns, in words, the fields whose values are others than in the run's record."""
     then = _read(run)["config"]
     now = json.loads(json.dumps(dataclasses.asdict(_with_absent(config, then)), default=str))
-    for fields in (then, now):
-        fields["variant"] = _structure(fields.get("variant"))
+    then, now = _by_structure(then), _by_structure(now)
     return [
-        f"{field} was {then.get(field)!r}, is {now.get(field)!r}"
+        f"{field} was {_value(then, field, config)!r}, is {now.get(field)!r}"
         for field in sorted(then.keys() | now.keys())
         if field not in MAY_DIFFER and _value(then, field, config) != now.get(field)
     ]
 
 
-def _structure(variant):
-    """Returns the fields of an architecture without its name, which is a label."""
-    if not isinstance(variant, dict):
-        return variant
-    fields = {name: value for name, value in variant.items() if name != "name"}
-    if "patch_size" in fields:  # the name of that field until 0.1
-        fields["stem_stride"] = fields.pop("patch_size")
+def _by_structure(value):
+    """Returns JSON values with every architecture in them without its name, which is a label."""
+    if not isinstance(value, dict):
+        return value
+    fields = {name: _by_structure(inner) for name, inner in value.items()}
+    if "dims" in fields:
+        fields.pop("name", None)
+        if "patch_size" in fields:  # the name of that field until 0.1
+            fields["stem_stride"] = fields.pop("patch_size")
     return fields
 
 
