@@ -85,13 +85,23 @@ def test_the_stub_is_the_generated_one(path):
     assert (ROOT / "keras_convnext" / "py.typed").exists()
 
 
+HIDE = """
+import sys
+from importlib.machinery import PathFinder
+
+def find_spec(name, path=None, target=None, find=PathFinder.find_spec):
+    return None if name.partition(".")[0] in {missing} else find(name, path, target)
+
+PathFinder.find_spec = find_spec
+"""
+
+
 def python(code, *path, missing=(), **environment):
     """Runs code in a new process that has no settings of Keras, and returns what it did."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("KERAS_", "PYTHONPATH"))}
     kept["PYTHONPATH"] = os.pathsep.join(map(str, (*path, ROOT)))
-    hidden = "".join(f"sys.modules[{name!r}] = None; " for name in missing)
     return subprocess.run(
-        [sys.executable, "-c", f"import sys; {hidden}\n{code}"],
+        [sys.executable, "-c", HIDE.format(missing=tuple(missing)) + code],
         env={**kept, **environment},
         capture_output=True,
         text=True,

@@ -1,5 +1,6 @@
 """README.md: its tables match the package, and its lines run as printed."""
 
+import os
 import re
 import shutil
 
@@ -10,9 +11,11 @@ from PIL import Image
 
 import keras_convnext.segmentation
 from keras_convnext import VARIANTS, labels, roadmap
+from keras_convnext.backend_choice import BACKENDS
 from keras_convnext.pretrained import find, resolve
 from keras_convnext.segmentation import UperNet
 from tests.backends import BACKEND, compiles_long, on_one_backend
+from tests.test_public import python
 from tests.test_resolve import tensors_of
 from tests.test_roadmap import SMALL
 from tests.variant_table import README, replaced
@@ -60,6 +63,34 @@ def test_its_lines_run(with_weights, capsys):
     scope = {"images": np.zeros((2, 224, 224, 3), "uint8"), "labels": np.array([0, 4])}
     exec(FINE_TUNE.replace("epochs=5", "epochs=1"), scope)
     assert scope["model"].output_shape == (None, 5)
+
+
+LITERALLY = """
+import warnings
+from keras_convnext import labels
+warnings.simplefilter("ignore")
+labels.class_names = lambda label_set: [(f"n{i:08d}", f"class {i}") for i in range(1000)]
+exec(%r, {})
+import numpy as np
+exec(%r, {"images": np.zeros((1, 224, 224, 3), "uint8"), "labels": np.array([4])})
+import keras
+print(keras.backend.backend())
+"""
+
+
+@pytest.mark.slow
+@on_one_backend
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_its_lines_run_where_one_backend_is_installed(backend, with_weights, tmp_path):
+    """Without a variable or a file that names the backend, as after `pip install ".[jax]"`."""
+    missing = [other for other in BACKENDS if other != backend]
+    code = LITERALLY % (CLASSIFY, FINE_TUNE.replace("epochs=5", "epochs=1"))
+    kept = ("KERAS_CONVNEXT_HOME", "KERAS_CONVNEXT_OFFLINE")
+    settings = {name: os.environ[name] for name in kept} | {"HOME": str(tmp_path)}
+    done = python(code, missing=missing, **settings)
+    assert done.stdout.split()[-1:] == [backend], done.stderr
+    assert re.findall(r"class \d+ +\d+\.\d%", done.stdout)
+    assert "keras_convnext:" not in done.stderr  # nothing was ambiguous
 
 
 def test_its_files_load(with_weights, monkeypatch):
