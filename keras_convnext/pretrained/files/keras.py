@@ -90,20 +90,22 @@ class _Names:
         They are beside the place that it points to, or that place is zero, and another as large
         belongs to nothing. Anything else that belongs to nothing may be left from editing a file.
         """
+        is_zero = functools.cache(self._is_zero)
         for start, part in itertools.islice(self.structure.forgotten(), MAX_FORGOTTEN):
-            starts_full, ends_full = any(part[:8]), any(part[-8:])
+            starts_full, ends_full, least = any(part[:8]), any(part[-8:]), len(part.strip(b"\0"))
             for array in self.arrays:
                 follows = array.start + array.size == start and starts_full
                 precedes = array.start == start + len(part) and ends_full
-                fits = len(part.strip(b"\0")) <= array.size <= len(part)
-                if follows or precedes or (fits and self._is_zero(array)):
+                fits = least <= array.size <= len(part)
+                if follows or precedes or (fits and is_zero(array)):
                     raise WeightsError(
                         f"{len(part)} bytes at {start} belong to nothing, but seem to be numbers: "
-                        "an address in the file is damaged."
+                        "an address in the file is damaged, or a dataset was deleted from it. In "
+                        "the second case, `h5repack` makes a clean copy."
                     )
 
     def _is_zero(self, array):
-        return not any(self.structure.bytes(array.start, array.size))
+        return self.structure.bytes(array.start, array.size).count(0) == array.size
 
     def _child(self, links, key):
         address = links.get(key)
