@@ -127,7 +127,7 @@ def stage_depths(names):
     """Returns the number of blocks of each stage, from the names of a model's layers.
 
     Raises:
-        ValueError: if no name is that of a block.
+        ValueError: if no layer is a block.
     """
     depths = depth_by_stage(names)
     if not depths:

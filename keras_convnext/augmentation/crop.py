@@ -102,7 +102,7 @@ def cropped(image, channels, box):
 
 
 def _cropped_jpeg(data, box):
-    """Returns a part of a JPEG, of which only the blocks that the crop needs are decoded."""
+    """Returns a part of a JPEG; only the blocks that the part needs are decoded."""
     import tensorflow as tf
 
     shape = tf.image.extract_jpeg_shape(data)

@@ -48,7 +48,7 @@ def _erase(images, inputs):
 
 
 def _inside(boxes, images):
-    """Returns bool (batch, height, width, 1): the pixels inside of int32 boxes (batch, 4)."""
+    """Returns bool (batch, height, width, 1): the pixels inside int32 boxes (batch, 4)."""
     _, height, width, _ = ops.shape(images)
     top, left, bottom, right = (ops.reshape(boxes[:, i], (-1, 1, 1, 1)) for i in range(4))
     rows = ops.reshape(ops.arange(height, dtype="int32"), (1, -1, 1, 1))

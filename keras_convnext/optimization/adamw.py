@@ -34,7 +34,7 @@ class AdamW(keras.optimizers.AdamW):
     - Under `tf.distribute` the gradients are summed over the replicas before they are clipped,
       and gradient accumulation works.
 
-    Works inside of `keras.optimizers.LossScaleOptimizer`, which `compile()` puts around it under
+    Works inside `keras.optimizers.LossScaleOptimizer`, which `compile()` puts around it under
     `mixed_float16`.
 
     Source: arXiv 2201.03545, Tables 5 and 6; arXiv 1711.05101.
@@ -56,7 +56,7 @@ class AdamW(keras.optimizers.AdamW):
         ema_momentum: of the averages, in [0, 1]: `average = momentum * average + (1 - momentum) *
             weight`. The papers: 0.9999.
         gradient_accumulation_steps: batches per update of the weights, `None` or 1 for one. Their
-            mean gradient is that of one batch as large as all of them.
+            mean gradient is the gradient of one batch as large as all of them.
         loss_scale_factor: constant factor on the loss; the gradients are divided by it.
         name: of the optimizer.
 
