@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import textwrap
 from pathlib import Path
 
 import keras
@@ -14,7 +15,7 @@ from tests import tiny_streets
 from tests.backends import BACKEND, compiles_long, on_one_backend
 from training import command, data, train
 from training.data import pairs
-from training.tasks.segmentation import building
+from training.tasks.segmentation import building, usage
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,11 @@ def test_a_run_leaves_its_record(streets, tmp_path):
         assert {"loss", "mean_iou", "val_mean_iou"} <= set(next(csv.DictReader(file)))
     model = keras.saving.load_model(folder / "best.keras")
     assert np.asarray(model.predict_on_batch(np.zeros((1, 40, 50, 3)))).shape == (1, 40, 50, 11)
+    # the last lines of the training are Python that works
+    photo, found = next((streets / "test").rglob("0.*")), {}
+    lines = usage.usage(folder, config, None).partition("and in Python:\n")[2]
+    exec(textwrap.dedent(lines.replace("photo.jpg", str(photo))), found)
+    assert found["labels"].shape == Image.open(photo).size[::-1] and len(found["names"]) == 11
 
 
 @compiles_long

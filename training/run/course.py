@@ -7,7 +7,17 @@ import sys
 import keras
 
 from training.data import stream
-from training.run import checkpoint, compiling, distribution, lock, loop, record, replicas, resuming
+from training.run import (
+    best,
+    checkpoint,
+    compiling,
+    distribution,
+    lock,
+    loop,
+    record,
+    replicas,
+    resuming,
+)
 from training.run.logs import open_logs
 
 INTERRUPTED = 130  # 128 + SIGINT
@@ -51,7 +61,7 @@ def follow(found, task, schedule, model, pipeline, devices):
     run = found or _new_run(schedule.config, dataset, devices)
     with lock.only_writer(run, devices.is_chief):
         saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
-        progress = _restored(saver, model, devices)
+        progress = _restored(saver, schedule, model, devices)
         with open_logs(run, schedule.config, devices.is_chief) as log, stream.sentences(*splits):
             if progress.history:  # a kill may have come between the last checkpoint and its log
                 log(progress)
@@ -73,8 +83,11 @@ def _new_run(config, dataset, devices):
     return run or resuming.newest(config)
 
 
-def _restored(saver, model, devices):
-    """Returns where the run stands, with its variables in the model."""
+def _restored(saver, schedule, model, devices):
+    """Returns where the run stands, with its variables in the model.
+
+    A best epoch whose checkpoint is lost does not compete with those to come.
+    """
     if devices.is_chief:
         checkpoint.set_damaged_aside(saver.folder)
     devices.wait_for_all()
@@ -84,7 +97,9 @@ def _restored(saver, model, devices):
     checkpoint.restore(found, model)
     replicas.count_once(model, devices)
     print(f"Resuming from {found}")
-    return loop.Progress.of(checkpoint.read_progress(found))
+    progress = loop.Progress.of(checkpoint.read_progress(found))
+    best.checkpoint_of_best(saver.folder, progress, schedule)
+    return progress
 
 
 def status(train):
