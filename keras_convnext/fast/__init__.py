@@ -59,9 +59,9 @@ def dense(x, kernel, bias):
     return None if conditions.pinned() else forms.dense(x, kernel, bias)
 
 
-def layer_norm(x, gamma, beta, epsilon):
+def layer_norm(x, gamma, beta, epsilon, training):
     """Returns x `(..., channels)`, normalised over the last axis in float32, or `None`."""
-    return None if conditions.pinned() else forms.layer_norm(x, gamma, beta, epsilon)
+    return None if conditions.pinned() else forms.layer_norm(x, gamma, beta, epsilon, training)
 
 
 def gelu(x):

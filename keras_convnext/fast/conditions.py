@@ -1,7 +1,8 @@
 """The one question of this folder: may a kernel of our own compute here?
 
-The environment variable KERAS_CONVNEXT_FORMS=portable answers no everywhere, which helps to find a
-fault: the layers then are Keras' own operations.
+It may not while somebody traces the model to export or to transform it: what leaves the process is
+made of operations that everything reads. The environment variable KERAS_CONVNEXT_FORMS=portable
+answers no everywhere, which helps to find a fault: the layers then are Keras' own operations.
 """
 
 import os
@@ -31,14 +32,20 @@ def own_kernel(*tensors):
 def portable(*tensors):
     """Returns whether only operations that every exporter and transformation can read may be taken.
 
-    They may not be where sizes are unknown or somebody traces the model.
+    So it is where sizes are unknown or somebody traces the model. On TensorFlow the batch may be
+    unknown, but nothing is taken while it computes eagerly: our kernels would have to be compiled
+    for each new size of a stream of photos.
 
     Raises:
         ValueError: if the environment variable has an unknown value.
     """
-    if pinned() or not all(isinstance(size, int) for x in tensors for size in x.shape):
+    backend = keras.backend.backend()
+    first = 1 if backend == "tensorflow" else 0
+    if pinned() or not all(isinstance(size, int) for x in tensors for size in x.shape[first:]):
         return True
-    return keras.backend.backend() == "torch" and any(map(_traced_by_torch, tensors))
+    if backend == "tensorflow":
+        return _eager_or_watched_by_tensorflow()
+    return backend == "torch" and _traced_by_torch(tensors)
 
 
 def pinned():
@@ -49,17 +56,43 @@ def pinned():
     return bool(value)
 
 
-def _traced_by_torch(x):
+def _traced_by_torch(tensors):
     import torch
 
     return (
-        type(x) not in (torch.Tensor, torch.nn.Parameter)
+        not all(type(x) in (torch.Tensor, torch.nn.Parameter) for x in tensors)
+        or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or torch.is_autocast_enabled(x.device.type)
+        or torch.is_autocast_enabled(tensors[0].device.type)
         or torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
     )
+
+
+def _eager_or_watched_by_tensorflow():
+    """Returns whether TensorFlow computes eagerly, or is told to look at each operation, as by
+    `tf.debugging.enable_check_numerics`: XLA cannot compile what it adds for that."""
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    return tf.executing_eagerly() or bool(context.context().op_callbacks)
+
+
+def in_step_of_keras():
+    """Returns whether TensorFlow traces a step of `fit`, `evaluate` or `predict`.
+
+    Nobody exports such a graph. Keras has no name for this; its steps are told by the names of
+    their functions. If these change, the portable forms are taken.
+    """
+    import tensorflow as tf
+
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if "_step_on_" in getattr(graph, "name", ""):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def tensorflow_on_cpu():

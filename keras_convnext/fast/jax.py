@@ -11,6 +11,8 @@ import itertools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from keras_convnext.fast.conditions import own_kernel, reads_as_one, weights
 
@@ -22,12 +24,12 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 def residual_branch(block, x, inputs, training):
     """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added."""
-    if not (own_kernel(x) and reads_as_one(block)):
+    if not (reads_as_one(block) and own_kernel(x)):
         return None
     form, tensors = (block.activation, block.norm.epsilon), weights(block)
     if not training:
         return _inferred(form, WHOLE, ROWS, x, inputs, *tensors)
-    return _added(_trained(form, _rows(x), *tensors), x, inputs)
+    return _added(_trained(form)(_rows(x), *tensors), x, inputs)
 
 
 def depthwise_conv(x, kernel, bias, dilation, training):
@@ -45,7 +47,7 @@ def dense(x, kernel, bias):
     return (_product(x, kernel) + bias).astype(jnp.result_type(x, kernel, bias))
 
 
-def layer_norm(x, gamma, beta, epsilon):
+def layer_norm(x, gamma, beta, epsilon, training):
     """XLA makes one loop of Keras' operations."""
 
 
@@ -63,6 +65,107 @@ def _product(a, b):
     """Returns `a @ b`, in float32 where the factors have half precision: XLA on a CPU multiplies
     bfloat16 at up to twice the speed if it need not round the result."""
     return jnp.matmul(a, b, preferred_element_type=_wide_dtype(a, b))
+
+
+# ---------------------------------------------------------------- gradients of our own
+
+
+def _differentiable(function, gradients):
+    """Returns a function whose gradients are computed by `gradients`, for both of JAX's modes.
+
+    `jax.custom_vjp` refuses forward mode (`jvp`, `jacfwd`, `hessian`). Here the tangent is what JAX
+    makes of `function`, and only its transpose, which the gradients are, is `gradients`.
+
+    Args:
+        function: takes tensors (or `None`), the first as large as its result; returns the result
+            and what the gradients are computed from, a tuple that starts with the tensors.
+        gradients: takes that tuple and the gradient of the result; returns those of the tensors.
+    """
+
+    @jax.custom_jvp
+    def result(*tensors):
+        return function(*tensors)[0]
+
+    @result.defjvp
+    def tangent(tensors, tangents):
+        y, kept = function(*tensors)
+        leaves, tree = jax.tree.flatten((kept, tangents))
+        rules = _Rules(lambda *tensors: function(*tensors)[0], gradients, tree)
+        return y, _tangent.bind(*leaves, rules=rules)[0]
+
+    return result
+
+
+class _Rules:
+    """What the tangent is, `dy` from `(kept, tangents)`, and its transpose.
+
+    Attributes:
+        linear: number of tensors at the end of the arguments that are tangents.
+    """
+
+    def __init__(self, function, gradients, tree):
+        self.function, self.gradients, self.tree = function, gradients, tree
+        self.linear = tree.children()[1].num_leaves
+
+    def tangent(self, *leaves):
+        kept, tangents = jax.tree.unflatten(self.tree, leaves)
+        return jax.jvp(self.function, kept[: len(tangents)], tangents)[1]
+
+    def transposed(self, *leaves_and_dy):
+        *leaves, dy = leaves_and_dy
+        kept, _ = jax.tree.unflatten(self.tree, [*leaves, *[0] * self.linear])
+        return jax.tree.leaves(self.gradients(kept, dy))
+
+
+class _BatchedRules:
+    """The same with a first axis on all tensors, as under `jax.vmap`."""
+
+    def __init__(self, rules):
+        self.linear = rules.linear
+        self.tangent, self.transposed = jax.vmap(rules.tangent), jax.vmap(rules.transposed)
+
+
+_tangent = Primitive("keras_convnext_tangent")
+_tangent.multiple_results = True
+
+
+@_tangent.def_impl
+def _compute(*leaves, rules):
+    return [rules.tangent(*leaves)]
+
+
+@_tangent.def_abstract_eval
+def _shape(*leaves, rules):
+    y = leaves[len(leaves) - rules.linear]
+    return [jax.core.ShapedArray(y.shape, y.dtype)]
+
+
+def _transpose(dys, *leaves, rules):
+    kept, tangents = leaves[: -rules.linear], leaves[-rules.linear :]
+    (dy,) = dys
+    if type(dy) is ad.Zero:
+        return [None] * len(leaves)
+    found = rules.transposed(*kept, dy)
+    wanted = map(ad.is_undefined_primal, tangents)
+    return [None] * len(kept) + [d if want else None for d, want in zip(found, wanted, strict=True)]
+
+
+def _differentiate(leaves, tangents, *, rules):
+    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
+    (y,) = _tangent.bind(*leaves, rules=rules)
+    return [y], [jax.jvp(rules.tangent, leaves, tangents)[1]]
+
+
+def _batch(leaves, axes, *, rules):
+    size = next(x.shape[axis] for x, axis in zip(leaves, axes, strict=True) if axis is not None)
+    leaves = [batching.bdim_at_front(x, axis, size) for x, axis in zip(leaves, axes, strict=True)]
+    return _tangent.bind(*leaves, rules=_BatchedRules(rules)), [0]
+
+
+ad.primitive_transposes[_tangent] = _transpose
+ad.primitive_jvps[_tangent] = _differentiate
+batching.primitive_batchers[_tangent] = _batch
+mlir.register_lowering(_tangent, mlir.lower_fun(_compute, multiple_results=True))
 
 
 # ---------------------------------------------------------------- the residual branch
@@ -94,9 +197,10 @@ def _inferred(form, whole, rows, x, inputs, *weights):
     return lax.map(piece, pieces).reshape(x.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _branch_with_gradients(form, *tensors):
-    return _branch(form, *tensors)[0]
+@functools.cache
+def _trained(form):
+    functions = _branch, _branch_gradients
+    return jax.jit(_differentiable(*(functools.partial(f, form) for f in functions)))
 
 
 def _branch(form, x, gamma, beta, w1, b1, w2, b2, scale):
@@ -138,10 +242,6 @@ def _branch_gradients(form, kept, dy):
     return tuple(g if k is None else g.astype(k.dtype) for g, k in pairs)
 
 
-_branch_with_gradients.defvjp(_branch, _branch_gradients)
-_trained = jax.jit(_branch_with_gradients, static_argnums=0)
-
-
 def _after(gradient, x):
     """Returns `x`, no earlier than the gradient: XLA computes what depends on nothing else at once,
     and keeps it until it is needed."""
@@ -169,7 +269,7 @@ def shifted_sums(x, kernel, dilation):
     # for an even side there is one row and column more behind than before, as in TensorFlow
     before = _reach(kernel, dilation) // 2
     wide, wide_kernel = x.astype(_wide_dtype(x)), kernel.astype(_wide_dtype(kernel))
-    return _convolve(dilation, before, wide, wide_kernel).astype(x.dtype)
+    return _convolve(dilation, before)(wide, wide_kernel).astype(x.dtype)
 
 
 def _reach(kernel, dilation):
@@ -182,9 +282,18 @@ def _padded(x, before, reach):
     return jnp.pad(x, ((0, 0), sides, sides, (0, 0)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _convolve(dilation, before, x, kernel):
-    """The first tap is `before` pixels up and left of where its product is added.
+@functools.cache
+def _convolve(dilation, before):
+    """Returns the convolution of an image and a kernel, with gradients.
+
+    The first tap is `before` pixels up and left of where its product is added.
+    """
+    functions = _convolved, _convolution_gradients
+    return _differentiable(*(functools.partial(f, dilation, before) for f in functions))
+
+
+def _convolved(dilation, before, x, kernel):
+    """Returns the convolution, and what its gradients are computed from.
 
     The sum is a case of its own, for every kernel that is finite: else XLA tears it apart to fuse
     it with what follows, which would read the image dozens of times.
@@ -211,21 +320,15 @@ def _convolve(dilation, before, x, kernel):
         )
 
     # behind a barrier: if the kernel is a constant, XLA would know the case and drop the other
-    return lax.cond(jnp.isfinite(lax.optimization_barrier(kernel[0, 0, 0])), sums, native)
+    is_finite = jnp.isfinite(lax.optimization_barrier(kernel[0, 0, 0]))
+    return lax.cond(is_finite, sums, native), (x, kernel)
 
 
-def _convolve_forwards(dilation, before, x, kernel):
-    return _convolve(dilation, before, x, kernel), (x, kernel)
-
-
-def _convolve_gradients(dilation, before, kept, dy):
+def _convolution_gradients(dilation, before, kept, dy):
     x, kernel = kept
     after = _reach(kernel, dilation) - before
-    dx = _convolve(dilation, after, dy, kernel[::-1, ::-1])
+    dx = _convolve(dilation, after)(dy, kernel[::-1, ::-1])
     return dx, _kernel_gradient(dilation, before, x, kernel, dy)
-
-
-_convolve.defvjp(_convolve_forwards, _convolve_gradients)
 
 
 def _kernel_gradient(dilation, before, x, kernel, dy):

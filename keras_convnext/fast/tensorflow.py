@@ -1,8 +1,8 @@
-"""TensorFlow on CPUs: elementwise functions as one loop each, and products with all that follows.
+"""TensorFlow on CPUs: products with all that follows, and in training elementwise loops by XLA.
 
 TensorFlow's own kernels go through memory once per elementwise operation, and its gradients keep
-every result in between; XLA makes one loop of them. Products and convolutions stay with
-TensorFlow, whose kernels are the better ones.
+every result in between; XLA makes one loop of them. It compiles for each size, which pays in a
+training alone. Products and convolutions stay with TensorFlow, whose kernels are the better ones.
 """
 
 import functools
@@ -10,7 +10,7 @@ import functools
 import tensorflow as tf
 from keras import ops
 
-from keras_convnext.fast.conditions import tensorflow_on_cpu
+from keras_convnext.fast.conditions import in_step_of_keras, own_kernel, tensorflow_on_cpu
 
 MULTIPLIES_PATCHES = False
 STRIDES = (1, 1, 1, 1)
@@ -24,9 +24,9 @@ def residual_branch(block, x, inputs, training):
     """
     if block.pwconv1.quantization_mode or block.pwconv2.quantization_mode:
         return None
-    own = tensorflow_on_cpu()
+    own = training and own_kernel(x)
     # where no gradient asks for what is between, TensorFlow's product applies the activation
-    activation = _activation(block.activation) if own and training else block.activation
+    activation = _activation(block.activation) if own else block.activation
     x = block.norm(x)
     *outer, channels = ops.shape(x)
     x = activation(_layer_dense(block.pwconv1, ops.reshape(x, (-1, channels))))
@@ -55,12 +55,13 @@ def dense(x, kernel, bias):
     return _bias_add(tf.matmul(x, kernel), bias)
 
 
-def layer_norm(x, gamma, beta, epsilon):
+def layer_norm(x, gamma, beta, epsilon, training):
     """As `fast.layer_norm`."""
-    if not tensorflow_on_cpu():
-        return None
-    gamma, beta = map(ops.convert_to_tensor, (gamma, beta))
-    return _layer_norm(epsilon)(x, gamma, beta)
+    if training:
+        return _layer_norm(epsilon)(x, gamma, beta) if own_kernel(x) else None
+    if tensorflow_on_cpu() and _has_onednn() and in_step_of_keras():
+        return _onednn_layer_norm(x, gamma, beta, epsilon)
+    return None
 
 
 def gelu(x):
@@ -150,6 +151,47 @@ def _scaled(x, gamma):
 def _scaled_sum(inputs, x, gamma):
     """Returns `inputs + _scaled(x, gamma)`."""
     return inputs + tf.cast(tf.cast(x, gamma.dtype) * gamma, x.dtype)
+
+
+# ---------------------------------------------------------------- LayerNormalization by oneDNN
+
+
+@functools.cache
+def _has_onednn():
+    try:
+        from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+    except ImportError:
+        return False
+    return IsMklEnabled()
+
+
+def _onednn_layer_norm(x, gamma, beta, epsilon):
+    """Returns the norm in the operations that TensorFlow replaces by one of oneDNN, which takes a
+    seventh of the time of Keras' operations, and need not be compiled.
+
+    They are a batch normalization with the pixels as channels. TensorFlow knows them by tensors of
+    ones and zeros, whose size must be unknown, so that it does not make constants of them, and by
+    an input of three axes.
+    """
+    width, shape = gamma.shape[0], tf.shape(x)
+    maps = tf.reshape(tf.cast(x, tf.float32), (shape[0], -1, width))
+    maps = tf.compat.v1.placeholder_with_default(maps, (None, None, width))
+    outer = tf.shape(maps)
+    pixels, none = outer[:1] * outer[1:2], tf.zeros(0)
+    normed = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(maps, tf.concat([[1], pixels, [width, 1]], 0)),
+        scale=tf.fill(pixels, 1.0),
+        offset=tf.fill(pixels, 0.0),
+        mean=none,
+        variance=none,
+        epsilon=epsilon,
+        data_format="NCHW",
+        is_training=True,
+    )
+    outputs = tf.reshape(normed.y, outer) * tf.cast(gamma, tf.float32) + tf.cast(beta, tf.float32)
+    outputs = tf.cast(tf.reshape(outputs, shape), x.dtype)
+    outputs.set_shape(x.shape)
+    return outputs
 
 
 # ---------------------------------------------------------------- the depthwise convolution

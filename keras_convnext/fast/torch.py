@@ -14,7 +14,7 @@ import keras
 import torch
 from torch.nn import functional
 
-from keras_convnext.fast.conditions import own_kernel, reads_as_one, weights
+from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, weights
 
 MULTIPLIES_PATCHES = True
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
@@ -37,10 +37,12 @@ ACTIVATIONS = {
 def residual_branch(block, x, inputs, training):
     """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added."""
     activation = ACTIVATIONS.get(keras.saving.get_registered_name(block.activation))
-    if not (activation and own_kernel(x) and reads_as_one(block)):
+    if not (activation and reads_as_one(block)):
+        return None
+    tensors = [_rows(x), _rows(inputs), *weights(block)]
+    if not own_kernel(*tensors):
         return None
     form = block.activation, activation, block.norm.epsilon
-    tensors = [_rows(x), _rows(inputs), *weights(block)]
     if _asks_gradients(*tensors):
         return _Branch.apply(form, *tensors).reshape(x.shape)
     return _branch(form, *tensors).reshape(x.shape)
@@ -52,7 +54,7 @@ def depthwise_conv(x, kernel, bias, dilation, training):
     if not kernel.shape[0] % 2 or torch.compiler.is_compiling():
         return None
     x, kernel = x.permute(0, 3, 1, 2), kernel.permute(2, 3, 0, 1)
-    own = len(x) and own_kernel(x)
+    own = len(x) and own_kernel(x, kernel, bias)
     convolve = _DepthwiseConv.apply if own else _convolve
     return convolve(x, kernel, bias, dilation).permute(0, 2, 3, 1)
 
@@ -61,12 +63,16 @@ def dense(x, kernel, bias):
     """As `fast.dense`, for tensors of one dtype."""
     if not x.dtype == kernel.dtype == bias.dtype:
         return None
-    own = own_kernel(x) and not _asks_gradients(x, kernel, bias)
+    own = own_kernel(x, kernel, bias) and not _asks_gradients(x, kernel, bias)
     return _dense(x, kernel, bias) if own else torch.addmm(bias, x, kernel)
 
 
-def layer_norm(x, gamma, beta, epsilon):
-    """PyTorch's own is as good."""
+def layer_norm(x, gamma, beta, epsilon, training):
+    """As `fast.layer_norm`, by the function that Keras takes too, but with a width that is a plain
+    int: Keras reads it from `x`, where the exporter to ONNX sees a symbol."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    tensors = (tensor.to(wide) for tensor in (gamma, beta))
+    return functional.layer_norm(x.to(wide), gamma.shape, *tensors, epsilon).to(x.dtype)
 
 
 def gelu(x):
@@ -175,7 +181,8 @@ class _Branch(torch.autograd.Function):
     def backward(ctx, dy):
         saved = ctx.saved_tensors  # once: checkpoints unpack on each reading, and only once
         tensors, kept = saved[:8], saved[8:]
-        if torch.is_grad_enabled():
+        # nor can a batch of gradients, as of a vectorized Jacobian, be written into pieces
+        if torch.is_grad_enabled() or portable(dy):
             found = _differentiable_gradients(ctx, dy, *tensors)
         else:
             pieces = zip(kept[::2], kept[1::2], strict=True)
@@ -229,15 +236,17 @@ def _add_product(total, a, b):
 
 
 def _differentiable_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale):
-    """Returns the same gradients, in a form that has gradients itself."""
+    """Returns the same gradients by PyTorch's own operations, which have gradients themselves."""
     function, _, epsilon = ctx.form
     inputs = x, gamma, beta, w1, b1, w2, b2, scale
-    normed = functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
-    y = torch.addmm(b2, function(torch.addmm(b1, normed, w1)), w2)
-    y = y if scale is None else y * scale
+    has_gradients = torch.is_grad_enabled()
+    with torch.enable_grad():
+        normed = functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
+        y = torch.addmm(b2, function(torch.addmm(b1, normed, w1)), w2)
+        y = y if scale is None else y * scale
     needed = (ctx.needs_input_grad[1], *ctx.needs_input_grad[3:])
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=has_gradients))
     return [next(found) if need else None for need in needed]
 
 

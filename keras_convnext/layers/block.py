@@ -15,10 +15,11 @@ from keras_convnext.layers.residual import LayerScale, StochasticDepth
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class ConvNeXtBlock(Composite):
-    """The residual block: `x + StochasticDepth(LayerScale(MLP(norm(depthwise(x)))))`.
+    """Adds a residual branch to its input: a large depthwise convolution, then an MLP per pixel.
 
-    `dwconv` (depthwise, large kernel), `norm`, `pwconv1` (to `expansion` times the channels),
-    activation, `grn` (V2), `pwconv2` (back), `gamma` (layer scale), `drop_path`.
+    The branch is `dwconv` (depthwise), `norm`, `pwconv1` (to `expansion` times the channels),
+    `activation`, `grn` (ConvNeXt V2), `pwconv2` (back), `gamma` (layer scale) and `drop_path`
+    (stochastic depth).
 
     Source: arXiv 2201.03545, Figure 4; arXiv 2301.00808, Figure 5.
 

@@ -1,4 +1,4 @@
-"""Several layers as one layer with a name of its own: the stem, the downsampling."""
+"""Several layers as one layer with a name of its own: the stem and the downsampling."""
 
 import keras
 
@@ -11,7 +11,9 @@ class Chain(keras.layers.Layer):
     is loaded again.
 
     Args:
-        layers: list of layers, or of their serialized forms.
+        layers: list of layers, or of their serialized configurations.
+
+    Input and output: those of the first and of the last layer.
     """
 
     def __init__(self, layers, **kwargs):
@@ -41,6 +43,6 @@ class Chain(keras.layers.Layer):
 
 
 def _deserialized(config):
-    """A layer that will be built with its chain: built before, its weights had other paths."""
+    """Returns a layer that is built with its chain: built before, its weights had other paths."""
     config = {key: value for key, value in config.items() if key != "build_config"}
     return keras.saving.deserialize_keras_object(config)

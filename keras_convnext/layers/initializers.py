@@ -1,4 +1,4 @@
-"""How kernels begin."""
+"""The initial values of kernels."""
 
 import contextlib
 import contextvars
@@ -12,8 +12,11 @@ _WILL_BE_LOADED = contextvars.ContextVar("kernels will be loaded", default=False
 
 @contextlib.contextmanager
 def kernels_will_be_loaded(condition):
-    """Kernels that are made inside begin as zeros if `condition` holds: hundreds of millions of
-    random numbers that a file replaces at once would take longer than reading the file."""
+    """Lets the kernels that are made inside start as zeros if `condition` holds.
+
+    Hundreds of millions of random numbers that a file replaces at once would take longer than
+    reading the file.
+    """
     token = _WILL_BE_LOADED.set(condition)
     try:
         yield
@@ -23,7 +26,7 @@ def kernels_will_be_loaded(condition):
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class KernelInitializer(keras.initializers.RandomNormal):
-    """Normal, with mean 0 and standard deviation `stddev`.
+    """Draws from a normal distribution with mean 0 and standard deviation `stddev`.
 
     The reference's "truncated" normal of std 0.02 is cut at +-2, that is at 100 standard
     deviations. (Keras' TruncatedNormal cuts at two of them, which leaves a std of 0.0176.)
@@ -36,19 +39,19 @@ class KernelInitializer(keras.initializers.RandomNormal):
 
 
 def kernel_initializer(scale=1.0):
-    """-> the reference's initialiser; `scale` multiplies its standard deviation of 0.02."""
+    """Returns the reference's initialiser; `scale` multiplies its standard deviation of 0.02."""
     return KernelInitializer(stddev=STDDEV * scale)
 
 
 def scale_to_inputs(model, gain):
     """Changes the kernels of a new model to a standard deviation of `gain / sqrt(inputs)`.
 
-    The reference's 0.02 is that of some thousand inputs per sum. In a network of tens of channels
-    it makes branches that begin near zero, and a short training spends its first epochs on that.
+    The reference's 0.02 suits sums of some thousand inputs. In a network of tens of channels it
+    makes branches start near zero, and a short training spends its first epochs on that.
 
     Args:
-        model: with the kernels it was made with, of `kernel_initializer`; others are left alone,
-            and a scale that a kernel was given then (`head_init_scale`) stays.
+        model: a model with the kernels that it was made with. Those of `kernel_initializer` change,
+            and keep a scale that they were given (`head_init_scale`); others are left alone.
         gain: > 0; 1 keeps the variance of a sum like that of its inputs.
     """
     for layer in model._flatten_layers(include_self=False):

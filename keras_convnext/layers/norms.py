@@ -16,9 +16,12 @@ class LayerNormalization(keras.layers.LayerNormalization):
         # `build` makes a list of a number; as a list, the config is the same before and after
         super().__init__(axis=[axis] if isinstance(axis, int) else axis, **kwargs)
 
-    def call(self, inputs):
-        outputs = fast.layer_norm(inputs, self.gamma, self.beta, self.epsilon)
-        return super().call(inputs) if outputs is None else outputs
+    def call(self, inputs, training=False):
+        outputs = None
+        if self.axis == [-1] and self.gamma is not None and self.beta is not None:
+            gamma, beta = map(ops.convert_to_tensor, (self.gamma, self.beta))
+            outputs = fast.layer_norm(inputs, gamma, beta, self.epsilon, training)
+        return super().call(inputs) if outputs is None else ops.cast(outputs, self.compute_dtype)
 
 
 class _ChannelWeights(keras.layers.Layer):
