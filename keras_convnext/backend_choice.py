@@ -1,4 +1,4 @@
-"""Which backend Keras gets where nobody chose one: an installed one.
+"""Chooses a backend for Keras where nobody chose one: one that is installed.
 
 Keras takes `KERAS_BACKEND`, else what keras.json says, else TensorFlow, and ends in a traceback if
 that is not installed. It writes keras.json itself, with TensorFlow in it, when it is first

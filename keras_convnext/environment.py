@@ -1,4 +1,4 @@
-"""What a number was measured on: the versions of packages, and the processor."""
+"""The versions of packages and the processor, for records and measurements."""
 
 import contextlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""What is inside of a model: its layers, those of nested models too, and their outputs.
+"""The layers inside a model, nested models included, and their outputs.
 
 Models are run as they are, and the call of one layer is watched. So it does not matter whether a
 model is a graph, a `Sequential` or subclassed, and how deep the layer is.

@@ -1,4 +1,4 @@
-"""What a model looks at: class activation maps, effective receptive fields, depthwise kernels.
+"""Class activation maps, effective receptive fields and depthwise kernels, as arrays.
 
     from keras_convnext import interpret, pictures
 

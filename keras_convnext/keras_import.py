@@ -1,4 +1,4 @@
-"""What this package does when Keras is imported, which may be before or after this package.
+"""Runs when Keras is imported, before or after this package.
 
 Before Keras: a backend is chosen if nobody chose one (`backend_choice.py`). After Keras: our
 classes are made known to it, so that `keras.saving.load_model` reads our files after `import

@@ -1,4 +1,4 @@
-"""What a name alone stands for: a published checkpoint, a hub address or a file of weights."""
+"""Weights given by a name: a published checkpoint, a hub address or a file."""
 
 import dataclasses
 import functools

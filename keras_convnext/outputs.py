@@ -1,4 +1,4 @@
-"""What the outputs of a classifier are: probabilities or logits, of one class each or of many.
+"""Recognises the outputs of a classifier: probabilities or logits, one class each or many.
 
 The last operation of the model tells it, where the model is a graph: it is found through nested
 models, and through layers that only pass numbers on. Where it does not tell, the numbers do.

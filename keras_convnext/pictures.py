@@ -1,4 +1,4 @@
-"""What a model looks at, as pictures: maps over images, receptive fields, sheets of kernels.
+"""Pictures of what a model looks at: maps over images, receptive fields, sheets of kernels.
 
 from keras_convnext import interpret, pictures
 

@@ -1,1 +1,1 @@
-"""How pretrained weights are converted, proven equal and measured. See README.md beside it."""
+"""Converts, proves and measures the published weights. See README.md beside it."""

@@ -1,4 +1,4 @@
-"""What the commands write: results on stdout, notes on stderr."""
+"""The output of the commands: results on stdout, notes on stderr."""
 
 import contextlib
 import json

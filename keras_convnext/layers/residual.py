@@ -1,4 +1,4 @@
-"""What is particular to a residual branch: its layer scale and stochastic depth."""
+"""The parts of a residual branch: layer scale and stochastic depth."""
 
 import keras
 from keras import ops

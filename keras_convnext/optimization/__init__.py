@@ -1,4 +1,4 @@
-"""How the models are optimized: learning rates, AdamW, averaged weights, fine-tuning."""
+"""Optimization: learning rates, AdamW, averaged weights, fine-tuning."""
 
 from keras_convnext.optimization.adamw import AdamW
 from keras_convnext.optimization.averages import AverageWeights, averaged_weights

@@ -1,4 +1,4 @@
-"""What `weights=` may say, and the verified local file that it stands for.
+"""Resolves `weights=` to a verified local file.
 
 The same road for classifiers and for dense predictors: a path is taken as it is, an `hf://` address
 and the name of a row of the registry become a file that is downloaded once and verified.

@@ -1,4 +1,4 @@
-"""How good a segmentation is: mean IoU, pixel accuracy, a table of the classes.
+"""Metrics of segmentation: mean IoU, pixel accuracy, a table of the classes.
 
 `fit_metrics` returns metrics to watch a training with; `Scores` are the numbers to report, counted
 exactly over all pixels of a set.

@@ -1,4 +1,4 @@
-"""What happens when images cannot be used: training continues up to a limit, evaluation ends."""
+"""The rule for unusable images: training continues up to a limit, evaluation ends."""
 
 import sys
 

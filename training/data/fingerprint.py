@@ -1,4 +1,4 @@
-"""What a dataset consists of, in a few lines that a record keeps and a resumed run compares."""
+"""The fingerprint of a dataset, which a record keeps and a resumed run compares."""
 
 import hashlib
 

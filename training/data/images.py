@@ -1,4 +1,4 @@
-"""What is wrong with an image file, in words."""
+"""Describes in words what is wrong with an image file."""
 
 from PIL import UnidentifiedImageError
 

@@ -1,4 +1,4 @@
-"""How a directory of images is laid out: its splits, its classes, and what was not used.
+"""The layout of a directory of images: its splits, its classes, and what is not used.
 
 Recognised are the layouts that are commonly downloaded:
 

@@ -1,4 +1,4 @@
-"""What a directory holds: folders and image files in a fixed order, without the files of systems.
+"""Lists folders and image files in a fixed order, without the files of operating systems.
 
 Hidden files and what operating systems and archivers leave behind are ignored without a word;
 whatever else is not used is counted, so that a reader can be told.

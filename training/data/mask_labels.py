@@ -1,4 +1,4 @@
-"""Which value or colour of a mask is which class, as a configuration says it."""
+"""Maps the values or colours of a mask to classes, as a configuration says."""
 
 import os
 import re

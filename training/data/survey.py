@@ -1,4 +1,4 @@
-"""What the masks of a sample hold: said before a training, or refused where it cannot be meant."""
+"""Surveys the masks of a sample before a training, and refuses what cannot be meant."""
 
 import collections
 import dataclasses

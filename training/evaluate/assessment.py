@@ -1,4 +1,4 @@
-"""How good a classifier is on a split: scores per class and over all, and the worst mistakes."""
+"""Assesses a classifier on a split: scores per class and over all, and the worst mistakes."""
 
 import dataclasses
 import functools

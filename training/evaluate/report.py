@@ -1,4 +1,4 @@
-"""What is reported of a measurement: `result.json`, pictures, and a table on the screen."""
+"""Reports a measurement: `result.json`, pictures, and a table on the screen."""
 
 import dataclasses
 import math

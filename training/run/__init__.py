@@ -1,1 +1,1 @@
-"""What every training has, whatever it learns: configuration, loop, checkpoints, log, record."""
+"""The parts of every training: configuration, loop, checkpoints, log, record."""

@@ -1,4 +1,4 @@
-"""What every experiment is, whatever it learns: a frozen dataclass of knobs."""
+"""The configuration of every experiment: a frozen dataclass of knobs."""
 
 import dataclasses
 import re

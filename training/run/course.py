@@ -1,4 +1,4 @@
-"""What every training does once its data and its model are there: prepare, resume, fit, report."""
+"""The course of every training once data and model exist: prepare, resume, fit, report."""
 
 import os
 import shlex

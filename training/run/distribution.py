@@ -1,4 +1,4 @@
-"""Where a run computes: one device, all devices of a machine, or several processes.
+"""The devices of a run: one, all of a machine, or several processes.
 
     --distribute auto         all devices of this machine, and the processes that the surroundings
                               announce (TF_CONFIG; KERAS_DISTRIBUTION_*; torchrun)

@@ -1,4 +1,4 @@
-"""What a run looks like: curves, confusion matrix and the worst mistakes, as PNG files.
+"""The pictures of a run: curves, confusion matrix and the worst mistakes, as PNG files.
 
 Every file is replaced atomically. Names of classes are shortened in their middle where they are
 long, and nothing in them is taken for markup.

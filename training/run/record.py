@@ -1,4 +1,4 @@
-"""What a run leaves: a folder with its plan, circumstances, log, checkpoints, models and result."""
+"""A run's record: a folder with plan, circumstances, log, checkpoints, models and result."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a model and its optimizer need besides Keras when several processes share a batch."""
+"""Extends a model and its optimizer for several processes that share a batch."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a web server answered, checked before one byte of it is written.
+"""Checks a web server's answer before one byte of it is written.
 
 `response` is of `requests`, `part` is the beginning of the file that is here already.
 """

@@ -1,4 +1,4 @@
-"""What can go wrong with a download: the errors and notices, and which faults are tried again."""
+"""Errors and notices of downloads, and which faults are retried."""
 
 import errno
 import os

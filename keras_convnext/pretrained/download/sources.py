@@ -1,4 +1,4 @@
-"""Where a file can come from: a repository of the Hugging Face hub, or any other web address."""
+"""Sources of a file: a repository of the Hugging Face hub, or any other web address."""
 
 import re
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""The training of classifiers: what differs from that of other tasks."""
+"""The task of classification."""

@@ -1,4 +1,4 @@
-"""What `fit` needs for a classifier: batches, network, optimizer and objective."""
+"""Builds what `fit` needs for a classifier: batches, network, optimizer and objective."""
 
 import keras
 import numpy as np

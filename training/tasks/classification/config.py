@@ -1,4 +1,4 @@
-"""What an experiment with a classifier is."""
+"""The configuration of an experiment with a classifier."""
 
 import dataclasses
 import functools

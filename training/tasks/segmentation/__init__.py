@@ -1,1 +1,1 @@
-"""The training of segmentation: what differs from that of classifiers."""
+"""The task of segmentation."""

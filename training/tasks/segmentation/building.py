@@ -1,4 +1,4 @@
-"""What `fit` needs for segmentation: batches, network, optimizer and objective."""
+"""Builds what `fit` needs for segmentation: batches, network, optimizer and objective."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What an experiment of segmentation is."""
+"""The configuration of an experiment with segmentation."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""What a segmentation looks like: photograph, mask and prediction side by side."""
+"""Pictures of a segmentation: photograph, mask and prediction side by side."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""How to use what a run of segmentation left, as the last lines of the training say it."""
+"""The last lines of a training: how to use what a run of segmentation left."""
 
 import shlex
 
