@@ -99,6 +99,7 @@ def expected_of(name):
         return dict(archive)
 
 
+@pytest.mark.filterwarnings("ignore:The file holds weights under 'model', 'model_ema'")
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_each_stage_and_the_output_equal_the_peers(name):
     expected, row = expected_of(name), CLASSIFIERS[name]

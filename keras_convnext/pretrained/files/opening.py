@@ -63,6 +63,8 @@ def _unharmed(path, function, *args):
         return function(*args)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+    except Warning:  # of a user who has warnings raised as errors
+        raise
     except Exception as error:
         raise WeightsError(f"{path}: damaged ({type(error).__name__}: {error}).") from None
 
