@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import children, memory, rounds, run, scaling, startup, tables
+from benchmarks import children, memory, photo_sizes, rounds, run, scaling, startup, tables
 from benchmarks.configuration import Configuration
 from benchmarks.contenders import CONTENDERS, PRODUCTS
 from benchmarks.findings import findings
@@ -306,3 +306,22 @@ def test_startup(tmp_path, monkeypatch):
     assert found["import_keras_seconds"]["median"] > 0
     heavy = {"tensorflow", "jax", "torch", "huggingface_hub", "matplotlib", "scipy", "PIL"}
     assert not heavy & set(found["brings_along"])
+
+
+@pure
+def test_photos_of_different_sizes(tmp_path, monkeypatch):
+    sizes = {photo.shape for photo in photo_sizes.photos(40)}
+    assert len(sizes) == 40
+    seconds = {"ours": {"first": 2.0, "second": 1.0}, "applications": {"failed": "it broke"}}
+    monkeypatch.setattr(photo_sizes, "measured", lambda backend, name, arguments: seconds[name])
+    path = tmp_path / "sizes.json"
+    assert photo_sizes.main(["--backends", "jax", "--results", str(path)]) == 0
+    assert json.loads(path.read_text())["backends"]["jax"] == seconds
+
+
+@compiles_long
+def test_photos_are_predicted_twice(tmp_path):
+    path = tmp_path / "sizes.json"
+    flags = ["--backends", BACKEND, "--photos", "1", "--variant", "test_convnext2"]
+    assert photo_sizes.main([*flags, "--results", str(path)]) == 0
+    assert json.loads(path.read_text())["backends"][BACKEND]["ours"]["first"] > 0
