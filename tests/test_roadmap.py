@@ -146,7 +146,7 @@ def test_the_stem_strides_as_that_of_the_end_unless_told(step):
     [
         ({"step": "patchify"}, "patchify_stem"),
         ({"regime": "resnet101"}, "resnet200"),
-        ({"stem_stride": 3}, r"\(1, 2, 4\)"),
+        ({"stem_stride": 3}, r"\[1, 2, 4\]"),
         ({"classes": 0}, "an integer >= 1"),
         ({"drop_path_rate": 1.0}, r"\[0, 1\)"),
         ({"input_shape": (4, 4, 3)}, "at least 8 x 8"),
