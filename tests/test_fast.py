@@ -372,6 +372,13 @@ def test_frozen_weights_have_no_gradient_and_inputs_have():
 
 
 @only["tensorflow"]
+def test_autograph_can_convert_the_activation():
+    import tensorflow as tf
+
+    assert tf.autograph.to_graph(fast.forms.gelu)(tf.zeros(2)) is None
+
+
+@only["tensorflow"]
 def test_tensorflow_on_cpus_is_not_left_to_xla():
     block, x = made((2, 4, 4, 8))
     model = keras.Sequential([keras.Input(x.shape[1:]), block])
