@@ -592,7 +592,7 @@ def test_an_index_of_another_shape_is_refused():
 def test_offline_the_classes_are_shown_by_number():
     model = ConvNeXt(Variant("small", (1,), (8,)), input_shape=(SIDE, SIDE, 3))
     model.published = "convnext_tiny.fb_in1k"
-    with pytest.warns(UserWarning, match="shown by their number.*`labels=`") as noted:
+    with pytest.warns(UserWarning, match=r"\w\. The .* shown by .*`labels=`") as noted:
         names = Classifier(model).names
     assert names[207] == (None, "class 207") and len(names) == 1000 and len(noted) == 1
 
@@ -840,8 +840,8 @@ def test_cache_clear_asks_on_a_terminal(run, tmp_path, monkeypatch, answer, code
 
 def test_warnings_become_notes(run, monkeypatch):
     def warned(**conditions):
-        warnings.warn("mind this", stacklevel=1)
+        warnings.warn("`labels=` gives names", stacklevel=1)
         return ()
 
     monkeypatch.setattr(registry, "search", warned)
-    assert run("list", "--json") == (0, "[]\n", "Note: mind this\n")
+    assert run("list", "--json") == (0, "[]\n", "Note: `--labels` gives names\n")

@@ -67,9 +67,11 @@ def check_writable(path):
 
 
 @contextlib.contextmanager
-def warnings_as_notes():
+def warnings_as_notes(worded=str):
+    """Shows warnings as notes on stderr, in the words that `worded` makes of them."""
+
     def show(message, category, filename, lineno, file=None, line=None):
-        say(f"Note: {message}")
+        say(f"Note: {worded(message)}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -44,7 +44,7 @@ def main(argv=None):
     """Runs a command line, by default the process' own, and returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        with console.warnings_as_notes():
+        with console.warnings_as_notes(_for_the_command_line):
             code = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -59,8 +59,9 @@ def main(argv=None):
         return 130
 
 
-def _for_the_command_line(error):
-    text = str(error)
+def _for_the_command_line(message):
+    """Returns the text of an error or a warning, with flags in place of arguments."""
+    text = str(message)
     for call, command in ADVICE.items():
         text = text.replace(call, command)
     return text
