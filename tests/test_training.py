@@ -311,11 +311,20 @@ def test_numbers_that_are_none_are_refused():
 
 
 @on_one_backend
+@pytest.mark.parametrize("given", [[], ["--resume=auto"], ["--resume", "auto"], ["--resume=run"]])
+def test_the_command_that_resumes_names_the_run_once(given, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", "digits", *given, "--epochs=5"])
+    course.say_how_to_resume("Stopped.")
+    said = capsys.readouterr().err
+    assert said.endswith("training.train --config digits --epochs=5 --resume=auto\n")
+
+
+@on_one_backend
 def test_a_short_run_has_a_short_warm_up():
     asked = command.from_command_line(["--config=folder", "--weights=none", "--epochs=5"])
     assert asked.config.warmup_epochs == pytest.approx(5 * 5 / 120)
     (note,) = asked.notes
-    assert "0.208333 epochs in place of the recipe's 5" in note
+    assert "takes 0.208 epochs in place of the recipe's 5" in note
     asked = command.from_command_line(["--config=folder", "--weights=none", "--epochs=50"])
     assert asked.config.warmup_epochs == 5 and not asked.notes
     asked = request("--epochs=100", "--warmup_epochs=40")
@@ -464,6 +473,8 @@ def test_resume_asks_for_the_same_configuration(tmp_path, capsys, monkeypatch):
     assert resuming.find(config, "auto", dataset) == run
     other = dataclasses.replace(config, seed=1)
     assert resuming.find(other, "auto", dataset) is None
+    said = capsys.readouterr().err
+    assert f"No run of this configuration is unfinished in {tmp_path}: a new one" in said
     with pytest.raises(ValueError, match="seed was 0, is 1"):
         resuming.find(other, str(run), dataset)
     record.write_json(run / record.RESULT, {})

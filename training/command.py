@@ -112,7 +112,7 @@ def _notes(recipe, config):
     if warmup == getattr(recipe, "warmup_epochs", None):
         return ()
     return (
-        f"The warm-up takes {warmup:g} epochs in place of the recipe's {recipe.warmup_epochs:g}, "
+        f"The warm-up takes {warmup:.3g} epochs in place of the recipe's {recipe.warmup_epochs:g}, "
         f"as the run has {config.epochs} in place of {recipe.epochs}: --warmup_epochs sets it.",
     )
 

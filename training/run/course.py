@@ -120,10 +120,20 @@ def status(train):
 
 def say_how_to_resume(sentence):
     """Says, after a sentence, the command that resumes the run."""
-    given = shlex.join(argument for argument in sys.argv[1:] if argument != "--resume=auto")
+    given = shlex.join(_without_resume(sys.argv[1:]))
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = "training.segment" if spec and "segment" in spec.name else "training.train"
     print(f"{sentence} To resume: python -m {module} {given} --resume=auto", file=sys.stderr)
+
+
+def _without_resume(arguments):
+    """Yields the arguments of a command line but `--resume`, which has one of two forms."""
+    arguments = iter(arguments)
+    for argument in arguments:
+        if argument == "--resume":
+            next(arguments, None)  # its value
+        elif not argument.startswith("--resume="):
+            yield argument
 
 
 def leave(status):

@@ -44,6 +44,7 @@ def find(config, resume, dataset):
         if _same_place(run, config):
             raise ValueError(_changed(run, odd))
         _say(f"{run} is passed over, a run on other data: {odd[0]}")
+    _say(f"No run of this configuration is unfinished in {config.output}: a new one begins.")
     return None
 
 

@@ -30,7 +30,7 @@ class ClassifierPlan(Plan):
                 f" = {config.learning_rate:g} x {config.batch_size} / {config.learning_rate_batch}"
             )
         if config.warmup_epochs:
-            text += f" after {config.warmup_epochs:g} epochs"
+            text += f" after {config.warmup_epochs:.3g} epochs"
             text += f" ({self.warmup_updates:,} updates) from 0"
         text += f", cosine to {config.minimum_learning_rate:g}"
         return text + (f", x {config.layer_decay:g} per group" if config.layer_decay < 1 else "")
