@@ -4,10 +4,12 @@ classify = keras_convnext.Classifier("convnext_tiny.fb_in1k")
 classify("photo.jpg")[0]      # Prediction(name='tiger_cat', probability=0.46, ...)
 """
 
+import dataclasses
 import functools
 import numbers
 import os
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 
 from keras_convnext import labels as label_sets
 from keras_convnext import named_weights, outputs
-from keras_convnext.checks import integer, one_of
+from keras_convnext.checks import integer, keywords, one_of
 from keras_convnext.images import SUFFIXES, ImageError, images_in
 from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.preprocessing import EvalTransform, evaluation_transform
@@ -105,7 +107,10 @@ class Classifier:
         self._given = _given_labels(labels)  # a wrong file is noticed before a download
         self._beside = None
         if not isinstance(source, (str, os.PathLike)):
-            self._take_model(source, transform, getattr(source, "name", type(source).__name__))
+            name = getattr(source, "name", type(source).__name__)
+            if variant is not None:
+                raise ArgumentsError(f"{name} is a model, not a file: omit `variant=`.")
+            self._take_model(source, transform, name)
         elif (path := whole_file(source, variant)) is not None:
             self._take_model(load_model(path), transform, str(path))
             self._beside = _names_beside(path)
@@ -113,11 +118,10 @@ class Classifier:
             self._take_weights(os.fspath(source), transform, variant)
         self.activation = activation or outputs.activation_of(self.model)
         self.classes = self._count()
-        if self._given and len(self._given) != self.classes:
+        named = _count_of_names(self._given, labels)
+        if named not in (0, self.classes):
             place = labels if isinstance(labels, (str, os.PathLike)) else "`labels`"
-            raise ValueError(
-                f"{place} names {len(self._given)} classes, {self.name} has {self.classes}."
-            )
+            raise ValueError(f"{place} names {named} classes, {self.name} has {self.classes}.")
 
     def _count(self):
         """Returns the number of classes; a model with one output tells two apart."""
@@ -203,11 +207,17 @@ class Classifier:
 
         Raises:
             ImageError, ValueError: as above.
+            TypeError: if `images` is none of these.
         """
         if _is_folder(images):
             images = _images_in(images)
         elif _is_single(images):
             return self.of_pixels(self.pixels(images)[None])[0]
+        if not isinstance(images, Iterable):
+            raise TypeError(
+                "`images` must be an image, a list of images or the path of a folder, received "
+                f"{type(images).__name__}."
+            )
         images = list(images)
         parts = [
             self.of_pixels(self._batch(images, start), fill=len(images) > self.batch_size)
@@ -330,6 +340,8 @@ def _transform(given, row, side):
             "`transform` must be an EvalTransform, a dict of its arguments or None, received "
             f"{type(given).__name__}."
         )
+    arguments = [field.name for field in dataclasses.fields(EvalTransform)]
+    keywords("EvalTransform", given or {}, arguments)
     fields = {"size": side, **(given or {})}
     if row is not None and fields["size"] == row.size:
         fields["size"] = None
@@ -353,14 +365,21 @@ def _given_labels(labels):
     return label_sets.checked_names(labels if isinstance(labels, dict) else list(labels))
 
 
+def _count_of_names(given, labels):
+    """Returns how many classes are named, also by a label set that could not be fetched, else 0."""
+    if given is None and isinstance(labels, str):
+        return registry.LABEL_SETS.get(labels, 0)
+    return len(given or ())
+
+
 def _published_names(label_set):
     try:
         return label_sets.class_names(label_set)
     except DownloadError as error:
         reason = str(error).splitlines()
         warnings.warn(
-            f"{reason[0]} {' '.join(reason[2:4]).strip()} The classes are shown by their number; "
-            "`labels=` gives names.",
+            f"{reason[0]} {': '.join(map(str.strip, reason[2:4]))}. The classes are shown by their "
+            "number; `labels=` gives names.",
             stacklevel=2,
         )
         return None

@@ -7,7 +7,9 @@ import warnings
 
 import numpy as np
 
+from keras_convnext.checks import integer
 from keras_convnext.pretrained import download
+from keras_convnext.pretrained.registry import LABEL_SETS
 
 # WordNet's synsets in the order of the classes; the list that keras.applications uses.
 IMAGENET1K = download.Url(
@@ -56,7 +58,8 @@ def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabiliti
         For each image a list of `(WordNet id, name, probability)`, the best first.
 
     Raises:
-        ValueError: if the label set has no names, or another number of classes.
+        ValueError: if the label set has no names, or another number of classes; if `top` is no
+            integer >= 1; if a probability is NaN. Nothing is downloaded then.
         DownloadError: (an OSError) if the names could not be fetched.
     """
     if probabilities is not None:
@@ -67,15 +70,24 @@ def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabiliti
             stacklevel=2,
         )
         preds = probabilities
-    names = class_names(label_set)
+    integer("top", top, 1)
     preds = np.asarray(preds.detach().cpu() if hasattr(preds, "detach") else preds)
-    if names is None or preds.ndim != 2 or preds.shape[1] != len(names):
-        raise ValueError(
-            f"`preds` must be (images, {len(names or ())}) for the names of {label_set!r}, "
-            f"received shape {preds.shape}. For classes of your own use "
-            "`Classifier(model, labels=...)`."
-        )
+    if label_set in NAMED:
+        _check_predictions(preds, LABEL_SETS[label_set], label_set)
+    names = class_names(label_set)
+    _check_predictions(preds, len(names or ()), label_set)
     return [[(*names[index], float(row[index])) for index in best_first(row, top)] for row in preds]
+
+
+def _check_predictions(preds, classes, label_set):
+    """Raises a ValueError if an array is not `(images, classes)` or has NaN."""
+    if not classes or preds.ndim != 2 or preds.shape[1] != classes:
+        raise ValueError(
+            f"`preds` must be (images, {classes}) for the names of {label_set!r}, received shape "
+            f"{preds.shape}. For classes of your own use `Classifier(model, labels=...)`."
+        )
+    if np.isnan(preds).any():
+        raise ValueError("`preds` has NaN: the weights of the model or its images are damaged.")
 
 
 def best_first(probabilities, top):

@@ -15,7 +15,7 @@ from keras_convnext.checks import integer, keywords, knowing_other_names, number
 from keras_convnext.features import PyramidModel
 from keras_convnext.layers import ACTIVATIONS, NORMS, Chain, ConvNeXtBlock, PatchConv2D
 from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
-from keras_convnext.variants import VARIANTS
+from keras_convnext.variants import VARIANTS, Variant
 
 
 @knowing_other_names
@@ -87,13 +87,14 @@ def ConvNeXt(
     Raises:
         ValueError: if an argument has a value that is not allowed, no weights have that name, or
             the file of weights does not fit this architecture exactly.
+        TypeError: if `variant` is neither a name nor a `Variant`, or there is no such argument.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
     """
     variant, weights = _variant_and_weights(variant, weights, include_top)
     if stem_stride is not None:
         variant = variant.with_stem_stride(stem_stride)
-    one_of("pooling", pooling, (None, "avg", "max"))
+    _check_end(pooling, classifier_activation)
     check_before_download(variant, classes, input_tensor, input_shape, drop_path_rate)
     _check_output_stride(variant, output_stride)
     checkpoint = None
@@ -129,6 +130,11 @@ def ConvNeXt(
 
 def _variant_and_weights(variant, weights, include_top):
     """Returns the `Variant` and the weights that the first arguments of `ConvNeXt` name."""
+    if not isinstance(variant, (str, Variant)):
+        raise TypeError(
+            "`variant` must be the name of a row of `keras_convnext.VARIANTS` or a "
+            f"`keras_convnext.Variant`, received {variant!r}."
+        )
     named = variant if isinstance(variant, str) else variant.name
     if isinstance(include_top, str):
         refuse_weights_as("include_top", include_top, f"ConvNeXt({named!r}")
@@ -189,6 +195,18 @@ def image_input(variant, side, input_tensor, input_shape, prefix=""):
     return inputs, x
 
 
+def _check_end(pooling, activation):
+    """Raises the ValueError of arguments that say how a model ends, before anything is built."""
+    one_of("pooling", pooling, (None, "avg", "max"))
+    try:
+        keras.activations.get(activation)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`classifier_activation` must be the name of an activation of Keras, for example "
+            f"'softmax' or 'sigmoid', a function, or None for logits, received {activation!r}."
+        ) from None
+
+
 def check_before_download(variant, classes, input_tensor, input_shape, drop_path_rate):
     """Raises the ValueError of arguments that no weights could make right; see `ConvNeXt`."""
     if classes is not None:
@@ -209,7 +227,8 @@ def _check_image_shape(variant, shape):
     if min(height or variant.stride, width or variant.stride) < variant.stride:
         raise ValueError(
             f"{variant.name} needs images of at least {variant.stride} x {variant.stride} pixels, "
-            f"received height {height} and width {width}."
+            f"received height {height} and width {width} of the shape {shape}; the data format is "
+            f"{keras.config.image_data_format()}."
         )
 
 

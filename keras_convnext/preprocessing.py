@@ -185,26 +185,29 @@ class EvalTransform:
         return self.short_side * old // tf.reduce_min(old)
 
 
-def evaluation_transform(row=None, size=None, crop_pct=None, resize=None, interpolation=None):
+def evaluation_transform(
+    row=None, size=None, crop_pct=None, resize=None, interpolation=None, resize_size=None
+):
     """Returns the transform of published weights, or the authors', with what is given changed.
 
     Args:
         row: of the registry; `None`: the evaluation of the authors of ConvNeXt, which squashes from
             384 pixels on and below crops 224 of 256 pixels, bicubic.
-        size, crop_pct, resize, interpolation: as of `EvalTransform`; `None`: what is usual at the
-            size. A crop means that the short side is resized.
+        size, crop_pct, resize, interpolation, resize_size: as of `EvalTransform`; `None`: what is
+            usual at the size. A crop, or a size to crop from, means that the short side is resized.
     """
-    if row is not None and (size, crop_pct, resize) == (None, None, None):
+    is_usual = (size, crop_pct, resize, resize_size) == (None,) * 4
+    if row is not None and is_usual:
         transform = row.transform()
         return dataclasses.replace(transform, interpolation=interpolation or row.interpolation)
     size = size or (row.size if row else 224)
     if resize is None:
         usual = row.resize_mode if row else "squash" if size >= 384 else "shortest"
-        resize = usual if crop_pct is None else "shortest"
-    if crop_pct is None and resize == "shortest":
+        resize = usual if (crop_pct, resize_size) == (None, None) else "shortest"
+    if (crop_pct, resize_size) == (None, None) and resize == "shortest":
         crop_pct = _usual_crop(size, row)
     interpolation = interpolation or (row.interpolation if row else "bicubic")
-    return EvalTransform(size, crop_pct, resize, interpolation)
+    return EvalTransform(size, crop_pct, resize, interpolation, resize_size)
 
 
 def _usual_crop(size, row):

@@ -1,5 +1,6 @@
 """Whole models, of a `.keras` file or of a user's own: loaded, and asked what they take."""
 
+import os
 from pathlib import Path
 
 import keras
@@ -25,7 +26,7 @@ def whole_file(source, variant=None):
         ArgumentsError: if there is a variant.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.fspath(source) and path.is_dir():  # an empty name is no folder, though its Path is "."
         path = _best_of(path)
     elif path.suffix != ".keras" or not path.is_file():
         return None

@@ -76,6 +76,8 @@ def test_a_photo_a_list_and_a_folder(model, photos):
 @on_one_backend
 def test_transforms_and_labels_may_be_given(model, photos, tmp_path):
     assert Classifier(model, transform={"resize": "squash"}).transform.resize == "squash"
+    from_36 = Classifier(model, transform={"resize_size": 36}).transform
+    assert from_36 == EvalTransform(SIDE, resize_size=36)
     own = EvalTransform(SIDE, 1.0, interpolation="bilinear")
     assert Classifier(model, transform=own).transform is own
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
@@ -234,6 +236,10 @@ def test_the_folder_of_a_training(model, photos, tmp_path):
         (lambda t: Classifier(head(), transform=9), TypeError, "EvalTransform, a dict"),
         (lambda t: Classifier(head(), activation="relu"), ValueError, "`activation` must be one"),
         (lambda t: Classifier(head(), batch_size=0), ValueError, "`batch_size`"),
+        (lambda t: Classifier(""), ValueError, "Unknown weights ''"),
+        (lambda t: Classifier(head(), variant="convnext_tiny"), ValueError, "omit `variant=`"),
+        (lambda t: Classifier(head(), transform={"sise": 8}), TypeError, "`sise`: .* `size`"),
+        (lambda t: Classifier(head())(None), TypeError, "`images` .* received NoneType"),
         (lambda t: Classifier(7), TypeError, "a name, a path or a Keras model, received int"),
         (lambda t: Classifier(head())(t), ValueError, "No images in"),
         (lambda t: Classifier(head())([b"x"]), ValueError, r"images\[0\]: Cannot read"),
@@ -245,6 +251,13 @@ def test_what_cannot_be_meant_is_said(tmp_path, make, error, message):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(error, match=message):
         make(tmp_path)
+
+
+@on_one_backend
+def test_a_label_set_has_a_number_of_classes_without_a_network_too():
+    with pytest.warns(UserWarning, match="Could not get the names"):
+        with pytest.raises(ValueError, match="imagenet1k names 1000 classes, .* has 3"):
+            Classifier(head(), labels="imagenet1k")
 
 
 @on_one_backend
@@ -272,6 +285,22 @@ def test_names_of_classes_that_cannot_be_fetched_are_not_called_weights():
 
 
 # ---------------------------------------------------------------- as keras.applications
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("preds", "top", "message"),
+    [
+        (np.zeros((1, 10)), 5, r"\(images, 1000\) .* received shape \(1, 10\)"),
+        (np.zeros(1000), 5, r"received shape \(1000,\)"),
+        (np.full((1, 1000), np.nan), 5, "`preds` has NaN"),
+        (np.zeros((1, 1000)), 0, "`top` must be"),
+    ],
+)
+def test_wrong_predictions_are_refused_before_names_are_fetched(monkeypatch, preds, top, message):
+    monkeypatch.delattr(labels, "class_names")
+    with pytest.raises(ValueError, match=message):
+        labels.decode_predictions(preds, top)
 
 
 @on_one_backend

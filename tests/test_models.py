@@ -398,6 +398,8 @@ def test_published_weights_keep_their_stem_stride():
         ({"input_shape": (16, 16)}, "3 axes"),
         ({"input_shape": (1, 16, 16, 3)}, "3 axes"),
         ({"input_shape": (16, 16, None)}, "channels must be known"),
+        ({"input_shape": (3, 16, 16)}, r"\(3, 16, 16\); the data format is channels_last"),
+        ({"classifier_activation": "softmx"}, "`classifier_activation` must be .* 'softmx'"),
     ],
     ids=lambda value: None if isinstance(value, str) else "-".join(value),
 )
@@ -798,6 +800,8 @@ def test_a_variant_with_a_tag_names_its_weights(monkeypatch):
         ConvNeXt("convnext_tiny.fb_in1k", weights="fb_in22k")
     with pytest.raises(ValueError, match="`variant` must be one of"):
         ConvNeXt("convnext_tinny.fb_in1k")
+    with pytest.raises(TypeError, match="`variant` must be the name .* received None"):
+        ConvNeXt(None)
 
 
 # ---------------------------------------------------------------- two models in one graph
