@@ -31,8 +31,6 @@ from keras_convnext.models import (
 )
 from keras_convnext.variants import STEM_STRIDES, VARIANTS, Variant
 
-keras.saving.register_keras_serializable(package="keras_convnext")(DepthwiseConv2D)
-
 
 @dataclasses.dataclass(frozen=True)
 class Network:

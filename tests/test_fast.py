@@ -178,6 +178,56 @@ def test_patches_are_a_convolution(shape):
     np.testing.assert_allclose(found, numpy(theirs(x)), atol=2e-5)
 
 
+@pytest.mark.parametrize("options", [{"groups": 2}, {"activation": "relu"}], ids=str)
+def test_patches_with_more_than_a_product(options):
+    ours = PatchConv2D(6, 2, 2, data_format="channels_last", **options)
+    theirs = keras.layers.Conv2D(6, 2, 2, data_format="channels_last", **options)
+    x = np.random.default_rng(3).normal(size=(2, 4, 4, 8)).astype("float32")
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+    theirs.set_weights(ours.get_weights())
+    np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["dwconv", "norm", "pwconv1", "grn", "pwconv2", "gamma"])
+def test_a_part_has_a_dtype_of_its_own(part):
+    block, x = made((2, 4, 4, 8), dtype="mixed_bfloat16", grn=part == "grn", layer_scale=0.5)
+    expected = numpy(ops.cast(block(x), "float32"))
+    getattr(block, part).dtype_policy = keras.DTypePolicy("float32")
+    found = []
+    getattr(block, part).call = _noted(found, getattr(block, part).call)
+    out = block(x)
+    assert found == ["float32"]
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+    np.testing.assert_allclose(numpy(ops.cast(out, "float32")), expected, rtol=0.05, atol=0.05)
+
+
+def _noted(dtypes, call):
+    """Returns `call`, which then adds the dtype of its result to a list."""
+
+    def noted(x, **kwargs):
+        y = call(x, **kwargs)
+        dtypes.append(keras.backend.standardize_dtype(y.dtype))
+        return y
+
+    return noted
+
+
+@pytest.mark.parametrize("part", ["dwconv", "norm", "pwconv1", "pwconv2", "gamma"])
+def test_the_outputs_of_a_part_can_be_regularized(part):
+    block, x = made((2, 4, 4, 8))
+    getattr(block, part).activity_regularizer = keras.regularizers.L2(1.0)
+    block(x)
+    assert [float(numpy(loss)) > 0 for loss in block.losses] == [True]
+
+
+def test_a_block_of_which_one_product_is_quantized():
+    block, x = made((2, 4, 4, 8), dtype="mixed_bfloat16")
+    expected = numpy(ops.cast(block(x), "float32"))
+    block.pwconv1.quantize("int8")
+    np.testing.assert_allclose(numpy(ops.cast(block(x), "float32")), expected, atol=0.1)
+
+
 def test_a_batch_of_none():
     block, x = made((2, 4, 4, 8))
     assert tuple(block(x[:0], training=True).shape) == (0, 4, 4, 8)

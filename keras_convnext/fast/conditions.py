@@ -114,15 +114,13 @@ def jax_on_one_cpu():
 def reads_as_one(block):
     """Returns whether a kernel can compute the block's residual branch as a whole.
 
-    It is LayerNormalization, product, activation, product, layer scale then, in one compute dtype,
-    with weights as they are: neither GRN nor quantization.
+    It is LayerNormalization, product, activation, product, layer scale then, with weights as they
+    are: neither GRN nor quantization. (A block whose layers differ in dtype does not ask.)
     """
-    dense = block.pwconv1, block.pwconv2
     return (
         isinstance(block.norm, keras.layers.LayerNormalization)
         and not block.grn
-        and not any(layer.quantization_mode for layer in dense)
-        and all(layer.compute_dtype == block.compute_dtype for layer in (block.norm, *dense))
+        and not any(layer.quantization_mode for layer in (block.pwconv1, block.pwconv2))
     )
 
 

@@ -83,7 +83,9 @@ def _bias_add(x, bias):
     no longer changes. Ours adds in float32; the rest stays with TensorFlow, which computes product,
     bias and activation as one.
     """
-    return _bfloat16_bias_add(x, bias) if x.dtype == tf.bfloat16 else tf.nn.bias_add(x, bias)
+    if x.dtype != tf.bfloat16:
+        return tf.nn.bias_add(x, bias)
+    return _bfloat16_bias_add(x, tf.convert_to_tensor(bias))  # a variable has no place in there
 
 
 def _wide(x):

@@ -103,17 +103,31 @@ class ConvNeXtBlock(Composite):
 
     def call(self, inputs, training=False):
         inputs = ops.cast(inputs, self.compute_dtype)
-        # not `self.dwconv(...)`, whose bookkeeping takes a tenth of a small step
-        x = self.dwconv.call(inputs, training=training)
-        outputs = fast.residual(self, x, inputs, training)
-        if outputs is not None:  # the same numbers, by a kernel that computes all of this at once
-            return outputs
+        if self._is_uniform():
+            # not `self.dwconv(...)`, whose bookkeeping takes a tenth of a small step
+            x = self.dwconv.call(inputs, training=training)
+            outputs = fast.residual(self, x, inputs, training)
+            if outputs is not None:  # the same numbers, by a kernel that computes this at once
+                return outputs
+        else:
+            x = self.dwconv(inputs, training=training)
         x = self.norm(x)
         x = self.activation(self.pwconv1(x))
         x = self.grn(x) if self.grn else x
         x = self.pwconv2(x)
         x = self.gamma(x) if self.gamma else x
-        return inputs + self.drop_path(x, training=training)
+        x = self.drop_path(x, training=training)
+        return inputs + ops.cast(x, self.compute_dtype)
+
+    def _is_uniform(self):
+        """Returns whether all inner layers compute in the dtype of the block and only pass on what
+        they compute, as they are made; otherwise each has to be called."""
+        inner = self.dwconv, self.norm, self.pwconv1, self.grn, self.pwconv2, self.gamma
+        dtype = self.compute_dtype
+        return all(
+            layer.compute_dtype == dtype and layer.activity_regularizer is None
+            for layer in filter(None, (*inner, self.drop_path))
+        )
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

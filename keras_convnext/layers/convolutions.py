@@ -8,6 +8,7 @@ from keras_convnext import fast
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
 
+@serializable
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' layer of the same name, with stride 1, "same" padding and channels last."""
 
@@ -88,4 +89,12 @@ class PatchConv2D(keras.layers.Conv2D):
 
     @property
     def _is_product(self):
-        return self.kernel_size == self.strides and self.padding == "valid" and self.use_bias
+        height, width = self.kernel_size
+        return (
+            self.strides == (height, width)
+            and height == width
+            and self.groups == 1
+            and self.padding == "valid"
+            and self.use_bias
+            and self.activation is keras.activations.linear
+        )
