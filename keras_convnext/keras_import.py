@@ -34,6 +34,12 @@ REGISTERED = {
     "segmentation.models": ("SegmentationModel",),
     "segmentation.resampling": ("AdaptiveAveragePooling", "ResizeTo"),
 }
+# Models, which the HDF5 format of Keras 2 (`.h5`) looks up by the name of the class alone.
+MODELS = {
+    "augmentation.train_step": ("DeviceAugmented",),
+    "features": ("PyramidModel",),
+    "segmentation.models": ("SegmentationModel",),
+}
 REGISTERED_FUNCTIONS = {"layers.activations": ("gelu", "gelu_tanh")}
 
 
@@ -73,6 +79,9 @@ def _register():
     for module, names in REGISTERED.items():
         for name in names:
             known.setdefault(f"keras_convnext>{name}", _ClassToImport(module, name))
+    for module, names in MODELS.items():
+        for name in names:
+            known.setdefault(name, _ClassToImport(module, name))
     for module, names in REGISTERED_FUNCTIONS.items():
         for name in names:
             if f"keras_convnext>{name}" not in known:

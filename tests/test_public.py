@@ -146,6 +146,9 @@ def test_every_registered_class_is_in_the_table():
             importlib.import_module(module.name)
     registered = set(keras.saving.get_custom_objects())
     assert {name for name in registered if name.startswith("keras_convnext>")} == listed
+    models = {name for names in keras_import.MODELS.values() for name in names}
+    ours = (get for name, get in keras.saving.get_custom_objects().items() if ">" not in name)
+    assert {x.__name__ for x in ours if x.__module__.startswith("keras_convnext.")} == models
 
 
 def extract(names, folder):
@@ -156,11 +159,14 @@ def extract(names, folder):
 
 @pytest.mark.parametrize("imports", ["keras_convnext, keras", "keras, keras_convnext"])
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @on_one_backend
 def test_files_load_whichever_is_imported_first(imports, tmp_path):
     """Models of files that were saved before the classes moved to other modules."""
     names = ["upernet.keras", "roadmap.keras", "overlap.keras"]
     extract(names, tmp_path)
+    keras.saving.load_model(tmp_path / "overlap.keras").save(tmp_path / "overlap.h5")
+    names.insert(0, "overlap.h5")
     code = f"""
 import {imports}
 from keras.saving import load_model
@@ -168,7 +174,8 @@ for name in {names}:
     print(type(load_model(rf"{tmp_path}/" + name)).__name__)
 """
     done = python(code, KERAS_BACKEND=BACKEND)
-    assert done.stdout.split() == ["SegmentationModel", "Functional", "PyramidModel"], done.stderr
+    expected = ["PyramidModel", "SegmentationModel", "Functional", "PyramidModel"]
+    assert done.stdout.split() == expected, done.stderr
 
 
 SMALL_SAVING = """
@@ -192,7 +199,7 @@ def small_keras(tmp_path):
 SAY = "import keras.saving; print(keras.backend, len(keras.saving.known))"
 COUNT = sum(
     len(names)
-    for table in (keras_import.REGISTERED, keras_import.REGISTERED_FUNCTIONS)
+    for table in (keras_import.REGISTERED, keras_import.MODELS, keras_import.REGISTERED_FUNCTIONS)
     for names in table.values()
 )
 

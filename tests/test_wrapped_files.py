@@ -219,6 +219,20 @@ def test_a_backbone_is_taken_from_under_another_head(tmp_path, made, around, suf
 
 
 @on_one_backend
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_the_optimizer_of_a_model_inside_is_no_weight(tmp_path, suffix):
+    base = randomise(ConvNeXt(SMALL, classes=3, **SHAPE))
+    base.compile("adam", "mse")
+    base.optimizer.build(base.trainable_variables)
+    whole = keras.Sequential([keras.Input((32, 32, 3)), base, keras.layers.Rescaling(2.0)])
+    path = tmp_path / f"whole{suffix}"
+    (whole.save_weights if suffix == ".weights.h5" else whole.save)(path)
+    loaded = ConvNeXt(SMALL, weights=path, **SHAPE)
+    for found, expected in zip(loaded.get_weights(), base.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@on_one_backend
 @pytest.mark.parametrize("around", [flat, nested])
 def test_a_foreign_head_is_named_as_such(tmp_path, around):
     path = tmp_path / "tuned.keras"

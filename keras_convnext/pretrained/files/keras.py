@@ -134,6 +134,9 @@ class _Names:
         for key, address in links.items():
             if key == "vars":
                 continue
+            if key == "optimizer" and "layers" in links:  # of a model inside that was compiled
+                self._claim({key: address})
+                continue
             if address is None:
                 raise WeightsError(f"{key!r} is a link, refused.")
             child = self.structure.object(address)
