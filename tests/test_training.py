@@ -36,6 +36,7 @@ from training.run import (
     record,
     replicas,
     resuming,
+    shell,
 )
 from training.tasks.table import TASKS
 
@@ -317,6 +318,21 @@ def test_the_command_that_resumes_names_the_run_once(given, monkeypatch, capsys)
     course.say_how_to_resume("Stopped.")
     said = capsys.readouterr().err
     assert said.endswith("training.train --config digits --epochs=5 --resume=auto\n")
+
+
+@on_one_backend
+def test_printed_commands_are_found_by_the_shell(tmp_path, monkeypatch):
+    folder = tmp_path / "my env" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "keras-convnext"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python3"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shell.python() == f"'{folder / 'python'}'"
+    monkeypatch.chdir(tmp_path)
+    assert shell.program("keras-convnext") == "'my env/bin/keras-convnext'"
+    monkeypatch.setenv("PATH", str(folder))
+    assert (shell.python(), shell.program("keras-convnext")) == ("python", "keras-convnext")
 
 
 @on_one_backend

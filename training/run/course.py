@@ -17,6 +17,7 @@ from training.run import (
     record,
     replicas,
     resuming,
+    shell,
 )
 from training.run.logs import open_logs
 
@@ -123,7 +124,8 @@ def say_how_to_resume(sentence):
     given = shlex.join(_without_resume(sys.argv[1:]))
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = "training.segment" if spec and "segment" in spec.name else "training.train"
-    print(f"{sentence} To resume: python -m {module} {given} --resume=auto", file=sys.stderr)
+    command = f"{shell.python()} -m {module} {given} --resume=auto"
+    print(f"{sentence} To resume: {command}", file=sys.stderr)
 
 
 def _without_resume(arguments):

@@ -2,6 +2,7 @@
 
 import shlex
 
+from training.run import shell
 from training.run.compiling import channels_of
 from training.tasks.classification.building import evaluation_transform
 
@@ -33,11 +34,11 @@ def usage(run, config, dataset):
     transform, channels = evaluation_transform(config, dataset), channels_of(dataset)
     size, model = config.image_size, str(run / "best.keras")
     how = OF_ARRAYS.format(size=size, channels=channels)
-    commands = [f"  python -m training.evaluate {shlex.quote(str(run))}"]
+    commands = [f"  {shell.python()} -m training.evaluate {shlex.quote(str(run))}"]
     if transform is not None and channels == 3:
         how = OF_A_PHOTO.format(transform=transform)
         names = shlex.quote(str(run / "classes.json"))
-        predict = f"  keras-convnext predict --model {shlex.quote(model)} --labels {names}"
-        commands.append(f"{predict} photo.jpg")
+        predict = f"{shell.program('keras-convnext')} predict --model {shlex.quote(model)}"
+        commands.append(f"  {predict} --labels {names} photo.jpg")
     python = PYTHON.format(model=model, names=str(run / "classes.json")) + how
     return "\n".join(["To use the best model:", *commands, "and in Python:", python])

@@ -2,6 +2,8 @@
 
 import shlex
 
+from training.run import shell
+
 PYTHON = """\
   import json
   import keras
@@ -22,7 +24,8 @@ def usage(run, config, dataset):
     """
     model, names = str(run / "best.keras"), str(run / "classes.json")
     size = None if config.size is None else tuple(map(int, config.size))
-    command = f"  keras-convnext segment --model {shlex.quote(model)} --labels {shlex.quote(names)}"
+    command = f"  {shell.program('keras-convnext')} segment --model {shlex.quote(model)}"
+    command += f" --labels {shlex.quote(names)}"
     command += f" --window {config.crop}" + (f" --size {min(size)}" if size else "")
     python = PYTHON.format(model=model, names=names, window=config.crop, size=size)
     return "\n".join(["To use the best model:", f"{command} photo.jpg", "and in Python:", python])
