@@ -255,6 +255,16 @@ def test_curves_are_drawn(tmp_path, epochs):
 
 
 @on_one_backend
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_epochs_on_the_axis_are_whole_numbers(monkeypatch, epochs):
+    figures = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: figures.append(figure))
+    pictures.curves(ROWS[:epochs], "curves.png")
+    ticks = np.concatenate([axis.get_xticks() for axis in figures[0].axes])
+    assert (ticks == ticks.round()).all() and 1 in ticks
+
+
+@on_one_backend
 @pytest.mark.parametrize("classes", [2, 12, 41])
 def test_confusions_are_drawn(tmp_path, classes):
     path = tmp_path / "confusion.png"

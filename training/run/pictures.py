@@ -47,7 +47,7 @@ def curves(history, path, average=False, score="accuracy"):
         _curve(axis, history, key, "training", "tab:blue")
         _curve(axis, history, f"val_{key}", validation, "tab:orange")
         axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
         axis.legend()
     _finish_curves(axes, history, score)
