@@ -34,6 +34,7 @@ def count_macs(model, input_shape=None):
         ValueError: if the size of an input is not known, or a layer of another kind has weights of
             two or more axes, whose use is unknown here.
     """
+    _check_axes(getattr(model, "input_shape", None), input_shape)
     shapes = model.input_shape if input_shape is None else input_shape
     shapes = shapes if isinstance(shapes, list) else [shapes]
     if input_shape is None:
@@ -45,6 +46,24 @@ def count_macs(model, input_shape=None):
         )
     inputs = [keras.KerasTensor((1, *shape)) for shape in shapes]
     return _of(model, inputs if len(inputs) > 1 else inputs[0])
+
+
+def _check_axes(own, given):
+    """Raises a ValueError if the given shape has another number of axes than a model's only input.
+
+    Args:
+        own: `input_shape` of the model, with the batch; `None` or anything else is not compared.
+        given: the shape without the batch, or `None`.
+    """
+    single = isinstance(own, tuple) and all(isinstance(size, (int, type(None))) for size in own)
+    if given is None or not single:
+        return
+    shape = given[0] if isinstance(given, list) and len(given) == 1 else given
+    if not isinstance(shape, tuple) or len(shape) != len(own) - 1:
+        raise ValueError(
+            f"`input_shape` must be a tuple of {len(own) - 1} sizes, as {own[1:]} of the model, "
+            f"received {given!r}. The batch is not one of them."
+        )
 
 
 def trained_parameters(model):

@@ -95,6 +95,10 @@ def test_a_given_size_is_a_model_of_that_size(family):
         assert count_macs(models[None], (side, side, 3)) == count_macs(models[side])
     with pytest.raises(ValueError, match="give all their sizes"):
         count_macs(models[None])
+    assert count_macs(models[None], [(16, 16, 3)]) == count_macs(models[16])
+    for wrong in (16, (16, 16), (1, 16, 16, 3)):
+        with pytest.raises(ValueError, match="`input_shape` must be a tuple of 3 sizes"):
+            count_macs(models[None], wrong)
 
 
 class Mystery(layers.Layer):

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.resources
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 
@@ -741,6 +742,8 @@ def test_search_meets_every_condition():
             "Unknown variant 'convnext_huge'. Nearest: .*convnextv2_huge",
         ),
         ({"label_set": "imagenet"}, "Unknown label_set 'imagenet'. Nearest: .*imagenet1k"),
+        ({"min_top1": "87"}, "`min_top1` must be None or a number in"),
+        ({"max_params": math.nan}, "`max_params` must be None or a number"),
     ],
 )
 def test_search_for_what_no_row_has(condition, says):

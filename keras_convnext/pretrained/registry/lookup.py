@@ -2,6 +2,7 @@
 
 import difflib
 
+from keras_convnext.checks import number
 from keras_convnext.pretrained.registry import table
 from keras_convnext.pretrained.registry.row import TASKS, Row
 from keras_convnext.pretrained.registry.table import IMAGENET
@@ -119,8 +120,11 @@ def search(
         task: as of `rows`.
 
     Raises:
-        ValueError: if no row of the task has that variant, family, licence or label set.
+        ValueError: if no row of the task has that variant, family, licence or label set, or a
+            limit is no number.
     """
+    number("max_params", max_params, least=0, optional=True)
+    number("min_top1", min_top1, least=0, most=100, optional=True)
     known = rows(task)
     wanted = {"variant": variant, "family": family, "label_set": label_set, "licence": licence}
     wanted = {f: match(f, value, known) for f, value in wanted.items() if value is not None}
