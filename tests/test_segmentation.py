@@ -287,6 +287,13 @@ def test_the_metrics_of_fit_are_keras_own(weight):
     assert MeanIoU.from_config(ours.get_config()).num_classes == 4
 
 
+def test_the_pixels_of_a_long_epoch_are_counted():
+    _, metric = fit_metrics(2)
+    metric.total_cm.assign(np.array([[1.5e9, 1.5e9], [0, 1e9]]))
+    metric.update_state(np.zeros((1, 2, 2), "uint8"), np.zeros((1, 2, 2, 2), "float32"))
+    assert float(metric.result()) == pytest.approx((1.5 / 3 + 1 / 2.5) / 2)
+
+
 def _results(labels, logits, weight=None):
     """Returns loss, accuracy and mean IoU of labels in any form."""
     metrics = fit_metrics(logits.shape[-1])

@@ -7,9 +7,10 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from keras_convnext import ConvNeXt, Variant
-from keras_convnext.pretrained import WeightsError, checkpoint
+from keras_convnext.pretrained import WeightsError, checkpoint, files
 from keras_convnext.pretrained.layouts import LAYOUTS
 from keras_convnext.pretrained.saving import in_layout
 from tests.backends import numpy, on_one_backend, randomise
@@ -128,6 +129,24 @@ def test_what_is_beside_the_weights_is_no_weight(tmp_path):
     name = next(iter(state()))
     for value in np.float64(1), pathlib.Path("x"):
         assert f"['{name}'] are no tensors" in refusal(tmp_path, {**state(), name: value})
+
+
+@on_one_backend
+def test_buffers_beside_the_weights_have_any_plain_dtype(tmp_path):
+    dtypes = "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"
+    saved = {dtype: np.ones(3, dtype) for dtype in dtypes}
+    safetensors.numpy.save_file(saved, tmp_path / "w.safetensors")
+    found = files.read(tmp_path / "w.safetensors")
+    assert {name: tensor.dtype for name, tensor in found.items()} == {d: d for d in dtypes}
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(tensor.read(), saved[name])
+
+
+@on_one_backend
+def test_a_torchscript_archive_is_named(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="TorchScript archive.*state_dict"):
+        files.read(tmp_path / "w.pt")
 
 
 @on_one_backend

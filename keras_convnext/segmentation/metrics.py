@@ -25,8 +25,9 @@ def fit_metrics(classes, ignore=IGNORED):
     pixels with the label `ignore` do not count, nor do classes that neither occur nor are
     predicted. A label that is no class makes both NaN.
     """
-    mean_iou = MeanIoU(classes, ignore_class=ignore, sparse_y_pred=False, name="mean_iou")
-    return [PixelAccuracy(ignore), mean_iou]
+    options = {"ignore_class": ignore, "sparse_y_pred": False, "name": "mean_iou"}
+    # Keras counts in int32 by default, which an epoch of two thousand million pixels overflows
+    return [PixelAccuracy(ignore), MeanIoU(classes, dtype="float32", **options)]
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -48,11 +49,12 @@ class MeanIoU(keras.metrics.MeanIoU):
         if self.ignore_class is not None:
             counted = counted & (labels != self.ignore_class)
         cell = ops.where(counted, labels * classes + predicted, classes**2)
-        weight = ops.ones_like(cell, dtype=self.dtype)
+        weight = ops.ones_like(cell)  # int32: a sum of float32 stops at 2**24 ones
         if sample_weight is not None:
+            weight = ops.cast(weight, self.dtype)
             weight = weight * per_pixel(sample_weight, weight)
         counts = ops.segment_sum(ops.ravel(weight), ops.ravel(cell), classes**2 + 1)
-        counts = ops.reshape(counts[:-1], (classes, classes))
+        counts = ops.cast(ops.reshape(counts[:-1], (classes, classes)), self.dtype)
         is_spoiled = ops.any(is_wrong(labels, classes, self.ignore_class) & (weight > 0))
         is_spoiled = is_spoiled | ops.any(self.total_cm < 0)
         total = self.total_cm + counts

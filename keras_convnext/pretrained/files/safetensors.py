@@ -20,7 +20,10 @@ DTYPES = {
     "BF16": "bfloat16",
     "I64": "int64",
     "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
     "U8": "uint8",
+    "BOOL": "bool",
 }
 MAX_HEADER = 200 * MAX_TENSORS  # bytes; the description of a tensor has about a hundred
 

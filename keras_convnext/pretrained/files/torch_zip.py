@@ -102,6 +102,11 @@ def read(path, archive):
 
 class _Reader:
     def __init__(self, path, archive):
+        if any(name.split("/")[1:] == ["constants.pkl"] for name in archive.namelist()):
+            raise WeightsError(
+                "a TorchScript archive, whose code is not read. Save its tensors alone: "
+                "`torch.save(torch.jit.load(path).state_dict(), 'new.pth')`."
+            )
         self.path, self.entries = path, zip_archive.entries(path, archive)
         pickles = [name for name in self.entries if name.split("/")[1:] == ["data.pkl"]]
         if len(pickles) != 1:
