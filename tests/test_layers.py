@@ -52,6 +52,15 @@ def test_shapes(make):
     assert tuple(symbolic.shape) == (None, None, None, 8)
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "stochastic_depth"])
+def test_another_number_of_channels_is_refused(name):
+    """One channel would be broadcast to all of them."""
+    layer = LAYERS[name]()
+    layer(images())
+    with pytest.raises(ValueError, match="axis -1 of input shape"):
+        layer(images((2, 5, 6, 1)))
+
+
 @each_layer
 def test_config_is_complete(make):
     layer = make(name="a_layer")

@@ -85,6 +85,7 @@ class ConvNeXtBlock(Composite):
         channels = input_shape[-1]
         if channels is None:
             raise ValueError(f"ConvNeXtBlock needs the number of channels, received {input_shape}.")
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
         width = int(channels * self.expansion)
         self.pwconv1, self.pwconv2 = self._dense(width, "pwconv1"), self._dense(channels, "pwconv2")
         outer = (self.dwconv, self.norm, self.pwconv1, self.gamma, self.drop_path)

@@ -28,6 +28,7 @@ class _ChannelWeights(keras.layers.Layer):
     """A layer that keeps the shape of its input and has one value per channel as weights."""
 
     def _per_channel(self, name, shape, initializer):
+        self.input_spec = keras.layers.InputSpec(axes={-1: shape[-1]})  # no broadcast
         # autocast=False: a value of 1e-6 has only two significant bits in float16
         return self.add_weight((shape[-1],), initializer, name=name, autocast=False)
 

@@ -35,6 +35,7 @@ class LayerScale(keras.layers.Layer):
         initializer = keras.initializers.Constant(self.init_value)
         # autocast=False: a value of 1e-6 has only two significant bits in float16
         self.gamma = self.add_weight((input_shape[-1],), initializer, name="gamma", autocast=False)
+        self.input_spec = keras.layers.InputSpec(axes={-1: input_shape[-1]})  # no broadcast
 
     def call(self, inputs):
         x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
