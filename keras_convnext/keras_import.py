@@ -14,10 +14,12 @@ from keras_convnext import backend_choice
 # What is registered with Keras, by the module or package that has it.
 REGISTERED = {
     "augmentation.train_step": ("DeviceAugmented",),
+    "detection.heads": ("BoxHead", "FeaturePyramid", "MaskHead", "RegionProposalHead"),
     "features": ("PyramidModel",),
     "layers": (
         "Chain",
         "ConvNeXtBlock",
+        "ConvNormReLU",
         "DepthwiseConv2D",
         "GlobalResponseNormalization",
         "KernelInitializer",
@@ -28,7 +30,7 @@ REGISTERED = {
         "StochasticDepth",
     ),
     "optimization": ("AdamW", "WarmupCosine", "WarmupPolynomial"),
-    "segmentation.heads": ("AuxiliaryHead", "ChannelDropout", "ConvNormReLU", "UperNetHead"),
+    "segmentation.heads": ("AuxiliaryHead", "ChannelDropout", "UperNetHead"),
     "segmentation.losses": ("PixelCrossEntropy",),
     "segmentation.metrics": ("MeanIoU", "PixelAccuracy"),
     "segmentation.models": ("SegmentationModel",),

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import keras_convnext
 from keras_convnext import ConvNeXtTiny, Variant, segmentation
+from keras_convnext.layers import ConvNormReLU
 from keras_convnext.macs import trained_parameters
 from keras_convnext.pretrained import WeightsError
 from keras_convnext.segmentation import (
@@ -24,7 +25,7 @@ from keras_convnext.segmentation import (
     fit_metrics,
 )
 from keras_convnext.segmentation import models as upernets
-from keras_convnext.segmentation.heads import ChannelDropout, ConvNormReLU
+from keras_convnext.segmentation.heads import ChannelDropout
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling
 from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
 from tests.shape_only import shapes_only

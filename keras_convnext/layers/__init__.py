@@ -4,6 +4,7 @@ from keras_convnext.layers.activations import ACTIVATIONS
 from keras_convnext.layers.block import ConvNeXtBlock
 from keras_convnext.layers.chain import Chain
 from keras_convnext.layers.composite import Composite
+from keras_convnext.layers.conv_norm_relu import ConvNormReLU
 from keras_convnext.layers.convolutions import DepthwiseConv2D, PatchConv2D, PointwiseConv
 from keras_convnext.layers.initializers import (
     KernelInitializer,
@@ -25,6 +26,7 @@ __all__ = [
     "Chain",
     "Composite",
     "ConvNeXtBlock",
+    "ConvNormReLU",
     "DepthwiseConv2D",
     "GlobalResponseNormalization",
     "KernelInitializer",

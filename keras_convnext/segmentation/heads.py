@@ -8,89 +8,12 @@ import keras
 from keras import ops
 
 from keras_convnext import checks
-from keras_convnext.layers import Composite, StochasticDepth
+from keras_convnext.layers import Composite, ConvNormReLU, StochasticDepth
 from keras_convnext.segmentation.resampling import AdaptiveAveragePooling, resize_to
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
-# As published: PyTorch's momentum of 0.1 is Keras' 0.9; Keras' own defaults are 0.99 and 1e-3.
-NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-5
 CLASSIFIER_STD = 0.01
-
-
-class _BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer with the variance computed around the mean.
-
-    Keras 3.15 computes it as a difference of two large numbers on PyTorch, and on TensorFlow where
-    it is synchronised. For the few pixels of a pooled map that may be negative by rounding, and its
-    root is NaN.
-    """
-
-    def _moments(self, inputs, mask):
-        mean, variance = super()._moments(inputs, mask)
-        if keras.backend.backend() == "jax":  # it computes the variance around the mean already
-            return mean, variance
-        rest, variance = super()._moments(inputs - mean, mask)
-        return mean + rest, ops.maximum(variance, 0.0)
-
-
-@serializable
-class ConvNormReLU(Composite):
-    """`conv` (stride 1, same padding, without bias), `bn`, ReLU.
-
-    `bn` takes its statistics over the whole batch where the backend has it: the replicas of
-    `tf.distribute` share them, and JAX computes on the whole batch. On PyTorch each process takes
-    them over its own part.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: side of the kernel.
-
-    Input: `(batch, h, w, channels)`; output: `(batch, h, w, filters)`.
-    """
-
-    def __init__(self, filters, kernel_size, **kwargs):
-        super().__init__(**kwargs)
-        self.filters, self.kernel_size = filters, kernel_size
-        self.conv = self.inner_layer(
-            keras.layers.Conv2D(
-                filters,
-                kernel_size,
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                # He's initialisation, in the published head with the number of outputs
-                kernel_initializer=keras.initializers.VarianceScaling(
-                    2.0, "fan_out", "untruncated_normal"
-                ),
-                name="conv",
-                dtype=self.dtype_policy,
-            )
-        )
-        self.bn = self.inner_layer(
-            _BatchNormalization(
-                axis=-1,
-                momentum=NORM_MOMENTUM,
-                epsilon=NORM_EPSILON,
-                synchronized=keras.backend.backend() == "tensorflow",
-                name="bn",
-                dtype=self.dtype_policy,
-            )
-        )
-
-    def build(self, input_shape):
-        self.conv.build(input_shape)
-        self.bn.build(self.compute_output_shape(input_shape))
-
-    def call(self, inputs, training=False):
-        return ops.relu(self.bn(self.conv(inputs), training=training))
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self):
-        fields = {"filters": self.filters, "kernel_size": self.kernel_size}
-        return {**super().get_config(), **fields}
 
 
 @serializable

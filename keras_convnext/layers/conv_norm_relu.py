@@ -1,0 +1,92 @@
+"""A convolution, batch normalization and ReLU: the module that published dense heads are made of.
+
+Sources: T. Xiao et al., arXiv 1807.10221 (UperNet); Z. Cai and N. Vasconcelos, arXiv 1906.09756
+(the heads of Cascade R-CNN), both as they are configured for ConvNeXt.
+"""
+
+import keras
+from keras import ops
+
+from keras_convnext.layers.composite import Composite
+
+# As published: PyTorch's momentum of 0.1 is Keras' 0.9; Keras' own defaults are 0.99 and 1e-3.
+NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-5
+
+
+class _BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' layer with the variance computed around the mean.
+
+    Keras 3.15 computes it as a difference of two large numbers on PyTorch, and on TensorFlow where
+    it is synchronised. For the few pixels of a pooled map that may be negative by rounding, and its
+    root is NaN.
+    """
+
+    def _moments(self, inputs, mask):
+        mean, variance = super()._moments(inputs, mask)
+        if keras.backend.backend() == "jax":  # it computes the variance around the mean already
+            return mean, variance
+        rest, variance = super()._moments(inputs - mean, mask)
+        return mean + rest, ops.maximum(variance, 0.0)
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class ConvNormReLU(Composite):
+    """`conv` (stride 1, same padding, without bias), `bn`, ReLU.
+
+    `bn` takes its statistics over the whole batch where the backend has it: the replicas of
+    `tf.distribute` share them, and JAX computes on the whole batch. On PyTorch each process takes
+    them over its own part.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: side of the kernel.
+
+    Input: `(batch, h, w, channels)`; output: `(batch, h, w, filters)`. In training, `used` of shape
+    `(batch,)` tells which samples the statistics are taken over; `None`: all of them.
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size = filters, kernel_size
+        self.conv = self.inner_layer(
+            keras.layers.Conv2D(
+                filters,
+                kernel_size,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                # He's initialisation, in the published head with the number of outputs
+                kernel_initializer=keras.initializers.VarianceScaling(
+                    2.0, "fan_out", "untruncated_normal"
+                ),
+                name="conv",
+                dtype=self.dtype_policy,
+            )
+        )
+        self.bn = self.inner_layer(
+            _BatchNormalization(
+                axis=-1,
+                momentum=NORM_MOMENTUM,
+                epsilon=NORM_EPSILON,
+                synchronized=keras.backend.backend() == "tensorflow",
+                name="bn",
+                dtype=self.dtype_policy,
+            )
+        )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.bn.build(self.compute_output_shape(input_shape))
+
+    def call(self, inputs, training=False, used=None):
+        x = self.conv(inputs)
+        if used is not None and training:
+            used = ops.broadcast_to(used[:, None, None], ops.shape(x)[:-1])
+        return ops.relu(self.bn(x, training=training, mask=used if training else None))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self):
+        fields = {"filters": self.filters, "kernel_size": self.kernel_size}
+        return {**super().get_config(), **fields}
