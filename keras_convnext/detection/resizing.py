@@ -1,0 +1,66 @@
+"""Photos at the size at which a detector sees them, as the published evaluation resizes them."""
+
+import numpy as np
+
+from keras_convnext.segmentation.resampling import fitting, scaled
+
+MULTIPLE = 32  # of the sides that a detector takes: the stride of its coarsest stage
+
+
+def resized(pixels, height, width):
+    """Returns a photo at another size, uint8 (height, width, 3).
+
+    Bilinear between the four nearest pixels, half-pixel centres, without antialiasing, rounded to
+    whole numbers.
+
+    Args:
+        pixels: uint8 array (h, w, 3).
+        height, width: of the result.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    top, bottom, down = _neighbours(pixels.shape[0], height)
+    left, right, across = _neighbours(pixels.shape[1], width)
+    down, across = down[:, None, None], across[:, None]
+    rows = [
+        _between(pixels[row[:, None], left], pixels[row[:, None], right], across)
+        for row in (top, bottom)
+    ]
+    return np.rint(_between(*rows, down)).astype("uint8")
+
+
+def _neighbours(length, count):
+    """Returns for each of `count` pixels the two nearest of `length`, and the second's share."""
+    places = np.clip((np.arange(count) + 0.5) * length / count - 0.5, 0, length - 1)
+    first = places.astype("int64")
+    return first, np.minimum(first + 1, length - 1), (places - first).astype("float32")
+
+
+def _between(one, other, share):
+    one = one.astype("float32")
+    return one + share * (other - one)
+
+
+def fitted(pixels, size):
+    """Returns a photo as large as it may be, its ratio kept, uint8 (h, w, 3).
+
+    Args:
+        pixels: uint8 array (height, width, 3).
+        size: limits of the short and of the long side, in any order.
+    """
+    sides = pixels.shape[:2]
+    return resized(pixels, *scaled(sides, fitting(sides, size), 1))
+
+
+def canvas_of(sides, size=None):
+    """Returns (height, width) of the canvas that a photo is put on, multiples of 32.
+
+    Args:
+        sides: (height, width) of the photo.
+        size: limits of its sides, which it was fitted to: the canvas is one of two, for photos that
+            lie and for those that stand; `None`: the smallest that holds it.
+    """
+    if size is not None:
+        short, long = sorted(size)
+        sides = (long, short) if sides[0] > sides[1] else (short, long)
+    return tuple(-(-int(side) // MULTIPLE) * MULTIPLE for side in sides)
