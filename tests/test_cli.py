@@ -19,7 +19,7 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant, cli, labels
 from keras_convnext.classifier import Classifier
-from keras_convnext.cli import classifier_rows, upernet_rows, verify
+from keras_convnext.cli import classifier_rows, detector_rows, upernet_rows, verify
 from keras_convnext.cli import flags as cli_flags
 from keras_convnext.cli.main import _parser
 from keras_convnext.preprocessing import EvalTransform, evaluation_transform
@@ -261,11 +261,49 @@ def test_published_upernets_are_listed(run):
         (["--sort=mean_iou"], 2, "classifiers are sorted by params or top1"),
         (["--task=segmentation", "--licence=apache"], 1, "Nearest: Apache-2.0"),
         (["--task=segmentation", "--label-set=ade"], 1, "Known: ade20k"),
+        (["--sort=box_ap"], 2, "box_ap is for another --task; classifiers are sorted by params"),
+        (["--task=detection", "--sort=top1"], 2, "detectors are sorted by params or box_ap"),
+        (["--task=detection", "--family=v1"], 2, "--family is for classifiers only"),
+        (["--task=detection", "--label-set=ade20k"], 1, "Known: coco"),
     ],
 )
 def test_what_a_task_has_not_is_refused(run, flags, status, message):
     code, out, err = run("list", *flags)
     assert (code, out) == (status, "") and message in err
+
+
+def test_published_detectors_are_listed(run):
+    flags = ("list", "--task", "detection", "--sort", "box_ap")
+    rows = json.loads(run(*flags, "--json")[1])
+    assert {row["name"] for row in rows} == {r.name for r in registry.rows("detection")}
+    assert [row["box_ap"] for row in rows][:3] == [55.2, 54.8, 54.0]
+    lines = run(*flags, "--variant", "convnext_tiny", "--licence", "mit")[1].splitlines()
+    assert lines[0].split("\t") == list(detector_rows.COLUMNS)
+    found = "cascade_mask_rcnn_convnext_tiny.fb_in1k_ft_coco 85.9M 50.4 43.7 MIT"
+    assert lines[1].split("\t")[:5] == found.split() and len(lines) == 3
+    code, out, err = run("list", "--task", "detection", "--max-params", "1M")
+    assert code == 0 and out.count("\n") == 1 and "No detector meets" in err
+
+
+def test_info_tells_all_of_a_detector(run):
+    facts = run("info", "mask_rcnn_convnext_tiny")[1].splitlines()
+    for fact in (
+        "detector\tMask R-CNN",
+        "parameters\t48,095,376",
+        "classes\t80 (coco)",
+        "evaluation\tshort side 800, long side 1333 at most",
+        "cached\tno",
+    ):
+        assert fact in facts
+    assert (
+        json.loads(run("info", "cascade_mask_rcnn_convnext_base", "--json")[1])["mask_ap"] == 46.9
+    )
+    code, _, err = run("info", "cascade_mask_rcnn_convnext_tinny")
+    assert code == 1 and "cascade_mask_rcnn_convnext_tiny.fb_in1k_ft_coco" in err
+    for row in registry.rows("detection"):
+        assert all(
+            type(value) is str and value for fact in detector_rows.facts(row) for value in fact
+        )
 
 
 def test_info_tells_all_of_an_upernet(run, tmp_path, monkeypatch):

@@ -20,12 +20,14 @@ from keras_convnext.variants import VARIANTS, Variant
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ROWS = registry.rows()
 UPERNETS = registry.rows("segmentation")
+DETECTORS = registry.rows("detection")
 SOURCES = [(row, source) for row in ROWS for source in row.sources]
 TEXT = (
     importlib.resources.files("keras_convnext.pretrained.registry") / "registry.json"
 ).read_text()
 # Rows of the inventory that are no classifier or encoder on its own.
 OUT_OF_SCOPE = re.compile(r"v1-downstream-(coco|ade20k)")
+HEADS = ("mask_rcnn", "cascade_mask_rcnn")
 LEFT_OUT = {"mmpretrain/spark_sparse-convnextv2-tiny_800e_in1k"}
 
 
@@ -124,6 +126,8 @@ SCHEMA = {
         "zero_shot": BOOL,
         "mean_iou": one_of(None),
         "scales": one_of(1),
+        "box_ap": one_of(None),
+        "mask_ap": one_of(None),
     },
     registry.Source: {
         "repo": optional(matches(r"(timm|facebook|laion)/[A-Za-z0-9._-]+")),
@@ -168,6 +172,30 @@ UPERNET_SCHEMA = {
 }
 
 
+DETECTOR_SCHEMA = {
+    **SCHEMA,
+    registry.Row: {
+        **UPERNET_SCHEMA[registry.Row],
+        "head": one_of(*HEADS),
+        "family": one_of("v1", "mmdetection"),
+        "tag": matches(r"(fb|mm)_in(1|22)k_ft_coco"),
+        "classes": one_of(80),
+        "label_set": one_of("coco"),
+        "size": one_of(800),
+    },
+    registry.Accuracy: {
+        **dict.fromkeys(SCHEMA[registry.Accuracy], NONE),
+        "box_ap": is_number(46, 56),
+        "mask_ap": is_number(41, 48),
+        "size": one_of(800),
+        "source": matches(r"\S.{8,}"),
+        "zero_shot": one_of(False),
+        "scales": one_of(1),
+    },
+    registry.Source: {**SCHEMA[registry.Source], "repo": NONE, "file": NONE},
+}
+
+
 def schema_errors(record, schema=SCHEMA):
     checks = schema[type(record)]
     assert set(checks) == {field.name for field in dataclasses.fields(record)}
@@ -190,6 +218,17 @@ def test_every_field_of_an_upernet_has_its_type_and_range(row):
     assert row.mean_iou < row.mean_iou_multi_scale
     assert f"_ft_ade20k_{row.size}" in row.tag and row.tag[:3] in ("fb_", "mm_")
     assert (row.name, row.task) == (f"upernet_{row.variant}.{row.tag}", "segmentation")
+
+
+@pytest.mark.parametrize("row", DETECTORS, ids=ids(DETECTORS))
+def test_every_field_of_a_detector_has_its_type_and_range(row):
+    for record in (row, row.licence, *row.accuracy, *row.sources):
+        assert schema_errors(record, DETECTOR_SCHEMA) == {}
+    assert (row.name, row.task) == (f"{row.head}_{row.variant}.{row.tag}", "detection")
+    assert row.mask_ap < row.box_ap == row.accuracy[0].box_ap
+    (source,) = row.sources
+    assert row.id in source.url and row.id.startswith(f"{row.head}_convnext")
+    assert source.sha256_prefix is None or source.url.endswith(f"-{source.sha256_prefix}.pth")
 
 
 def test_the_old_name_of_the_size_of_crops():
@@ -263,7 +302,7 @@ def test_every_licence_and_reference_is_used():
 
 
 def test_names_are_unique_and_never_mean_two_rows():
-    every = ROWS + UPERNETS
+    every = ROWS + UPERNETS + DETECTORS
     counts = collections.Counter(row.name for row in every)
     counts.update(row.id for row in every)
     counts.update(list(VARIANTS))
@@ -271,7 +310,7 @@ def test_names_are_unique_and_never_mean_two_rows():
 
 
 def test_rows_are_ordered_by_variant():
-    for found in (ROWS, UPERNETS):
+    for found in (ROWS, UPERNETS, DETECTORS):
         order = [list(VARIANTS).index(row.variant) for row in found]
         assert order == sorted(order)
 
@@ -684,8 +723,22 @@ def test_upernets_are_found_by_each_of_their_names(row):
         ("ade20k", "convnextv2_tiny", "segmentation", "No UperNet weights of convnextv2_tiny"),
         ("ade20k", None, "segmentation", 'Weights "ade20k" need a variant.*convnext_xlarge'),
         ("fb", "convnext_base", "segmentation", "Published for convnext_base: fb_in1k_ft_ade20k"),
-        ("mask_rcnn_convnext_tiny", None, "detection", "No detector weights of convnext_tiny were"),
-        ("nonsense", None, "detection", "Published are: none; use `weights=None`"),
+        (
+            "mask_rcnn_convnext_base",
+            None,
+            "detection",
+            "No Mask R-CNN weights of convnext_base were published; use weights=None",
+        ),
+        ("cascade_mask_rcnn_convnext_tinny", None, "detection", "Nearest: cascade_mask_rcnn_conv"),
+        ("nonsense", None, "detection", "Published are: mask_rcnn_convnext_tiny.fb_in1k_ft_coco,"),
+        (
+            "coco",
+            "convnext_tiny",
+            "detection",
+            "'coco' may be mask_rcnn_convnext_tiny.fb_in1k_ft_coco or cascade_mask_rcnn_convnext_"
+            "tiny.fb_in1k_ft_coco: say which, or give `head`",
+        ),
+        ("coco", None, "detection", 'Weights "coco" need a variant: say .*mask_rcnn_convnext_tiny'),
         ("mask_rcnn_convnext_tiny", None, "segmentation", "for detection, asked for was segm"),
         ("convnext_tiny", None, "depth", "Unknown task 'depth'.*Known: classification, segm"),
     ],
@@ -693,6 +746,48 @@ def test_upernets_are_found_by_each_of_their_names(row):
 def test_unknown_names_of_each_task(name, variant, task, says):
     with pytest.raises(ValueError, match=says):
         registry.find(name, variant, task)
+
+
+@pytest.mark.parametrize("row", DETECTORS, ids=ids(DETECTORS))
+def test_detectors_are_found_by_each_of_their_names(row):
+    for name, variant, head in (
+        (row.name, None, None),
+        (row.id, row.variant, row.head),
+        (row.tag, row.variant, row.head),
+    ):
+        assert registry.find(name, variant, "detection", head) is row
+    usual = registry.find(f"{row.head}_{row.variant}", task="detection")
+    assert usual is registry.find("coco", row.variant, "detection", row.head)
+    assert usual.tag.startswith("fb_") and usual.box_ap >= row.box_ap
+    with pytest.raises(ValueError, match="names weights for detection, asked for was classif"):
+        registry.find(row.name)
+    other = next(head for head in HEADS if head != row.head)
+    with pytest.raises(ValueError, match="names weights of a .*R-CNN, asked for was a .*R-CNN"):
+        registry.find(row.name, row.variant, "detection", other)
+
+
+def test_the_head_tells_detectors_with_equal_tags_apart():
+    assert registry.tags("convnext_tiny", "detection") == ("fb_in1k_ft_coco", "mm_in1k_ft_coco")
+    assert registry.tags("convnext_small", "detection", "mask_rcnn") == ()
+    for head in HEADS:
+        assert registry.find("mm_in1k_ft_coco", "convnext_tiny", "detection", head).head == head
+    with pytest.raises(ValueError, match="'mm_in1k_ft_coco' may be mask_rcnn_.* or cascade_"):
+        registry.find("mm_in1k_ft_coco", "convnext_tiny", "detection")
+    with pytest.raises(ValueError, match="Unknown head 'yolo'.*Known: mask_rcnn, cascade_mask_r"):
+        registry.find("coco", "convnext_tiny", "detection", "yolo")
+
+
+def test_detectors_of_the_inventory():
+    entries = {e["id"]: e for e in read_shared("checkpoints.json")["rows"]}
+    wanted = {e["id"] for e in entries.values() if e["family"] == "v1-downstream-coco"}
+    assert wanted == {row.id for row in DETECTORS if row.family == "v1"}
+    for row in DETECTORS:
+        if row.family == "v1":
+            (metric,) = entries[row.id]["metrics"]
+            box_ap, mask_ap, params = metric["cells"][4:7]
+            assert (row.box_ap, row.mask_ap) == (float(box_ap), float(mask_ap)), row.name
+            assert f"{row.params / 1e6:.0f}M" == params, row.name
+            assert row.sources[0].url == entries[row.id]["urls"]["official"]
 
 
 def test_search_of_a_task():

@@ -15,34 +15,30 @@ from pathlib import Path
 
 import keras
 
-from keras_convnext import ConvNeXt
-from keras_convnext.pretrained import find, resolve, search
-from keras_convnext.pretrained.saving import WRITABLE, save_keras, save_weights
+from keras_convnext.named_weights import NamedWeights
+from keras_convnext.pretrained import find, registry, resolve, search
+from keras_convnext.pretrained.saving import WRITABLE_OF, save_keras, save_weights
 
 SUFFIXES = (".weights.h5", ".safetensors")
+LAYOUTS = tuple(dict.fromkeys(name for names in WRITABLE_OF.values() for name in names))
 
 
-def convert(row, folder, suffix=".weights.h5", layout="timm"):
+def convert(row, folder, suffix=".weights.h5", layout=None):
     """Writes the weights of a row into `folder`, if they are not there; returns the path.
 
     Args:
         row: of the registry; its weights are downloaded and verified if need be.
         folder: an existing folder.
         suffix: `".weights.h5"` (Keras' own) or `".safetensors"` (in the names of `layout`).
-        layout: `"timm"` or `"official"`.
+        layout: as of `keras_convnext.pretrained.saving.save_weights`.
     """
     path = Path(folder) / f"{row.name}{suffix}"
     if path.exists():
         return path
-    with_top = bool(row.classes)
-    source = resolve.fetch(row, include_top=with_top)
-    model = ConvNeXt(
-        row.architecture(),
-        include_top=with_top,
-        weights=source,
-        input_shape=(None, None, 3),
-        pooling=None if with_top else "avg",
-    )
+    source = resolve.fetch(row, include_top=bool(row.classes))
+    weights = NamedWeights(row.name, row.architecture(), source, row, row.head)
+    pooling = {} if row.classes else {"pooling": "avg"}
+    model = weights.build(input_shape=(None, None, 3), **pooling)
     if suffix == ".safetensors":
         save_weights(model, row.architecture(), path, layout)
     else:
@@ -61,14 +57,16 @@ def main(argv=None):
     parser.add_argument("--family", help="all rows of a family, in place of names")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="is made if need be")
     parser.add_argument("--suffix", choices=SUFFIXES, default=SUFFIXES[0])
-    parser.add_argument("--layout", choices=WRITABLE, help="of .safetensors; default timm")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, help="of .safetensors; default timm, or official"
+    )
     arguments = parser.parse_args(argv)
     try:
         if bool(arguments.names) == bool(arguments.family):
             raise ValueError("Give the names of rows, or --family.")
         if arguments.layout and arguments.suffix != ".safetensors":
             raise ValueError("--layout is for --suffix .safetensors.")
-        rows = [find(name) for name in arguments.names] or search(family=arguments.family)
+        rows = [_row(name) for name in arguments.names] or search(family=arguments.family)
     except ValueError as error:
         parser.error(str(error))
     Path(arguments.to).mkdir(parents=True, exist_ok=True)
@@ -76,9 +74,13 @@ def main(argv=None):
     return 1 if failed else 0
 
 
+def _row(name):
+    return find(name, task=registry.task_of(name) or "classification")
+
+
 def _converted(row, arguments):
     try:
-        path = convert(row, arguments.to, arguments.suffix, arguments.layout or "timm")
+        path = convert(row, arguments.to, arguments.suffix, arguments.layout)
     except (OSError, ValueError) as error:  # no file, or a layout that cannot express it
         print(f"{row.name}: {error}", file=sys.stderr)
         return False

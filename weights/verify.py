@@ -20,6 +20,7 @@ to a folder of their own then; the hub's shared cache is neither used nor touche
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -30,9 +31,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_convnext import ConvNeXt
 from keras_convnext.atomic import write_text
 from keras_convnext.cli.verify import logit_differences
+from keras_convnext.macs import trained_parameters
+from keras_convnext.named_weights import NamedWeights
 from keras_convnext.pretrained import download, registry, resolve
 
 
@@ -73,19 +75,15 @@ def _file(row, source):
 
 def _model(row, source, path, image):
     with_top = bool(row.classes) and source.top
-    model = ConvNeXt(
-        row.architecture(),
-        include_top=with_top,
-        weights=Path(path),
-        input_shape=(None, None, 3),
-        pooling=None if with_top else "avg",
-        classifier_activation=None,
-    )
-    found = {"parameters": model.count_params(), "layout": "strict"}
+    weights = NamedWeights(row.name, row.architecture(), Path(path), row, row.head)
+    alone = {"pooling": None if with_top else "avg", "classifier_activation": None}
+    model = weights.build(input_shape=(None, None, 3), **(alone if row.head is None else {}))
+    found = {"parameters": trained_parameters(model), "layout": "strict"}
     if with_top == bool(row.classes) and found["parameters"] != row.params:
         raise ValueError(f"{found['parameters']} parameters, the registry says {row.params}.")
     noise = np.random.default_rng(0).integers(0, 256, (1, row.size, row.size, 3), "uint8")
-    if not np.isfinite(np.asarray(model.predict_on_batch(noise))).all():
+    outputs = keras.tree.flatten(model.predict_on_batch(noise))
+    if not all(np.isfinite(np.asarray(output)).all() for output in outputs):
         raise ValueError("a forward pass gives NaN or infinite outputs.")
     return found | {"logits": _logits(model, row, with_top, image)}
 
@@ -232,7 +230,9 @@ def main(argv=None):
 def _rows(names, file):
     """Returns rows by name, all of them without names."""
     if file is None:
-        return [registry.find(name) for name in names] or list(registry.rows())
+        found = [registry.find(n, task=registry.task_of(n) or "classification") for n in names]
+        every = itertools.chain.from_iterable(map(registry.rows, registry.USUAL))
+        return found or list(every)
     rows = {row.name: row for row in registry.parse(Path(file).read_text(encoding="utf-8"))}
     unknown = [name for name in names if name not in rows]
     if unknown:

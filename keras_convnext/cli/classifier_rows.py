@@ -12,7 +12,7 @@ SHAPES = ("depths", "dims", "kernel_sizes", "stem", "activation", "norm", "layer
 
 
 def run_list(arguments):
-    check_sort(arguments.sort, ORDERS, "classifiers", "UperNets (--task segmentation)")
+    check_sort(arguments.sort, ORDERS, "classifiers")
     rows = registry.search(
         family=arguments.family,
         licence=arguments.licence,
@@ -34,10 +34,10 @@ def run_list(arguments):
     return 0
 
 
-def check_sort(order, orders, theirs, others):
+def check_sort(order, orders, theirs):
     if order not in (None, *orders):
         allowed = " or ".join(orders)
-        raise UsageError(f"--sort {order} is for {others}; {theirs} are sorted by {allowed}.")
+        raise UsageError(f"--sort {order} is for another --task; {theirs} are sorted by {allowed}.")
 
 
 def _row_as_cells(row):

@@ -6,8 +6,10 @@ from keras_convnext import named_weights
 from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import download
+from keras_convnext.pretrained.heads import with_article
 
 DESTINATIONS = (".keras", ".weights.h5", ".safetensors")
+LAYOUTS = ("timm", "official", "transformers", "mmsegmentation", "mmdetection")
 
 
 def add_parser(commands):
@@ -16,6 +18,7 @@ def add_parser(commands):
         "convnextv2_atto.fcmae_ft_in1k atto.weights.h5",
         "mine.keras mine.safetensors --variant convnext_tiny --layout official",
         "hf://timm/convnext_nano.in12k_ft_in1k nano.keras --size 288",
+        "cascade_mask_rcnn_convnext_tiny detector.safetensors --layout mmdetection",
     )
     parser = flags.add_command(
         commands, "convert", run, "write weights in another format", examples
@@ -28,7 +31,11 @@ def add_parser(commands):
         help="a name that ends in " + ", ".join(DESTINATIONS),
     )
     flags.add_variant(parser)
-    add("--layout", choices=("timm", "official"), help="of .safetensors (default: timm)")
+    add(
+        "--layout",
+        choices=LAYOUTS,
+        help="of .safetensors (default: timm; official of UperNets and detectors)",
+    )
     add(
         "--size",
         type=flags.positive,
@@ -39,11 +46,13 @@ def add_parser(commands):
 
 def run(arguments):
     destination = Path(arguments.destination)
-    layout = _check_destination(destination, arguments)
+    _check_destination(destination, arguments)
+    from keras_convnext.macs import trained_parameters
     from keras_convnext.pretrained.saving import save_keras, save_weights
 
-    weights = named_weights.weights_of(arguments.source, arguments.variant)
-    size = arguments.size or (weights.row.size if weights.row else None)
+    weights = named_weights.weights_of(arguments.source, arguments.variant, any_head=True)
+    layout = _layout(destination, arguments.layout, weights.head)
+    size = arguments.size or (weights.row.size if weights.row and not weights.head else None)
     with_size = {"input_shape": (size, size, 3)} if size and weights.classes else {}
     model = weights.build(**with_size)
     if layout:
@@ -58,7 +67,7 @@ def run(arguments):
             "variant": weights.variant.name,
             "layout": layout or "keras_convnext",
             "classes": weights.classes,
-            "parameters": model.count_params(),
+            "parameters": trained_parameters(model),
             "bytes": destination.stat().st_size,
             "sha256": download.sha256_of(destination),
         },
@@ -67,7 +76,7 @@ def run(arguments):
 
 
 def _check_destination(path, arguments):
-    """Returns the layout to write, `None` for Keras' own formats. No download comes before it."""
+    """Checks what can be checked before a download."""
     if not path.name.endswith(DESTINATIONS):
         raise UsageError(f"{path}: the name must end in one of {', '.join(DESTINATIONS)}.")
     is_torch = path.suffix == ".safetensors"
@@ -78,4 +87,15 @@ def _check_destination(path, arguments):
     console.check_writable(path)
     if path.exists() and not arguments.force:
         raise FileExistsError(f"{path} exists already; --force replaces it.")
-    return (arguments.layout or "timm") if is_torch else None
+
+
+def _layout(path, layout, head):
+    """Returns the layout to write, `None` for Keras' own formats."""
+    from keras_convnext.pretrained.saving import WRITABLE_OF
+
+    if path.suffix != ".safetensors":
+        return None
+    if layout not in (None, *WRITABLE_OF[head]):
+        allowed = " or ".join(WRITABLE_OF[head])
+        raise UsageError(f"--layout of {with_article(head)} is {allowed}, not {layout}.")
+    return layout or WRITABLE_OF[head][0]

@@ -2,7 +2,13 @@
 
 import os
 
-from keras_convnext.cli import classifier_rows, flags, upernet_rows
+from keras_convnext.cli import classifier_rows, detector_rows, flags, upernet_rows
+
+ROWS_OF = {
+    "upernet_": upernet_rows,
+    "mask_rcnn_": detector_rows,
+    "cascade_mask_rcnn_": detector_rows,
+}
 
 
 def add_parser(commands):
@@ -11,17 +17,19 @@ def add_parser(commands):
         "convnext_base.fb_in22k_ft_in1k_384",
         "fb_in1k --variant convnext_small",
         "upernet_convnext_tiny",
+        "cascade_mask_rcnn_convnext_base",
     )
     parser = flags.add_command(commands, "info", run, "show all about one checkpoint", examples)
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="VARIANT.TAG, or VARIANT for its usual one; of an UperNet, upernet_ before that",
+        help="VARIANT.TAG, or VARIANT for its usual one; before that upernet_ of an UperNet, "
+        "mask_rcnn_ or cascade_mask_rcnn_ of a detector",
     )
     flags.add_variant(parser)
 
 
 def run(arguments):
-    is_upernet = arguments.name.startswith("upernet_") and not os.path.isfile(arguments.name)
-    published = upernet_rows if is_upernet else classifier_rows
-    return published.run_info(arguments)
+    found = (rows for begin, rows in ROWS_OF.items() if arguments.name.startswith(begin))
+    published = None if os.path.isfile(arguments.name) else next(found, None)
+    return (published or classifier_rows).run_info(arguments)

@@ -1,10 +1,15 @@
-"""`list`: the published classifiers or UperNets that meet some conditions."""
+"""`list`: the published classifiers, UperNets or detectors that meet some conditions."""
 
-from keras_convnext.cli import classifier_rows, flags, upernet_rows
+from keras_convnext.cli import classifier_rows, detector_rows, flags, upernet_rows
 from keras_convnext.pretrained import registry
 
-LABEL_SETS = f"{', '.join(registry.LABEL_SETS)}, ade20k for segmentation"
-ORDERS = list(dict.fromkeys((*classifier_rows.ORDERS, *upernet_rows.ORDERS)))
+LABEL_SETS = f"{', '.join(registry.LABEL_SETS)}, ade20k for segmentation, coco for detection"
+ROWS_OF = {
+    "classification": classifier_rows,
+    "segmentation": upernet_rows,
+    "detection": detector_rows,
+}
+ORDERS = list(dict.fromkeys(order for rows in ROWS_OF.values() for order in rows.ORDERS))
 
 
 def add_parser(commands):
@@ -13,13 +18,14 @@ def add_parser(commands):
         "--variant convnext_tiny",
         "--licence mit --json",
         "--task segmentation --sort mean_iou",
+        "--task detection --sort box_ap",
     )
     parser = flags.add_command(commands, "list", run, "list the published checkpoints", examples)
     parser.add_argument(
         "--task",
-        choices=("classification", "segmentation"),
+        choices=ROWS_OF,
         default="classification",
-        help="classifiers, or UperNets (default: %(default)s)",
+        help="classifiers, UperNets, or detectors (default: %(default)s)",
     )
     flags.add_variant(parser, "only this architecture")
     parser.add_argument("--family", help="only this publication: v1, v2, timm, clip, dinov3, ...")
@@ -32,5 +38,4 @@ def add_parser(commands):
 
 
 def run(arguments):
-    published = upernet_rows if arguments.task == "segmentation" else classifier_rows
-    return published.run_list(arguments)
+    return ROWS_OF[arguments.task].run_list(arguments)

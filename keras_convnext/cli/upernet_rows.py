@@ -23,7 +23,7 @@ def run_list(arguments):
         if getattr(arguments, field) is not None:
             flag = field.replace("_", "-")
             raise UsageError(f"--{flag} is for classifiers only: leave it out.")
-    check_sort(arguments.sort, ORDERS, "UperNets", "classifiers")
+    check_sort(arguments.sort, ORDERS, "UperNets")
     found = _search(arguments)
     if arguments.sort:
         found = sorted(found, key=ORDERS[arguments.sort])

@@ -1,5 +1,6 @@
 """`verify`: a checkpoint hashed again, loaded strictly, and compared with published logits."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -50,11 +51,12 @@ def _weights_of_known_hash(arguments):
     name, variant = arguments.name, arguments.variant
     if os.path.isfile(name):
         digest = download.sha256_of(name)
-        same = [r for r in registry.rows() if digest in [s.sha256 for s in r.sources]]
+        rows = itertools.chain.from_iterable(map(registry.rows, registry.USUAL))
+        same = [r for r in rows if digest in [s.sha256 for s in r.sources]]
         if same and variant in (None, same[0].variant):
             row = same[0]
-            return NamedWeights(row.name, row.architecture(), Path(name), row)
-    return weights_of(name, variant)
+            return NamedWeights(row.name, row.architecture(), Path(name), row, row.head)
+    return weights_of(name, variant, any_head=True)
 
 
 def _expected_hash(weights, digest):
@@ -71,16 +73,19 @@ def _expected_hash(weights, digest):
 
 def _check_model(weights, image, report):
     """Returns what is wrong with the loaded model, a list of phrases."""
-    pooling = None if weights.classes else "avg"
-    model = weights.build(input_shape=(None, None, 3), pooling=pooling, classifier_activation=None)
+    from keras_convnext.macs import trained_parameters
+
+    alone = {"pooling": None if weights.classes else "avg", "classifier_activation": None}
+    model = weights.build(input_shape=(None, None, 3), **(alone if weights.head is None else {}))
+    parameters = trained_parameters(model)
     report |= {
         "variant": weights.variant.name,
         "classes": weights.classes,
-        "parameters": model.count_params(),
+        "parameters": parameters,
         "loaded": "strictly: nothing missing, nothing left over, all finite",
     }
     faults = []
-    if weights.row is not None and model.count_params() != weights.row.params:
+    if weights.row is not None and parameters != weights.row.params:
         faults.append(f"expected are {weights.row.params} parameters")
     return faults + _check_logits(model, weights.row, image, report)
 

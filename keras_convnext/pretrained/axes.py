@@ -1,8 +1,13 @@
 """Turns the arrays of other libraries into the shapes and the order of axes of our weights."""
 
 import functools
+import re
 
 import numpy as np
+
+# The first dense layer behind the pooling of a box. Its inputs are flattened maps of 7 x 7 pixels,
+# in PyTorch (channels, 7, 7), here (7, 7, channels).
+BEHIND_POOLING, POOLED_SIDE = re.compile(r"box_head\d+/dense0/kernel"), 7
 
 
 def conversion(path, theirs, ours, keras_axes):
@@ -16,6 +21,9 @@ def conversion(path, theirs, ours, keras_axes):
     if len(ours) == 1:
         fits = max(theirs, default=1) == ours[0] == int(np.prod(theirs, dtype=object))
         return functools.partial(np.reshape, shape=ours) if fits else None
+    if BEHIND_POOLING.fullmatch(path) and not keras_axes:
+        fits = theirs == ours[::-1] and ours[0] % POOLED_SIDE**2 == 0
+        return _channels_last_inputs if fits else None
     axes = _axes(path, theirs, ours, keras_axes)
     if axes is None:
         return None
@@ -28,6 +36,18 @@ def conversion(path, theirs, ours, keras_axes):
     if stem and shape[2] == 3 and (*shape[:2], shape[3]) == (*ours[:2], ours[3]):
         return lambda array: _adapt_stem(array.transpose(axes), ours[2])
     return None
+
+
+def _channels_last_inputs(kernel):
+    """Returns PyTorch's kernel (units, channels * 7 * 7) as ours, (7 * 7 * channels, units)."""
+    side, (units, inputs) = POOLED_SIDE, kernel.shape
+    return kernel.reshape(units, -1, side, side).transpose(2, 3, 1, 0).reshape(inputs, units)
+
+
+def channels_first_inputs(kernel):
+    """Returns our kernel (7 * 7 * channels, units) as PyTorch's, (units, channels * 7 * 7)."""
+    side, (inputs, units) = POOLED_SIDE, kernel.shape
+    return kernel.reshape(side, side, -1, units).transpose(3, 2, 0, 1).reshape(units, inputs)
 
 
 def packed(array, step=64):

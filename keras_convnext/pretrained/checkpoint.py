@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 
 from keras_convnext.names import block, local_path
-from keras_convnext.pretrained import files
+from keras_convnext.pretrained import contents, files
 from keras_convnext.pretrained.axes import conversion, packed
 from keras_convnext.pretrained.files.tensors import FLOATS, WeightsError
 from keras_convnext.pretrained.layouts import LAYOUTS, match
@@ -29,7 +29,8 @@ def open(path, layouts=LAYOUTS):
 
     Args:
         path: str or `os.PathLike`.
-        layouts: those that the file may have: `LAYOUTS` for classifiers, `UPERNET_LAYOUTS`.
+        layouts: those that the file may have: `LAYOUTS` for classifiers, `UPERNET_LAYOUTS`,
+            `DETECTION_LAYOUTS`.
 
     Returns:
         An `OpenedFile`.
@@ -43,7 +44,8 @@ def open(path, layouts=LAYOUTS):
     try:
         return OpenedFile(str(path), match(tensors, layouts))
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        other = contents.of_another_head(tensors, {layout.head for layout in layouts})
+        raise WeightsError(f"{path}: {error}{other}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,12 +128,12 @@ class Checkpoint:
 
     @property
     def classes(self):
-        """Classes of the file's classifier, `None` without one."""
+        """Classes of the file's classifier, without a background; `None` without a classifier."""
         kernels = self.found(self._heads()[0])
         if not kernels:
             return None
         shape = self.tensors[kernels[0]].shape
-        return shape[-1] if self.layout.keras else shape[0]
+        return (shape[-1] if self.layout.keras else shape[0]) - self.layout.background
 
     def classes_for(self, include_top, classes):
         """Returns the number of classes that the model is built with.
@@ -149,7 +151,7 @@ class Checkpoint:
             other = f" of ours, but {_listed(foreign)}" if foreign else ""
             raise WeightsError(
                 f"{self.path} has no classifier{other}. Pass `include_top=False` for features, "
-                "or `classes=` for a new, untrained one."
+                f"or `classes=` for a new, untrained one.{self._of_another_head()}"
             )
         return self.classes
 
@@ -167,7 +169,7 @@ class Checkpoint:
         weights = {local_path(weight.path): weight for weight in model.weights}
         kept = set(HEAD_NORM) if self.is_bare_encoder() else set()
         head = weights.get(self._heads()[0])
-        if head is not None and self.classes != head.shape[-1]:
+        if head is not None and self.classes != head.shape[-1] - self.layout.background:
             kept |= set(self._heads())
         if self.classes is None and not any(map(self.found, HEAD_HIDDEN)):
             kept |= set(HEAD_HIDDEN)
@@ -213,7 +215,8 @@ class Checkpoint:
         as a head of the user's own. The classifier of the file is in neither.
         """
         match = self.file.match
-        top = {n for weight in self._top() if weight not in weights for n in self.found(weight)}
+        top = self._top() + self._omitted(weights)
+        top = {name for weight in top if weight not in weights for name in self.found(weight)}
         ignorable = re.compile("|".join(self.layout.ignorable) or "$^")
         pattern, body = self.layout.pattern(match.prefix), self.layout.body(match.prefix)
         unused, foreign = [], [name for name in match.others if not ignorable.fullmatch(name)]
@@ -234,6 +237,14 @@ class Checkpoint:
     def _top(self):
         return self._heads() + (() if self.variant.head_hidden is None else HEAD_HIDDEN)
 
+    def _omitted(self, weights):
+        """Returns the weights of the parts that a model may lack, where it has nothing of them."""
+        begin = self.layout.omissible
+        if begin is None or any(weight.startswith(begin) for weight in weights):
+            return ()
+        modules = [m for m in self.layout.modules(self.variant) if m.startswith(begin)]
+        return tuple(f"{module}/{leaf}" for module in modules for leaf in ("kernel", "bias"))
+
     def _assign(self, weight, name, convert):
         array = self.tensors[name].numpy()
         if not np.isfinite(array).all():
@@ -246,6 +257,7 @@ class Checkpoint:
         lines += [f"  {fault}" for fault in faults[:most]]
         if len(faults) > most:
             lines.append(f"  ... and {len(faults) - most} more")
+        lines += filter(None, [self._of_another_head().strip()])
         if any(fault.startswith("foreign: ") for fault in faults):
             lines.append(
                 "What is foreign belongs to no ConvNeXt, for example a head of your own: pass "
@@ -255,6 +267,9 @@ class Checkpoint:
         if similar and self.variant.name not in similar:
             lines.append(f"Its blocks are those of {' or '.join(similar)}.")
             return "\n".join(lines)
+        part = self.layout.omissible
+        if part and any(f.startswith("missing") and f" for {part}" in f for f in faults):
+            lines.append("For a file without heads for masks, build the model with `masks=False`.")
         if self.variant.layer_scale is not None and not self.found("stage0_block0/gamma/gamma"):
             lines.append(
                 "It has no layer scale: if that is meant, build "
@@ -267,6 +282,9 @@ class Checkpoint:
                 "file (published weights have their variant's own, `None`) and resize the images."
             )
         return "\n".join(lines)
+
+    def _of_another_head(self):
+        return contents.of_another_head(files.read(self.path), {self.layout.head})
 
     def has_blocks(self):
         """Returns whether its blocks are those of the variant, in number, width and kind."""

@@ -11,14 +11,18 @@ import re
 from pathlib import Path
 
 from keras_convnext.pretrained import checkpoint, download, files, registry
+from keras_convnext.pretrained.contents import LAYOUTS_OF
 from keras_convnext.pretrained.files.tensors import WeightsError
-from keras_convnext.pretrained.layouts import LAYOUTS
-from keras_convnext.pretrained.layouts.upernet import UPERNET_LAYOUTS
+from keras_convnext.pretrained.layouts import DETECTION_LAYOUTS, LAYOUTS, UPERNET_LAYOUTS
 from keras_convnext.variants import VARIANTS
 
 HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
-TASK_LAYOUTS = {"classification": LAYOUTS, "segmentation": UPERNET_LAYOUTS}
+TASK_LAYOUTS = {
+    "classification": LAYOUTS,
+    "segmentation": UPERNET_LAYOUTS,
+    "detection": DETECTION_LAYOUTS,
+}
 # A file may hold each weight in 4 bytes, its moving average and the state of an optimizer; the
 # files of a CLIP model hold its text tower, which is smaller than that. The rest is for names.
 BYTES_PER_WEIGHT, REST = 16, 1 << 26
@@ -37,7 +41,7 @@ class Resolved:
     row: registry.Row | None = None
 
 
-def resolve(weights, variant=None, *, task="classification", include_top=True):
+def resolve(weights, variant=None, *, task="classification", include_top=True, head=None):
     """Returns the `Resolved` of what `weights=` says; downloads what is not here.
 
     Args:
@@ -45,7 +49,7 @@ def resolve(weights, variant=None, *, task="classification", include_top=True):
             `model.safetensors` by default); or the name of a row of the registry, as of
             `registry.find`.
         variant: name of the variant that a row must belong to; `None` for any.
-        task: of a row.
+        task, head: of a row, as of `registry.find`.
         include_top: whether the classifier will be wanted; some files are published without.
 
     Raises:
@@ -53,7 +57,7 @@ def resolve(weights, variant=None, *, task="classification", include_top=True):
         FileNotFoundError: if there is no such file, or it is a folder.
         DownloadError: if no source gave the file.
     """
-    row = row_of(weights, variant, task)
+    row = row_of(weights, variant, task, head)
     if row is not None:
         return Resolved(fetch(row, include_top), row)
     if isinstance(weights, str) and weights.startswith("hf://"):
@@ -61,7 +65,7 @@ def resolve(weights, variant=None, *, task="classification", include_top=True):
     return Resolved(Path(weights).expanduser())
 
 
-def row_of(weights, variant=None, task="classification"):
+def row_of(weights, variant=None, task="classification", head=None):
     """Returns the row that `weights=` names, `None` for a path or a hub address.
 
     Raises:
@@ -73,7 +77,7 @@ def row_of(weights, variant=None, task="classification"):
             f"`weights` must be None, a name, an 'hf://' address or a path, received {weights!r}."
         )
     if _is_name(weights, task):
-        return registry.find(weights, variant, task)
+        return registry.find(weights, variant, task, head)
     if isinstance(weights, str) and re.match("(https?|hf):", weights):
         _check_address(weights)
     elif os.path.isdir(weights):
@@ -94,7 +98,9 @@ def _check_address(weights):
         )
 
 
-def open_checkpoint(weights, variant, include_top=True, classes=None, task="classification"):
+def open_checkpoint(
+    weights, variant, include_top=True, classes=None, task="classification", head=None
+):
     """Returns the `Checkpoint` that `weights` stands for, to be loaded into a model of `variant`.
 
     Args:
@@ -102,7 +108,9 @@ def open_checkpoint(weights, variant, include_top=True, classes=None, task="clas
         variant: a `Variant`.
         include_top: whether the classifier will be wanted; some files are published without.
         classes: number of classes of the model; `None`: as many as the file has.
-        task: `"classification"`, or `"segmentation"` for an UperNet on the variant.
+        task: `"classification"`; `"segmentation"` for an UperNet on the variant, `"detection"` for
+            a detector on it.
+        head: of a detector, `"mask_rcnn"` or `"cascade_mask_rcnn"`.
 
     Raises:
         ValueError: if a name is unknown; the message has the nearest ones. Or if its weights have a
@@ -116,7 +124,8 @@ def open_checkpoint(weights, variant, include_top=True, classes=None, task="clas
             f"Weights {weights!r} are published for named variants, {variant.name!r} is none. "
             "Pass the path of a file, or `weights=None`."
         )
-    row = row_of(weights, variant.name, task)
+    row = row_of(weights, variant.name, task, head)
+    layouts = TASK_LAYOUTS[task] if head is None else LAYOUTS_OF[head]
     if row is not None:
         _check_stem(row, variant)
         if include_top and classes is None and not row.classes:
@@ -126,9 +135,9 @@ def open_checkpoint(weights, variant, include_top=True, classes=None, task="clas
             )
         path = fetch(row, include_top)
         named = dataclasses.replace(variant, **row.overrides)
-        reading = checkpoint.open(path, TASK_LAYOUTS[task]).read_as(named)
+        reading = checkpoint.open(path, layouts).read_as(named)
         return dataclasses.replace(reading, size=row.size, published=row.name)
-    return checkpoint.open(resolve(weights, task=task).path, TASK_LAYOUTS[task]).read_as(variant)
+    return checkpoint.open(resolve(weights, task=task).path, layouts).read_as(variant)
 
 
 def _check_stem(row, variant):

@@ -48,6 +48,10 @@ class Layout:
         prepare: changes the tensors of the file before the table is used.
         keras: whether arrays have Keras' order of axes (otherwise PyTorch's).
         classifiers: our modules whose width is the number of classes, the most important first.
+        background: outputs that the first of these has besides the classes.
+        head: what is on the ConvNeXt, a key of `pretrained.heads.NAMES`.
+        omissible: how the names of our modules begin that a model may lack as a whole, though its
+            file has them.
     """
 
     name: str
@@ -58,6 +62,9 @@ class Layout:
     prepare: Callable = dict
     keras: bool = False
     classifiers: tuple = ("head",)
+    background: int = 0
+    head: str | None = None
+    omissible: str | None = None
 
     def prefix(self, names):
         """Returns the prefix in this file, or `None` if the names are of another layout."""

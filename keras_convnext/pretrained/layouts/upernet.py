@@ -64,6 +64,7 @@ UPERNET_LAYOUTS = (
         (r".*/seed_generator_state",),
         keras=True,
         classifiers=CLASSIFIERS,
+        head="upernet",
     ),
     Layout(
         "official UperNet",
@@ -71,6 +72,7 @@ UPERNET_LAYOUTS = (
         _meta,
         (COUNTERS,),
         classifiers=CLASSIFIERS,
+        head="upernet",
     ),
     Layout(
         "mmsegmentation",
@@ -78,6 +80,7 @@ UPERNET_LAYOUTS = (
         _openmmlab,
         (COUNTERS, r"data_preprocessor\..*"),
         classifiers=CLASSIFIERS,
+        head="upernet",
     ),
     Layout(
         "transformers UperNet",
@@ -85,5 +88,6 @@ UPERNET_LAYOUTS = (
         _hugging_face,
         (COUNTERS,),
         classifiers=CLASSIFIERS,
+        head="upernet",
     ),
 )

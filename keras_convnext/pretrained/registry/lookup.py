@@ -3,6 +3,7 @@
 import difflib
 
 from keras_convnext.checks import number
+from keras_convnext.pretrained.heads import NAMES, with_article
 from keras_convnext.pretrained.registry import table
 from keras_convnext.pretrained.registry.row import TASKS, Row
 from keras_convnext.pretrained.registry.table import IMAGENET
@@ -30,73 +31,107 @@ def rows(task: str = "classification") -> tuple[Row, ...]:
     return tuple(row for row in table.all_rows() if row.task == task)
 
 
-def tags(variant: str, task: str = "classification") -> tuple[str, ...]:
+def tags(variant: str, task: str = "classification", head: str | None = None) -> tuple[str, ...]:
     """Returns the tags of a variant, in the order of the registry; empty if it has none.
 
+    Args:
+        variant: key of `VARIANTS`.
+        task: as of `rows`.
+        head: `"mask_rcnn"` or `"cascade_mask_rcnn"` for the detectors of that family alone.
+
     Raises:
-        ValueError: if there is no such variant or task.
+        ValueError: if there is no such variant, task or head.
     """
     _check("variant", variant, VARIANTS)
-    return tuple(row.tag for row in rows(task) if row.variant == variant)
+    found = (row.tag for row in _with_head(head, task) if row.variant == variant)
+    return tuple(dict.fromkeys(found))
 
 
-def find(name: str, variant: str | None = None, task: str = "classification") -> Row:
+def _with_head(head, task):
+    """Returns the rows of a task, those with a head alone unless it is None."""
+    known = rows(task)
+    if head is None:
+        return known
+    _check("head", head, [key for key in TASKS if key and TASKS[key] == task])
+    return tuple(row for row in known if row.head == head)
+
+
+def find(
+    name: str,
+    variant: str | None = None,
+    task: str = "classification",
+    head: str | None = None,
+) -> Row:
     """Returns the row of that name.
 
     Args:
         name: `"variant.tag"`; the publisher's own name (`Row.id`); or a variant, which stands for
             its usual weights: of classifiers those in the table `IMAGENET`, of UperNets the
-            authors' with the highest mean IoU. Names of UperNets begin with `"upernet_"`.
-            Together with `variant` also a tag, or `"imagenet"` (of UperNets `"ade20k"`), which
-            stands for the variant's usual weights.
+            authors' with the highest mean IoU, of detectors the authors' with the highest AP of
+            boxes. Names of UperNets begin with `"upernet_"`, names of detectors with `"mask_rcnn_"`
+            or `"cascade_mask_rcnn_"`. Together with `variant` also a tag, or `"imagenet"` (of
+            UperNets `"ade20k"`, of detectors `"coco"`), which stands for the variant's usual
+            weights.
         variant: key of `VARIANTS` that the row must belong to; None for any.
         task: as of `rows`.
+        head: `"mask_rcnn"` or `"cascade_mask_rcnn"`, the family that a detector must be of; a tag,
+            or `"coco"`, may otherwise stand for one of each.
 
     Raises:
-        ValueError: if there is no such row, or if it belongs to another variant.
+        ValueError: if there is no such row, or if it belongs to another variant or family.
     """
-    known = rows(task)
+    known = _with_head(head, task)
     if variant is not None:
         _check("variant", variant, VARIANTS)
     if name == USUAL.get(task):
-        return _usual(variant, task)
+        return _usual(variant, task, head)
     by_name = {row.name: row for row in known} | {row.id: row for row in known}
-    tagged = {row.tag: row for row in known if row.variant == variant}
-    row = tagged.get(name) or by_name.get(name) or _of_variant(name, task)
+    tagged = [row for row in known if row.variant == variant and row.tag == name]
+    row = _only(tagged, name) or by_name.get(name) or _of_variant(name, task, head)
     if row is None:
-        raise ValueError(_unknown(name, variant, task))
+        raise ValueError(_unknown(name, variant, task, head))
     if variant not in (None, row.variant):
         raise ValueError(
             f"Weights {name!r} belong to {row.variant}, not to {variant}. "
-            f"{_published(variant, task)}"
+            f"{_published(variant, task, head)}"
         )
     return row
 
 
-def _of_variant(name, task):
+def _only(found, name):
+    """Returns the only row of a list, None if it is empty."""
+    if len(found) > 1:
+        names = " or ".join(row.name for row in found)
+        raise ValueError(f"{name!r} may be {names}: say which, or give `head`.")
+    return found[0] if found else None
+
+
+def _of_variant(name, task, head):
     """Returns the usual row where `name` is a variant's alone, or None."""
-    return _usual(_bare(task)[name], task) if name in _bare(task) else None
+    own, variant = _bare(task).get(name, (None, None))
+    return None if variant is None or head not in (None, own) else _usual(variant, task, own)
 
 
 def _bare(task):
-    """Returns the names without a tag, each with its variant."""
+    """Returns the names without a tag, `{name: (head, variant)}`."""
     heads = [head for head in TASKS if TASKS[head] == task]
-    return {f"{head}_{v}" if head else v: v for head in heads for v in VARIANTS}
+    return {f"{head}_{v}" if head else v: (head, v) for head in heads for v in VARIANTS}
 
 
-def _usual(variant, task):
+def _usual(variant, task, head=None):
     if variant is None:
         raise ValueError(_needs_variant(task))
-    found = [row for row in rows(task) if row.variant == variant]
+    found = [row for row in _with_head(head, task) if row.variant == variant]
     if task == "classification":
         found = [row for row in found if row.tag == IMAGENET.get(variant)]
         if not found:
             raise ValueError(_no_imagenet(variant))
         return found[0]
     if not found:
-        raise ValueError(_unknown(USUAL[task], variant, task))
+        raise ValueError(_unknown(USUAL[task], variant, task, head))
     official = [row for row in found if row.tag.startswith("fb_")] or found
-    return max(official, key=lambda row: row.mean_iou)
+    best = {row.head: row for row in sorted(official, key=lambda row: row.mean_iou or row.box_ap)}
+    return _only(list(best.values()), USUAL[task])
 
 
 def search(
@@ -168,16 +203,23 @@ def _nearest(value, known):
     return f" Nearest: {', '.join(near)}." if near else ""
 
 
-def _published(variant, task):
-    if tags(variant, task):
-        return f"Published for {variant}: {', '.join(tags(variant, task))}."
-    return f"No {CALLED[task]} of {variant} were published; use weights=None."
+def _published(variant, task, head=None):
+    if tags(variant, task, head):
+        return f"Published for {variant}: {', '.join(tags(variant, task, head))}."
+    called = f"{NAMES[head]} weights" if head else CALLED[task]
+    return f"No {called} of {variant} were published; use weights=None."
 
 
-def _unknown(name, variant, task):
+def _unknown(name, variant, task, head=None):
     """Returns the message about a name that no row has."""
-    known = rows(task)
-    other = _task_of(name, variant)
+    known = _with_head(head, task)
+    for row in rows(task):
+        if head not in (None, row.head) and name in (row.name, row.id, f"{row.head}_{row.variant}"):
+            return (
+                f"{name!r} names weights of {with_article(row.head)}, asked for was "
+                f"{with_article(head)}. {_published(variant or row.variant, task, head)}"
+            )
+    other = task_of(name, variant)
     if other not in (None, task):
         own = other == "classification"
         hint = " A ConvNeXt's own weights are `backbone_weights`." if own else ""
@@ -186,11 +228,11 @@ def _unknown(name, variant, task):
     said = f"Unknown {CALLED[task]} {name!r}"
     names = [entry for row in known for entry in (row.name, row.id)]
     if variant is not None:
-        usual = [USUAL[task]] if tags(variant, task) else []
-        near = _nearest(name, [*usual, *tags(variant, task), *names])
+        own = tags(variant, task, head)
+        near = _nearest(name, [*([USUAL[task]] if own else []), *own, *names])
         if elsewhere:
             near += f" The tag exists elsewhere: {', '.join(elsewhere)}."
-        return f"{said} for {variant}.{near} {_published(variant, task)}"
+        return f"{said} for {variant}.{near} {_published(variant, task, head)}"
     if elsewhere:
         return f"The tag {name!r} alone names no weights; say which: {', '.join(elsewhere)}."
     bare = dict.fromkeys(row.name.rsplit(".", 1)[0] for row in known)
@@ -201,7 +243,7 @@ def _unknown(name, variant, task):
     return f"{said}.{near} All names: `keras-convnext list`, or `keras_convnext.pretrained.rows()`."
 
 
-def _task_of(name, variant):
+def task_of(name: str, variant: str | None = None) -> str | None:
     """Returns the task of the rows that a name, or a name with a variant, stands for, or None."""
     for task, usual in USUAL.items():
         mine = (row for row in rows(task) if row.variant == variant)

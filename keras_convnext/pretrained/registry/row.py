@@ -35,6 +35,8 @@ class Accuracy:
         zero_shot: measured with the text tower of CLIP, not with a classifier.
         mean_iou: mean IoU on the validation set of a segmentation model, in percent, or None.
         scales: at how many sizes of the image, each also mirrored if there are several.
+        box_ap, mask_ap: AP on COCO's val2017 of a detector's boxes and masks, averaged over IoUs of
+            0.5 to 0.95, in percent, or None.
     """
 
     source: str
@@ -45,6 +47,8 @@ class Accuracy:
     zero_shot: bool = False
     mean_iou: float | None = None
     scales: int = 1
+    box_ap: float | None = None
+    mask_ap: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +118,8 @@ class Row:
             or None.
         params: number of trained weights of the whole model with these classes.
         size: side of the input image, in pixels; of an UperNet, side of the training crops and of
-            the windows of the evaluation.
+            the windows of the evaluation; of a detector, the short side of the evaluated images,
+            whose long side is 1333 at most.
         licence: see `Licence`.
         accuracy: published accuracies, the trainer's own first where there are any.
         sources: files with these weights, the preferred one first.
@@ -184,6 +189,16 @@ class Row:
     def mean_iou_multi_scale(self):
         """The published mean IoU with several scales and mirror images, in percent, or None."""
         return next((a.mean_iou for a in self.accuracy if a.scales > 1), None)
+
+    @property
+    def box_ap(self):
+        """The first published AP of a detector's boxes, in percent, or None."""
+        return next((a.box_ap for a in self.accuracy), None)
+
+    @property
+    def mask_ap(self):
+        """The first published AP of a detector's masks, in percent, or None."""
+        return next((a.mask_ap for a in self.accuracy), None)
 
     @property
     def crop(self):

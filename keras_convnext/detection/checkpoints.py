@@ -1,0 +1,100 @@
+"""The published detectors: rows of the registry, their files, and the names of their classes."""
+
+import functools
+import importlib.resources
+
+from keras_convnext.checks import one_of
+from keras_convnext.pretrained import WeightsError, checkpoint, registry, resolve
+from keras_convnext.pretrained.layouts import DETECTION_LAYOUTS
+from keras_convnext.variants import VARIANTS
+
+LABEL_SETS = {"coco": "coco.txt"}
+
+
+def rows():
+    """Returns all rows, a tuple of `keras_convnext.pretrained.registry.Row`."""
+    return registry.rows("detection")
+
+
+def find(name, variant=None, head=None):
+    """Returns the row of that name: `keras_convnext.pretrained.find(..., task="detection")`.
+
+    Args:
+        name, variant: as there.
+        head: `"mask_rcnn"` or `"cascade_mask_rcnn"`, the family that it must be of; None for any.
+
+    Raises:
+        ValueError: if there is no such row, or one of each family.
+    """
+    return registry.find(name, variant, "detection", head)
+
+
+def class_names(label_set):
+    """Returns the names of the classes of a label set, in the order of the outputs, as a tuple.
+
+    Raises:
+        ValueError: if the label set is unknown.
+    """
+    return tuple(name for _, name in _categories(label_set))
+
+
+def category_ids(label_set):
+    """Returns the ids that a label set's annotation files have for its classes.
+
+    Those of COCO go from 1 to 90, with gaps.
+
+    Returns:
+        A tuple of ints, in the order of the outputs.
+
+    Raises:
+        ValueError: if the label set is unknown.
+    """
+    return tuple(number for number, _ in _categories(label_set))
+
+
+@functools.cache
+def _categories(label_set):
+    """Returns `((id, name), ...)`, from a file with a line `id<tab>name` for each class."""
+    one_of("label_set", label_set, LABEL_SETS)
+    file = importlib.resources.files(__package__) / LABEL_SETS[label_set]
+    lines = (line.split("\t") for line in file.read_text(encoding="utf-8").splitlines())
+    return tuple((int(number), name) for number, name in lines)
+
+
+def open_checkpoint(weights, variant, head):
+    """Returns the opened file that `weights` stands for, to be loaded into a detector.
+
+    Args:
+        weights: as of `MaskRCNN`.
+        variant: the `Variant` of the ConvNeXt.
+        head: `"mask_rcnn"` or `"cascade_mask_rcnn"`.
+
+    Raises:
+        ValueError: if a name is unknown.
+        FileNotFoundError: if there is no such file.
+        DownloadError: if no source gave the file.
+        WeightsError: if the file cannot be read, or is no detector of this family.
+    """
+    return resolve.open_checkpoint(weights, variant, task="detection", head=head)
+
+
+def local_file(weights, variant=None, head=None):
+    """Returns the path that `weights` stands for; downloads what is named."""
+    return resolve.resolve(weights, variant, task="detection", head=head).path
+
+
+def identify(path):
+    """Returns what detector a file holds, `(head, variant)`.
+
+    The head is `"mask_rcnn"` or `"cascade_mask_rcnn"`, the variant the name of the first whose
+    blocks it has.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        WeightsError: (a ValueError) if it is no detector in a known layout, or of no known variant.
+    """
+    opened = checkpoint.open(path, DETECTION_LAYOUTS)
+    similar = opened.similar()
+    if not similar:
+        raise WeightsError(f"{path}: its blocks are those of none of {', '.join(VARIANTS)}.")
+    return opened.match.layout.head, similar[0].variant.name
