@@ -45,7 +45,7 @@ def count_macs(model, input_shape=None):
             "`count_macs(model, (224, 224, 3))`."
         )
     inputs = [keras.KerasTensor((1, *shape)) for shape in shapes]
-    return _of(model, inputs if len(inputs) > 1 else inputs[0])
+    return macs_of(model, inputs if len(inputs) > 1 else inputs[0])
 
 
 def _check_axes(own, given):
@@ -72,8 +72,32 @@ def trained_parameters(model):
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
-def _of(layer, inputs):
-    """Returns the multiply-adds of a layer for a batch of one, given what it is called with."""
+def rule(kind):
+    """Returns a decorator that makes a function count the layers, or models, of a class.
+
+    The function is given the layer and what it is called with, symbolic tensors, and returns its
+    multiply-adds. A rule for a class stands before those for the classes it is derived from.
+    """
+
+    def decorate(function):
+        others = dict(RULES)
+        RULES.clear()
+        RULES.update({kind: function, **others})
+        return function
+
+    return decorate
+
+
+def macs_of(layer, inputs):
+    """Returns the multiply-adds of a layer, given what it is called with.
+
+    Args:
+        layer: a layer or model of those that `count_macs` knows.
+        inputs: a `keras.KerasTensor` with the batch, or a list of them.
+
+    Raises:
+        ValueError: if it has weights of two or more axes, and is of no class with a rule.
+    """
     for kind, rule in RULES.items():
         if isinstance(layer, kind):
             return rule(layer, inputs)
@@ -135,7 +159,7 @@ def _functional(model, inputs):
 
     def counted(operation):
         def outputs(*args, **kwargs):
-            counts.append(_of(operation, args[0] if args else None))
+            counts.append(macs_of(operation, args[0] if args else None))
             return operation.compute_output_spec(*args, **kwargs)
 
         return outputs
@@ -148,19 +172,23 @@ def _functional(model, inputs):
 def _chain(layers, inputs):
     total = 0
     for layer in layers:
-        total += _of(layer, inputs)
+        total += macs_of(layer, inputs)
         inputs = _outputs(layer, inputs)
     return total
 
 
 def _block(block, inputs):
     hidden = keras.KerasTensor((*inputs.shape[:-1], block.pwconv1.units))
-    return _of(block.dwconv, inputs) + _of(block.pwconv1, inputs) + _of(block.pwconv2, hidden)
+    return (
+        macs_of(block.dwconv, inputs)
+        + macs_of(block.pwconv1, inputs)
+        + macs_of(block.pwconv2, hidden)
+    )
 
 
 def _distributed(layer, inputs):
     batch, steps, *shape = inputs.shape
-    return steps * _of(layer.layer, keras.KerasTensor((batch, *shape)))
+    return steps * macs_of(layer.layer, keras.KerasTensor((batch, *shape)))
 
 
 # The first that fits, so a class stands before the class it is derived from.

@@ -86,7 +86,21 @@ def _figure(line):
     return line.get("mce") or line["top1"]
 
 
-TABLES = {"accuracy": accuracy_table, "robustness": robustness_table}
+def detector_table(found):
+    """Every detector; AP of boxes and masks on COCO's val2017, in percent."""
+    yield "| weights | parameters | licence | published box AP | published mask AP |"
+    yield "|---|---|---|---|---|"
+    for row in rows("detection"):
+        parameters = f"{row.params / 1e6:.1f}M"
+        scores = f"{row.box_ap:.1f}", f"{row.mask_ap:.1f}"
+        yield _cells(f"`{row.name}`", parameters, row.licence.name, *scores)
+
+
+TABLES = {
+    "accuracy": accuracy_table,
+    "robustness": robustness_table,
+    "detectors": detector_table,
+}
 
 
 def render(text, found):
