@@ -29,7 +29,7 @@ REGISTERED = {
         "SimpleNorm",
         "StochasticDepth",
     ),
-    "optimization": ("AdamW", "WarmupCosine", "WarmupPolynomial"),
+    "optimization": ("AdamW", "WarmupCosine", "WarmupPolynomial", "WarmupSteps"),
     "segmentation.heads": ("AuxiliaryHead", "ChannelDropout", "UperNetHead"),
     "segmentation.losses": ("PixelCrossEntropy",),
     "segmentation.metrics": ("MeanIoU", "PixelAccuracy"),

@@ -22,6 +22,7 @@ from keras_convnext import (
     layer_groups,
     learning_rate_scales,
 )
+from keras_convnext.optimization import WarmupSteps
 from keras_convnext.pretrained.layouts import LAYOUTS
 from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.families import FAMILIES
@@ -118,6 +119,20 @@ def test_the_schedule_takes_tensors_and_returns_from_its_config():
         assert float(numpy(again(tensor))) == float(numpy(schedule(step)))
     assert float(numpy(schedule(0))) == pytest.approx(1e-4)
     assert float(numpy(schedule(9))) == float(numpy(schedule(10))) == pytest.approx(1e-3)
+
+
+def test_the_steps_of_the_detectors():
+    schedule = WarmupSteps(2e-4, (27, 33), warmup_steps=10, minimum=1e-6)
+    steps = np.array([0, 5, 10, 26, 27, 32, 33, 1000])
+    expected = 2e-4 * np.array([1e-3, 0.5 * 1.001, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    found = [float(numpy(schedule(step))) for step in steps]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert float(numpy(WarmupSteps(1e-4, (2,), minimum=5e-5)(3))) == pytest.approx(5e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert again.get_config() == schedule.get_config()
+    for arguments, name in (((1e-4, (3, 2)), "boundaries"), ((1e-4, (2,), 0), "factor")):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            WarmupSteps(*arguments)
 
 
 @on_one_backend

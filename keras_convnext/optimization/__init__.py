@@ -8,13 +8,14 @@ from keras_convnext.optimization.layer_wise import (
     learning_rate_scales,
     stage_wise_scales,
 )
-from keras_convnext.optimization.schedules import WarmupCosine, WarmupPolynomial
+from keras_convnext.optimization.schedules import WarmupCosine, WarmupPolynomial, WarmupSteps
 
 __all__ = [
     "AdamW",
     "AverageWeights",
     "WarmupCosine",
     "WarmupPolynomial",
+    "WarmupSteps",
     "averaged_weights",
     "fine_tuning_optimizer",
     "freeze_layers",

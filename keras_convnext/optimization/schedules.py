@@ -1,7 +1,7 @@
-"""Learning rates as functions of the step: half a cosine or a polynomial, after a warm-up.
+"""Learning rates as functions of the step: half a cosine, a polynomial or steps, after a warm-up.
 
-Sources: arXiv 2201.03545, section A.1 (Tables 5 and 6) for classification and A.3 for segmentation,
-and the training code and configurations published with it.
+Sources: arXiv 2201.03545, section A.1 (Tables 5 and 6) for classification and A.3 for segmentation
+and detection, and the training code and configurations published with it.
 """
 
 import math
@@ -112,6 +112,64 @@ class WarmupPolynomial(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self):
         fields = ("learning_rate", "total_steps", "warmup_steps", "power", "minimum")
         return {field: getattr(self, field) for field in (*fields, "warmup_factor")}
+
+
+@serializable
+class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that is multiplied by a factor at some steps, its first steps scaled up.
+
+    Step i has the value `learning_rate * factor ** n`, where n of the `boundaries` are <= i; in the
+    warm-up times a number that rises linearly from `warmup_factor` to 1.
+
+    Source: the detection configurations published with arXiv 2201.03545 (section A.3).
+
+    Args:
+        learning_rate: until the first boundary, > 0. The paper: 1e-4 or 2e-4 for 16 images.
+        boundaries: steps from which on the rate is lower, rising ints >= 1. The paper: those that
+            begin the epochs 27 and 33 of 36, counted from 0.
+        factor: in (0, 1]. The paper: 0.1.
+        warmup_steps: int >= 0. The paper: 500.
+        warmup_factor: in [0, 1]. The paper: 0.001.
+        minimum: the rate does not fall below it; from 0 to `learning_rate`. The warm-up is below.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        boundaries,
+        factor=0.1,
+        warmup_steps=0,
+        warmup_factor=1e-3,
+        minimum=0.0,
+    ):
+        self.learning_rate = checks.number("learning_rate", learning_rate, above=0)
+        self.boundaries = tuple(map(int, checks.integers("boundaries", boundaries, 1)))
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            checks.fail("boundaries", boundaries, "in rising order")
+        self.factor = checks.number("factor", factor, above=0, most=1)
+        self.warmup_steps = checks.integer("warmup_steps", warmup_steps, 0)
+        self.warmup_factor = checks.number("warmup_factor", warmup_factor, least=0, most=1)
+        self.minimum = _minimum(minimum, learning_rate)
+
+    def __call__(self, step):
+        step = ops.convert_to_tensor(step)
+        rate = ops.full_like(ops.cast(step, "float32"), self.learning_rate)
+        for number, boundary in enumerate(self.boundaries, 1):
+            lower = max(self.minimum, self.learning_rate * self.factor**number)
+            rate = ops.where(step >= boundary, lower, rate)
+        if not self.warmup_steps:
+            return rate
+        done = ops.clip(ops.cast(step, "float32") / self.warmup_steps, 0.0, 1.0)
+        return rate * (self.warmup_factor + (1 - self.warmup_factor) * done)
+
+    def get_config(self):
+        fields = ("learning_rate", "factor", "warmup_steps", "warmup_factor", "minimum")
+        return {field: getattr(self, field) for field in fields} | {
+            "boundaries": list(self.boundaries)
+        }
 
 
 def _steps(total_steps, warmup_steps):
