@@ -709,7 +709,7 @@ def test_a_model_from_scratch_says_its_architecture(tmp_path):
     from keras_convnext.pretrained.saving import save_keras, save_weights
 
     config = command.load("folder", weights=None, image_size=32)
-    model = TASKS["classification"].network(config, 3)
+    model = TASKS["classification"].building.network(config, 3)
     save_keras(model, tmp_path / "best.keras")
     found = weights_of(str(tmp_path / "best.keras"))
     assert found.variant == config.variant.with_stem_stride(2) and found.classes == 3

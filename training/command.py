@@ -79,7 +79,7 @@ def from_command_line(arguments=None, task=None):
         arguments: list of strings; `None`: those of the process.
         task: name of the task; `None`: what `--task` says, or else the experiment.
     """
-    program = f"python -m training.{'segment' if task == 'segmentation' else 'train'}"
+    program = f"python -m training.{TASKS[task].command if task else 'train'}"
     first = _general(_Parser(program, add_help=False))
     asked = first.parse_known_args(arguments)[0]
     if asked.list:

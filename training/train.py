@@ -26,13 +26,13 @@ def train(request):
         record.print_plan(*_dry_plan(task, config, devices))
         return None, None
     pictures.check()
-    dataset = task.load(config)
+    dataset = task.building.load(config)
     found = resuming.find(config, request.resume, dataset)
     config = resuming.adopted(config, found) if found else config
     images, classes = dataset.train.size, len(dataset.class_names)
     schedule = plan.make(task.plan, config, images, classes, devices, dataset.summary)
     model = compiling.compiled(schedule, task, dataset, devices)
-    pipeline = task.pipeline(config, dataset, devices, schedule.steps_per_epoch)
+    pipeline = task.building.Pipeline(config, dataset, devices, schedule.steps_per_epoch)
     record.print_plan(schedule, model)
     return course.follow(found, task, schedule, model, pipeline, devices)
 
@@ -40,7 +40,7 @@ def train(request):
 def _dry_plan(task, config, devices):
     """The plan and a model to count; without the data, for the size that their makers state."""
     try:
-        dataset = task.load(config)
+        dataset = task.building.load(config)
         images, classes = dataset.train.size, len(dataset.class_names)
         channels, found = compiling.channels_of(dataset), dataset.summary
     except DataError as error:
@@ -49,7 +49,7 @@ def _dry_plan(task, config, devices):
         course.note(f"The plan is for the published size of the data, which are not here: {error}")
         images, classes, channels = config.published_images, config.published_classes, 3
         found = ""
-    model = task.network(dataclasses.replace(config, weights=None), classes, channels)
+    model = task.building.network(dataclasses.replace(config, weights=None), classes, channels)
     return plan.make(task.plan, config, images, classes, devices, found), model
 
 

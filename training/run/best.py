@@ -1,5 +1,7 @@
 """The best epoch of a run, and the checkpoint that holds its state."""
 
+import math
+
 from training.run import checkpoint
 
 
@@ -7,17 +9,17 @@ def is_better(row, best, score):
     """Returns whether an epoch is better than the best one so far, `None` at first.
 
     Of epochs with equal scores the one with the lower validation loss is better: with few images
-    many epochs tie.
+    many epochs tie. An epoch without a score is worse than any that has one.
 
     Args:
-        row, best: dicts with the column `score` and `val_loss`.
+        row, best: dicts with `val_loss` and, where it was measured, the column `score`.
         score: the column of the log that is compared, the higher the better.
     """
     return best is None or _rank(row, score) > _rank(best, score)
 
 
 def _rank(row, score):
-    return row[score], -row["val_loss"]
+    return row.get(score, -math.inf), -row["val_loss"]
 
 
 def checkpoint_of_best(folder, progress, plan, say=print):

@@ -30,14 +30,14 @@ def compiled(plan, task, dataset, devices):
     """Returns the compiled model of a plan, on the devices of a `Distribution`."""
     config = plan.config
     with devices.scope():
-        model = task.network(config, plan.classes, channels_of(dataset))
+        model = task.building.network(config, plan.classes, channels_of(dataset))
         if config.kernel_gain is not None:
             scale_to_inputs(model, config.kernel_gain)
         model = replicas.training_model(model, devices)
         if stages := getattr(config, "freeze_stages", 0):
             freeze_layers(model, stages)
-        optimizer = task.optimizer(plan, model, devices)
-        model.compile(optimizer, **task.objective(plan), jit_compile=JIT[config.jit])
+        optimizer = task.building.optimizer(plan, model, devices)
+        model.compile(optimizer, **task.building.objective(plan), jit_compile=JIT[config.jit])
     return model
 
 

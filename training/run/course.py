@@ -22,6 +22,7 @@ from training.run import (
 from training.run.logs import open_logs
 
 INTERRUPTED = 130  # 128 + SIGINT
+COMMANDS = ("training.segment", "training.detect")  # of one task each, besides training.train
 
 
 def note(sentence):
@@ -66,11 +67,13 @@ def follow(found, task, schedule, model, pipeline, devices):
         with open_logs(run, schedule.config, devices.is_chief) as log, stream.sentences(*splits):
             if progress.history:  # a kill may have come between the last checkpoint and its log
                 log(progress)
-            loop.run(model, schedule, pipeline.training, validation, saver, progress, log)
-        result = task.finish(run, model, schedule, dataset, progress, devices)
+            make = task.building.scores
+            scores = make(schedule, validation, devices) if make else None
+            loop.run(model, schedule, pipeline.training, validation, saver, progress, log, scores)
+        result = task.report.finish(run, model, schedule, dataset, progress, devices)
     if not devices.is_chief:
         return None, None
-    print(f"\n{task.headline(result)}")
+    print(f"\n{task.report.headline(result)}")
     for file in sorted(file for file in run.iterdir() if file.is_file()):
         print(f"  {file}")
     print(task.usage(run, schedule.config, dataset))
@@ -123,7 +126,7 @@ def say_how_to_resume(sentence):
     """Says, after a sentence, the command that resumes the run."""
     given = shlex.join(_without_resume(sys.argv[1:]))
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    module = "training.segment" if spec and "segment" in spec.name else "training.train"
+    module = spec.name if spec and spec.name in COMMANDS else "training.train"
     command = f"{shell.python()} -m {module} {given} --resume=auto"
     print(f"{sentence} To resume: {command}", file=sys.stderr)
 

@@ -66,8 +66,10 @@ class Distribution:
             return batches
         per_process = self.replicas // self.workers
         if per_process > 1:
-            first = batches.element_spec[1].shape[0]
-            batches = batches.rebatch(first // per_process)
+            import tensorflow as tf
+
+            images = tf.nest.flatten(batches.element_spec)[0].shape[0]
+            batches = batches.rebatch(images // per_process)
         return self.strategy.distribute_datasets_from_function(lambda context: batches)
 
     def wait_for_all(self):

@@ -171,7 +171,9 @@ class Saver:
         )
 
 
-def run(model, plan, training_batches, validation_batches, saver, progress, after_epoch):
+def run(
+    model, plan, training_batches, validation_batches, saver, progress, after_epoch, scores=None
+):
     """Trains until the last epoch, validating after each.
 
     Args:
@@ -182,6 +184,8 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
         saver: a `Saver`.
         progress: a `Progress`; moved on in place.
         after_epoch: called with `progress` when an epoch is finished and saved.
+        scores: `None`, or `(model, number of the epoch)` -> `{name: value}`, which the row of the
+            epoch gets besides what `evaluate` returns.
 
     Raises:
         Terminated: after SIGTERM or Ctrl-C, when the state is saved.
@@ -197,7 +201,7 @@ def run(model, plan, training_batches, validation_batches, saver, progress, afte
             progress.start_clock()
             _train(model, plan, training_batches, guard, progress)
             row = {"epoch": progress.epoch + 1, **_floats(model.get_metrics_result())}
-            row |= _validate(model, plan.config, validation_batches)
+            row |= _validate(model, plan.config, validation_batches, scores, row["epoch"])
             row["seconds"] = round(progress.elapsed(), 3)
             _close_epoch(row, plan, progress)
             saver.save(progress)
@@ -251,10 +255,11 @@ def averages(model, config):
     return contextlib.nullcontext() if config.ema_momentum is None else averaged_weights(model)
 
 
-def _validate(model, config, batches):
+def _validate(model, config, batches, scores, epoch):
     """Returns {"val_loss": ..., and metrics} of the averages where there are any."""
     with averages(model, config):
         values = model.evaluate(batches, return_dict=True, verbose=0)
+        values |= scores(model, epoch) if scores else {}
     return {f"val_{name}": value for name, value in _floats(values).items()}
 
 

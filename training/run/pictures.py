@@ -32,7 +32,7 @@ def curves(history, path, average=False, score="accuracy"):
 
     Args:
         history: list of dicts, one per epoch, with `epoch` (from 1), `loss`, `accuracy`,
-            `val_loss` and `val_accuracy`; the accuracies are in [0, 1].
+            `val_loss` and `val_accuracy`; the accuracies are in [0, 1], and may be missing.
         path: of the PNG.
         average: whether the validated weights are a moving average, which the legend then says.
         score: what the history has in place of `accuracy`.
@@ -49,7 +49,8 @@ def curves(history, path, average=False, score="accuracy"):
         axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     _finish_curves(axes, history, score)
     _save(figure, path)
 
@@ -85,6 +86,9 @@ def roadmap(rows, path, title):
 
 
 def _curve(axis, history, key, label, color):
+    history = [row for row in history if key in row]  # some scores are of validation alone
+    if not history:
+        return
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) <= 30 else None  # a single epoch has no line
     axis.plot(epochs, [row[key] for row in history], label=label, color=color, marker=marker, ms=4)
@@ -94,8 +98,12 @@ def _finish_curves(axes, history, score):
     from matplotlib.ticker import PercentFormatter
 
     lowest = min(history, key=lambda row: row["val_loss"])
-    best = max(history, key=lambda row: row[f"val_{score}"])
     axes[0].set_title(f"Validation loss {lowest['val_loss']:.4g} at best, epoch {lowest['epoch']}")
+    measured = [row for row in history if f"val_{score}" in row]
+    if not measured:
+        axes[1].set_title(f"{score.replace('_', ' ')}: not measured")
+        return
+    best = max(measured, key=lambda row: row[f"val_{score}"])
     reached = f"{100 * best[f'val_{score}']:.2f} % at best, epoch {best['epoch']}"
     axes[1].set_title(f"Validation {score.replace('_', ' ')} {reached}")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import ModuleType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,27 +11,29 @@ class Task:
 
     Attributes:
         name: of the task, and of the folder of its experiments.
+        command: the module of `training` that starts it.
         config: class of its configurations.
         plan: class of its plans.
-        load: the configuration -> a `Dataset`; raises `DataError`.
-        pipeline: `(config, dataset, devices, steps_per_epoch)` -> its batches, see
-            `training.run.batches`.
-        network: `(config, classes, channels)` -> the model, not compiled.
-        optimizer: `(plan, model, devices)` -> the optimizer.
-        objective: the plan -> the loss and the metrics, as arguments of `compile`.
-        finish: `(run, model, plan, dataset, progress, devices)` -> the result, a dict.
-        headline: the result -> what is said first of it.
+        building: the module that builds what `fit` needs, with
+            `load`: the configuration -> a `Dataset`; raises `DataError`;
+            `Pipeline`: `(config, dataset, devices, steps_per_epoch)` -> its batches, see
+            `training.run.batches`;
+            `network`: `(config, classes, channels)` -> the model, not compiled;
+            `optimizer`: `(plan, model, devices)` -> the optimizer;
+            `objective`: the plan -> the loss and the metrics, as arguments of `compile`;
+            `scores`: `(plan, validation batches, devices)` -> a function of the model and the
+            number of the epoch, from 1, that measures what `evaluate` does not, `{name: value}`;
+            or `None`.
+        report: the module of the end of a run, with
+            `finish`: `(run, model, plan, dataset, progress, devices)` -> the result, a dict;
+            `headline`: the result -> what is said first of it.
         usage: `(run, config, dataset)` -> lines about how to use what the run left.
     """
 
     name: str
+    command: str
     config: type
     plan: type
-    load: Callable
-    pipeline: Callable
-    network: Callable
-    optimizer: Callable
-    objective: Callable
-    finish: Callable
-    headline: Callable
+    building: ModuleType
+    report: ModuleType
     usage: Callable

@@ -7,14 +7,10 @@ from training.tasks.task import Task
 
 CLASSIFICATION = Task(
     name="classification",
+    command="train",
     config=Config,
     plan=ClassifierPlan,
-    load=building.load,
-    pipeline=building.Pipeline,
-    network=building.network,
-    optimizer=building.optimizer,
-    objective=building.objective,
-    finish=report.finish,
-    headline=report.headline,
+    building=building,
+    report=report,
     usage=usage.usage,
 )

@@ -7,14 +7,10 @@ from training.tasks.task import Task
 
 SEGMENTATION = Task(
     name="segmentation",
+    command="segment",
     config=SegmentConfig,
     plan=SegmentPlan,
-    load=building.load,
-    pipeline=building.Pipeline,
-    network=building.network,
-    optimizer=building.optimizer,
-    objective=building.objective,
-    finish=report.finish,
-    headline=report.headline,
+    building=building,
+    report=report,
     usage=usage.usage,
 )
