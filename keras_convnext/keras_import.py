@@ -15,6 +15,7 @@ from keras_convnext import backend_choice
 REGISTERED = {
     "augmentation.train_step": ("DeviceAugmented",),
     "detection.heads": ("BoxHead", "FeaturePyramid", "MaskHead", "RegionProposalHead"),
+    "detection.rcnn": ("DetectionModel",),
     "features": ("PyramidModel",),
     "layers": (
         "Chain",
@@ -39,6 +40,7 @@ REGISTERED = {
 # Models, which the HDF5 format of Keras 2 (`.h5`) looks up by the name of the class alone.
 MODELS = {
     "augmentation.train_step": ("DeviceAugmented",),
+    "detection.rcnn": ("DetectionModel",),
     "features": ("PyramidModel",),
     "segmentation.models": ("SegmentationModel",),
 }
