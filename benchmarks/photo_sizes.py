@@ -2,10 +2,11 @@
 
     python -m benchmarks.photo_sizes
 
-A model of input shape `(None, None, 3)` predicts each photo by `predict_on_batch`, as a script over
-a folder does. In the first pass every size is new, so that whatever a backend compiles per size is
-compiled; in the second pass every size was seen. Each contender is a process of its own, and both
-passes go through the sizes in the same random order.
+A model of input shape `(None, None, 3)`, without the classifier, for which keras.applications wants
+one size, predicts the features of each photo by `predict_on_batch`, as a script over a folder does.
+In the first pass every size is new, so that whatever a backend compiles per size is compiled; in
+the second pass every size was seen. Each contender is a process of its own, and both passes go
+through the sizes in the same random order.
 """
 
 import argparse
@@ -79,16 +80,17 @@ def predicted(arguments):
 
 
 def build(contender, name):
-    """Returns a model for images of any size, with random weights."""
+    """Returns a model from images of any size to pooled features, with random weights."""
     import keras_convnext
 
+    arguments = {"include_top": False, "pooling": "avg", "input_shape": (None, None, 3)}
     if contender == "ours":
-        return keras_convnext.ConvNeXt(name, input_shape=(None, None, 3))
+        return keras_convnext.ConvNeXt(name, **arguments)
     # the function behind all of its factories: there is none for the small variants
     from keras.src.applications.convnext import ConvNeXt
 
     row = keras_convnext.VARIANTS[name]
-    return ConvNeXt(row.depths, row.dims, weights=None, input_shape=(None, None, 3))
+    return ConvNeXt(row.depths, row.dims, weights=None, **arguments)
 
 
 def photos(count):
