@@ -1,6 +1,6 @@
 """Every ConvNeXt architecture, as one row of data.
 
-A row says what the network is; `models.py` makes a `keras.Model` of it. A new variant is a row here
+A row says what the network is; `models/` makes a `keras.Model` of it. A new variant is a row here
 and a factory there.
 
 Sources: "A ConvNet for the 2020s" (arXiv 2201.03545, section 2.7 and Table 9), "ConvNeXt V2"

@@ -129,6 +129,31 @@ finally:
     assert "convnext_tiny" in done.stdout
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="which computes there")
+def test_a_model_is_built_and_used_without_tensorflow(tmp_path):
+    """It would take seconds and some 300 MB."""
+    code = f"""
+import sys
+import numpy as np
+from keras_convnext import ConvNeXt, Variant
+from keras_convnext.segmentation import UperNet
+
+row = Variant("small", (1, 1, 1, 1), (8, 8, 8, 8))
+x = np.ones((1, 32, 32, 3), "float32")
+model = ConvNeXt(row, classes=3, input_shape=(32, 32, 3))
+model.predict(x, verbose=0)
+model.get_layer("stem").trainable = False
+model.compile("adamw", "sparse_categorical_crossentropy")
+model.train_on_batch(x, np.zeros(1))
+model.save_weights({str(tmp_path / "small.weights.h5")!r})
+ConvNeXt(row, weights={str(tmp_path / "small.weights.h5")!r}, input_shape=(32, 32, 3))
+UperNet(row, classes=3, channels=4, auxiliary_channels=4, input_shape=(32, 32, 3))
+assert "tensorflow" not in sys.modules
+"""
+    done = python(code, KERAS_BACKEND=BACKEND)
+    assert done.returncode == 0, done.stderr
+
+
 # What Keras learns
 
 

@@ -144,16 +144,18 @@ def _layer_norm(epsilon):
     return fused(normed)
 
 
-@fused
-def _scaled(x, gamma):
+def _product(x, gamma):
     """Returns x, of any float dtype, times gamma `(channels,)`, computed in the wider dtype."""
     return tf.cast(tf.cast(x, gamma.dtype) * gamma, x.dtype)
+
+
+_scaled = fused(_product)
 
 
 @fused
 def _scaled_sum(inputs, x, gamma):
     """Returns `inputs + _scaled(x, gamma)`."""
-    return inputs + tf.cast(tf.cast(x, gamma.dtype) * gamma, x.dtype)
+    return inputs + _product(x, gamma)
 
 
 # ---------------------------------------------------------------- LayerNormalization by oneDNN

@@ -29,17 +29,17 @@ class Composite(keras.layers.Layer):
         Args:
             layer: a new layer, not built yet, with a name that no other inner layer has.
         """
-        beginning = layer.get_config()
-        self._beginnings.configs[layer.name] = beginning
-        changes = self._beginnings.changes.get(layer.name, {})
-        if self.trainable and not changes:
-            return layer
-        return type(layer).from_config({**beginning, "trainable": self.trainable, **changes})
+        self._beginnings.remember(layer)
+        if changes := self._beginnings.changes.get(layer.name):
+            config = {**layer.get_config(), "trainable": self.trainable, **changes}
+            return type(layer).from_config(config)
+        layer.trainable = self.trainable
+        return layer
 
     def get_config(self):
         config, inner = super().get_config(), {}
         for layer in self._flatten_layers(include_self=False, recursive=False):
-            beginning = self._beginnings.configs.get(layer.name)
+            beginning = self._beginnings.config_of(layer.name)
             if beginning is not None:
                 # setting `trainable` of the whole sets it in each inner layer: that is no change
                 beginning = {**beginning, "trainable": self.trainable}
@@ -49,13 +49,36 @@ class Composite(keras.layers.Layer):
 
 
 class _Beginnings:
-    """The first configs of the inner layers, and the changes that the config has for them.
+    """The inner layers as they were made, and the changes that the config has for them.
 
     This is an object, because Keras and TensorFlow search the dicts of a layer for other layers.
     """
 
     def __init__(self, changes):
-        self.changes, self.configs = changes, {}
+        self.changes, self._layers = changes, {}
+
+    def remember(self, layer):
+        """Keeps a new layer as it is now.
+
+        Its config is computed where it is needed: Keras imports TensorFlow, where that is
+        installed, to write a config on any backend, and a model that is only built and used would
+        wait for it and hold its memory.
+        """
+        self._layers[layer.name] = _copied(layer)
+
+    def config_of(self, name):
+        """Returns the first config of the layer of that name; `None` if there is no such layer."""
+        return self._layers[name].get_config() if name in self._layers else None
+
+
+def _copied(layer):
+    """Returns a shallow copy of a layer, of which the inner layers are copies too.
+
+    `copy.copy` does not serve: Keras copies a layer by writing its config.
+    """
+    copy = object.__new__(type(layer))
+    vars(copy).update(vars(layer), _layers=[_copied(inner) for inner in layer._layers])
+    return copy
 
 
 def _changes(before, after):
