@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from training.evaluate.kept import Kept
 from training.evaluate.places import places_of
 
 CONFUSION_CLASSES = 2000  # above, the matrix alone would be hundreds of MB
@@ -108,7 +109,7 @@ class _Tally:
         self.counts, self.predictions, self.hits = np.zeros((3, classes), "int64")
         has_matrix = classes <= CONFUSION_CLASSES
         self.confusion = np.zeros((classes, classes), "int64") if has_matrix else None
-        self.mistakes, self.right = _Kept(keep), _Kept(keep)
+        self.mistakes, self.right = Kept(keep), Kept(keep)
         self.random = np.random.default_rng(0)
 
     def add(self, images, labels, probabilities, valid):
@@ -162,22 +163,6 @@ class _Tally:
             mistakes=self.mistakes.examples(),
             right=self.right.examples(),
         )
-
-
-class _Kept:
-    """The examples with the highest scores so far; of equal ones the first."""
-
-    def __init__(self, most):
-        self.most, self.scored = most, []
-
-    def add(self, scores, indices, example):
-        best = indices[np.argsort(-scores[indices], kind="stable")][: self.most]
-        self.scored += [(scores[index], example(index)) for index in best]
-        self.scored.sort(key=lambda pair: -pair[0])
-        del self.scored[self.most :]
-
-    def examples(self):
-        return tuple(example for _, example in self.scored)
 
 
 def _ratio(part, whole):

@@ -15,6 +15,7 @@ from keras_convnext.cli.console import printable
 NUMBERED_CLASSES = 40  # beyond, counts in the cells of a confusion matrix cannot be read
 NAMED_CLASSES = 120  # beyond, neither can the names at its sides
 COLUMNS, ROWS = 8, 5
+PAIRS = 3  # side by side
 WRONG = "tab:red"
 
 
@@ -215,6 +216,37 @@ def _draw(axis, example, class_names):
         is_class = _short(class_names[example.label], 20)
         title, color = f"{predicted}\n{percent}, is\n{is_class}", WRONG
     axis.set_title(title, fontsize=9, color=color, parse_math=False)
+
+
+def pairs(sections, note, path):
+    """Draws sections of pairs of pictures, each with a heading.
+
+    Args:
+        sections: list of (heading, list of (left, right, title)): two uint8 arrays (height, width,
+            3), and what is said of them. A section without pairs has its heading alone.
+        note: how a pair is to be read; stands above all sections.
+        path: of the PNG.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    rows = [-(-len(shown) // PAIRS) for _, shown in sections]
+    heights = [0.8 + 2.7 * count for count in rows]
+    figure = _figure(4.6 * PAIRS, sum(heights) + 0.5)
+    figure.suptitle(note, fontsize=10, x=0.01, ha="left")
+    parts = figure.subfigures(len(sections), height_ratios=heights)
+    for part, count, (heading, shown) in zip(np.atleast_1d(parts), rows, sections, strict=True):
+        part.suptitle(heading, fontsize=11, fontweight="bold", x=0.01, ha="left")
+        axes = part.subplots(max(1, count), 2 * PAIRS, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for place, (left, right, title) in enumerate(shown):
+            row, column = divmod(place, PAIRS)
+            for axis, picture in zip(axes[row, 2 * column :], (left, right), strict=False):
+                axis.imshow(picture)
+            text = "\n".join(_short(line, 28) for line in title.splitlines())
+            axes[row, 2 * column].set_title(text, fontsize=8, loc="left", parse_math=False)
+    _save(figure, path)
 
 
 def _percent(confidence):

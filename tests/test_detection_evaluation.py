@@ -1,0 +1,292 @@
+"""Detectors are measured: ground truth as detections scores 1, mistakes are found and drawn."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext.detection.callbacks import COCOScores
+from tests.annotated_shapes import ground_truth, tiny_set, written
+from tests.backends import on_one_backend
+from training.data.dataset import DataError
+from training.evaluate import coco_set, detecting, detection_report
+from training.evaluate.detection_mistakes import LOOSE, MISSED, WRONG
+
+pytest.importorskip("pycocotools")
+
+COCO = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco200.zip"
+
+
+class Told:
+    """A detector that was told the answers, `{pixels: Detections}`."""
+
+    size, canvas, batch_size = (800, 1333), "smallest", 2
+
+    def __init__(self, names, answers):
+        self.names, self.answers = names, answers
+
+    def batch(self, images):
+        return [self.answers[np.asarray(image).tobytes()] for image in images]
+
+
+def told(photos, names, change=lambda found, key: found):
+    """Returns the detector that knows the ground truth of a set, changed by a function."""
+    answers = {}
+    for key, path in photos.paths.items():
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        answers[pixels.tobytes()] = change(ground_truth(photos.content, key, names), key)
+    return Told(names, answers)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return coco_set.read(*written(tmp_path_factory.mktemp("set")))
+
+
+NAMES = ("square", "unheard of", "bar", "disc")  # in another order than in the set
+
+
+@on_one_backend
+def test_the_ground_truth_as_detections_scores_one(photos, tmp_path):
+    evaluation = detecting.evaluate(told(photos, NAMES), photos)
+    assert evaluation.box.ap == evaluation.mask.ap == 1
+    assert evaluation.box.images == 5 and evaluation.box.objects == 15
+    assert evaluation.other_classes == ("unheard of",)
+    assert evaluation.mistakes == {MISSED: (), WRONG: (), LOOSE: ()}
+    result = detection_report.result_of("told", told(photos, NAMES), photos, evaluation)
+    detection_report.write_report(tmp_path / "report", result, evaluation)
+    assert json.loads((tmp_path / "report/result.json").read_text()) == result
+    assert result["box"]["ap"] == result["mask"]["ap"] == 1 and result["mistakes"] == []
+    assert (tmp_path / "report/classes.csv").read_text().splitlines() == [
+        "class,objects,box_ap,box_ap50,mask_ap,mask_ap50",
+        "disc,8,1.0,1.0,1.0,1.0",
+        "square,3,1.0,1.0,1.0,1.0",
+        "bar,4,1.0,1.0,1.0,1.0",
+        "nothing of this kind,0,,,,",
+    ]
+
+
+@on_one_backend
+def test_the_ground_truth_of_coco_as_detections_scores_one(tmp_path):
+    """Twenty photographs, with category ids that have gaps, and crowds."""
+    if not COCO.exists():
+        pytest.skip("needs ../shared/data/coco200.zip")
+    with zipfile.ZipFile(COCO) as archive:
+        content = json.loads(archive.read("coco200/instances_val.json"))
+        crowds = {row["image_id"] for row in content["annotations"] if row["iscrowd"]}
+        rows = sorted(content["images"], key=lambda row: row["id"] not in crowds)[:20]
+        chosen = {row["id"] for row in rows}
+        content["images"] = rows
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] in chosen]
+        for row in rows:
+            name = row["file_name"]
+            (tmp_path / name).write_bytes(archive.read(f"coco200/images/val2017/{name}"))
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    photos = coco_set.read(tmp_path / "instances.json", tmp_path)
+    evaluation = detecting.evaluate(told(photos, tuple(photos.categories.values())), photos)
+    for scores in (evaluation.box, evaluation.mask):
+        assert (scores.ap, scores.ap_small, scores.ap_large, scores.ar100) == (1, 1, 1, 1)
+        assert len(scores.classes) == 80 and scores.images == 20
+    assert crowds <= chosen and not any(evaluation.mistakes.values())
+
+
+@on_one_backend
+def test_the_worst_mistakes_are_found_and_drawn(photos, tmp_path):
+    """An object that is missed, a wrong class, a mask that fills its box."""
+    first, second, _, _, last = photos.paths
+
+    def change(found, key):
+        if key == first:  # without the square, the largest
+            return found[np.array(found.names) != "square"]
+        if key == second:
+            found.labels[0], found.scores[0] = NAMES.index("bar"), 0.75
+        if key == last:
+            found.crops[0] = np.ones((28, 28), "float32")  # of a disc
+            found.crops[3] = np.ones((28, 28), "float32")
+            found.scores[3] = 0.2  # not looked at
+        return found
+
+    evaluation = detecting.evaluate(told(photos, NAMES, change), photos)
+    missed, wrong, loose = (evaluation.mistakes[kind] for kind in (MISSED, WRONG, LOOSE))
+    assert [each.name for each in missed] == ["square", "disc"]
+    assert missed[0].image.endswith("0.png") and missed[0].value == 48 * 48
+    assert missed[0].title == "square\n48 x 48 pixels"
+    assert [each.title for each in wrong] == ["disc\nscore 0.75"]
+    assert [each.name for each in loose] == ["disc"]
+    assert loose[0].value == pytest.approx(np.pi / 4, abs=0.05)
+    assert loose[0].title == "disc\nIoU of the masks 0.79"
+    frame = np.array((255, 0, 0))
+    for each in (*missed, *wrong, *loose):
+        assert (each.truth == frame).all(-1).any() and (each.found == frame).all(-1).any()
+        assert max(each.truth.shape) <= 320
+    result = detection_report.result_of("told", told(photos, NAMES), photos, evaluation)
+    assert [row["kind"] for row in result["mistakes"]] == [MISSED, MISSED, WRONG, LOOSE]
+    detection_report.write_report(tmp_path / "report", result, evaluation)
+    with Image.open(tmp_path / "report/mistakes.png") as sheet:
+        away = np.abs(np.asarray(sheet.convert("RGB")).astype(int) - frame).max(-1)
+    assert (away < 60).sum() > 500  # the pictures are resized in it
+    assert 0 < evaluation.box.ap < 1
+
+
+@on_one_backend
+def test_what_cannot_be_measured_is_refused(photos, tmp_path):
+    with pytest.raises(ValueError, match="does not know 'square'"):
+        detecting.label_of(Told(("disc", "bar"), {}), photos)
+    assert detecting.label_of(Told((), {}), photos) == {3: 0, 7: 1, 40: 2, 99: 3}
+    path, folder = written(tmp_path)
+    content = tiny_set()[0]
+
+    def refused(match, **changes):
+        path.write_text(json.dumps({**content, **changes}))
+        with pytest.raises(DataError, match=match):
+            coco_set.read(path, folder)
+
+    refused("has no objects, or crowds alone", annotations=[])
+    crowd = [row for row in content["annotations"] if row["iscrowd"]]
+    refused("has no objects, or crowds alone", annotations=crowd)
+    images = content["images"]
+    refused("image id 100", images=images + images[:1])
+    missing = [{**row, "file_name": f"no/{row['file_name']}"} for row in images]
+    refused("5 of 5 images of .* no/0.png", images=missing)
+    refused("within the folder", images=[{**images[0], "file_name": "../x.png"}, *images[1:]])
+    refused("categor", categories=[])
+    path.write_text('{"images": [')
+    with pytest.raises(DataError, match="is not a JSON file"):
+        coco_set.read(path, folder)
+    path.write_text(json.dumps({**content, "images": [{**row, "width": 7} for row in images]}))
+    with pytest.raises(DataError, match="has a mask that cannot be read"):
+        coco_set.read(path, folder)
+    boxes = [{**row, "segmentation": []} for row in content["annotations"]]
+    sizes = [{**row, "width": row["width"] + 1} for row in images]
+    path.write_text(json.dumps({**content, "images": sizes, "annotations": boxes}))
+    without_masks = coco_set.read(path, folder)
+    assert not without_masks.has_masks
+    with pytest.raises(DataError, match="its objects are of another image"):
+        detecting.evaluate(told(photos, NAMES), without_masks)
+    path.write_text(json.dumps({**content, "annotations": boxes}))
+    evaluation = detecting.evaluate(told(photos, NAMES), coco_set.read(path, folder))
+    assert (evaluation.box.ap, evaluation.mask, evaluation.mistakes[LOOSE]) == (1, None, ())
+
+
+# ---------------------------------------------------------------------------- in fit
+
+SIDE, MOST = 64, 3
+
+
+class Recalls(keras.Model):
+    """Detects the objects that it was told for each image, which it knows by its first pixel, but
+    for the first `forgotten` of them, a weight; the mean of its scores rises with it."""
+
+    def __init__(self, answers, forgotten):
+        super().__init__()
+        for name, values in answers.items():
+            setattr(self, f"known_{name}", self.add_weight(values.shape, trainable=False))
+            getattr(self, f"known_{name}").assign(values)
+        self.forgotten = self.add_weight((), initializer=keras.initializers.Constant(forgotten))
+        self.answers = tuple(answers)
+
+    def call(self, inputs):
+        ops = keras.ops
+        images = inputs["images"]
+        which = ops.cast(images[:, 0, 0, 0], "int32")
+        found = {n: ops.take(getattr(self, f"known_{n}"), which, axis=0) for n in self.answers}
+        place = ops.cast(ops.arange(MOST), "float32")
+        labels = ops.where(place[None] + 0.5 < self.forgotten, -1.0, found["labels"])
+        scores = found["scores"] + self.forgotten - ops.stop_gradient(self.forgotten)
+        return {**found, "labels": ops.cast(labels, "int32"), "scores": scores}
+
+
+def batches():
+    """Two batches of two images, the last without objects, in the form that detectors train on."""
+    boxes = np.full((4, MOST, 4), -1, "float32")
+    labels = np.full((4, MOST), -1, "int32")
+    for image in range(3):
+        for place in range(MOST):
+            x, y = 4 + 18 * place, 6 + 12 * image
+            boxes[image, place] = x, y, x + 12, y + 10
+            labels[image, place] = (image + place) % 2
+    crops = np.ones((4, MOST, 112, 112), "uint8")
+    crops[:, :, :56] = 0
+    images = np.zeros((4, SIDE, SIDE, 3), "float32")
+    images[:, 0, 0, 0] = np.arange(4)
+    whole = {"images": images, "boxes": boxes, "labels": labels, "mask_crops": crops}
+    parts = [{key: value[first : first + 2] for key, value in whole.items()} for first in (0, 2)]
+    return whole, parts
+
+
+def recalling(forgotten=0.0, with_masks=True):
+    whole, _ = batches()
+    masks = whole["mask_crops"].reshape(4, MOST, 28, 4, 28, 4).mean((3, 5))
+    answers = {
+        "boxes": whole["boxes"],
+        "labels": whole["labels"].astype("float32"),
+        "scores": np.where(whole["labels"] >= 0, 0.9, -1).astype("float32"),
+        **({"masks": masks.astype("float32")} if with_masks else {}),
+    }
+    return Recalls(answers, forgotten)
+
+
+def test_scores_after_each_epoch_of_fit():
+    whole, parts = batches()
+
+    model = recalling(2.0)  # one more after each epoch
+    loss = {"scores": lambda y, scores: keras.ops.mean(scores, axis=-1)}
+    model.compile(keras.optimizers.SGD(1.0), loss=loss)
+    scores = COCOScores(parts)
+    y = {"scores": np.zeros((4, MOST), "float32")}
+    x = {"images": whole["images"]}
+    history = model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[scores]).history
+    names = ["val_box_ap", "val_box_ap50", "val_mask_ap", "val_mask_ap50"]
+    assert [name for name in history if name.startswith("val_")] == names
+    for name in names:
+        before, after = history[name]
+        assert 0.4 < before < 0.8 and after == 1
+    assert scores.scores["box"].objects == 9 and scores.scores["mask"].images == 4
+
+
+@on_one_backend
+def test_the_forms_of_a_data_set():
+    """Batches, one dict, whole masks in place of crops, a `PyDataset`; data without masks."""
+    whole, parts = batches()
+    expected = dict.fromkeys(("box_ap", "box_ap50", "mask_ap", "mask_ap50"), 1.0)
+    model = recalling()
+    assert COCOScores(parts).measure(model) == expected
+    assert COCOScores([(part, None) for part in parts]).measure(model) == expected
+    assert COCOScores(whole, batch_size=3).measure(model) == expected
+
+    class Parts(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, place):
+            return (parts[place],)
+
+    assert COCOScores(Parts()).measure(model) == expected
+    masks = np.zeros((4, MOST, SIDE, SIDE), bool)
+    for image, place in np.argwhere(whole["labels"] >= 0):
+        x1, y1, x2, y2 = whole["boxes"][image, place].astype(int)
+        masks[image, place, y1 + 5 : y2, x1:x2] = True
+    pasted = {**{k: v for k, v in whole.items() if k != "mask_crops"}, "masks": masks}
+    assert COCOScores(pasted).measure(model) == expected
+    boxes = {key: expected[key] for key in ("box_ap", "box_ap50")}
+    assert COCOScores(parts).measure(recalling(with_masks=False)) == boxes
+    no_masks = {key: value for key, value in whole.items() if key != "mask_crops"}
+    assert COCOScores(no_masks).measure(model) == boxes
+
+
+@on_one_backend
+def test_a_data_set_that_cannot_be_scored_is_refused():
+    whole, parts = batches()
+    with pytest.raises(ValueError, match="an iterator|the iterator"):
+        COCOScores(iter(parts))
+    with pytest.raises(ValueError, match="batch_size"):
+        COCOScores(parts, batch_size=0)
+    model = recalling()
+    with pytest.raises(ValueError, match="4 images for COCOScores have no objects"):
+        COCOScores({**whole, "labels": np.full((4, MOST), -1)}).measure(model)
+    with pytest.raises(ValueError, match="must be a dict with images, boxes, labels"):
+        COCOScores([whole["images"]]).measure(model)

@@ -1,0 +1,146 @@
+"""The photographs that a detector is measured on: a COCO annotation file and a folder."""
+
+import collections
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_convnext.detection.annotations import checked_truth
+from training.data.dataset import DataError
+from training.data.listing import counted, some
+from training.evaluate.detection_mistakes import Objects
+
+LARGEST = 2**31  # bytes of a file; the largest of COCO has half a GB
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CocoSet:
+    """Photographs with objects.
+
+    Attributes:
+        name: of the annotation file.
+        content: of the file, a dict as `average_precision` takes it.
+        paths: `{id of an image: path of its file}`, in the order of the file.
+        has_masks: whether every object has a mask.
+    """
+
+    name: str
+    content: dict
+    paths: dict
+    has_masks: bool
+
+    @property
+    def categories(self):
+        """`{id: name}` in the order of the ids; without a name the id stands for it."""
+        rows = sorted(self.content["categories"], key=lambda row: row["id"])
+        return {row["id"]: str(row.get("name", row["id"])) for row in rows}
+
+    @functools.cached_property
+    def counts(self):
+        """`{id of a category: number of its objects}`, without crowds; those with none are left
+        out."""
+        rows = self.content["annotations"]
+        return collections.Counter(row["category_id"] for row in rows if not row.get("iscrowd", 0))
+
+    @functools.cached_property
+    def _rows(self):
+        found = collections.defaultdict(list)
+        for row in self.content["annotations"]:
+            found[row["image_id"]].append(row)
+        return found
+
+    @functools.cached_property
+    def sizes(self):
+        """`{id of an image: (height, width)}`, `None` where the file does not say it."""
+        rows = self.content["images"]
+        sizes = {row["id"]: (row.get("height"), row.get("width")) for row in rows}
+        return {key: None if None in size else size for key, size in sizes.items()}
+
+    def objects(self, image, size, label_of):
+        """Returns the `Objects` of an image.
+
+        Args:
+            image: its id.
+            size: (height, width) of its file.
+            label_of: `{id of a category: label}`; objects of others are left out.
+        """
+        rows = [row for row in self._rows[image] if row["category_id"] in label_of]
+        boxes = np.array([row["bbox"] for row in rows], "float32").reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        names = self.categories
+        return Objects(
+            boxes,
+            np.array([label_of[row["category_id"]] for row in rows], "int64"),
+            tuple(names[row["category_id"]] for row in rows),
+            np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
+            size,
+            tuple(row["segmentation"] for row in rows) if self.has_masks else None,
+        )
+
+
+def read(path, folder):
+    """Returns the CocoSet of an annotation file and the folder of its images.
+
+    Everything is checked but the contents of the images.
+
+    Raises:
+        DataError: if the file cannot be read, is none of COCO's format or contradicts itself, or
+            an image is missing.
+    """
+    content = _content(path)
+    rows = content.get("annotations", []) if isinstance(content, dict) else []
+    has_masks = bool(rows) and all(
+        isinstance(row, dict) and row.get("segmentation") for row in rows
+    )
+    try:
+        checked_truth(content)
+        if has_masks:
+            checked_truth(content, masks=True)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    if all(row.get("iscrowd", 0) for row in rows):
+        raise DataError(f"{path} has no objects, or crowds alone: there is nothing to find.")
+    paths = _paths(path, content["images"], Path(folder))
+    return CocoSet(Path(path).name, content, paths, has_masks)
+
+
+def _content(path):
+    try:
+        if os.path.getsize(path) > LARGEST:
+            raise DataError(
+                f"{path} has more than {LARGEST // 2**30} GB: it is no annotation file."
+            )
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not a JSON file ({error}).") from error
+
+
+def _paths(path, images, folder):
+    if not folder.is_dir():
+        raise DataError(f"The folder {str(folder)!r} does not exist: name that of the images.")
+    found, missing = {}, []
+    for row in images:
+        name = row.get("file_name")
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"{path}: the image {row['id']} must have a file_name within the folder of the "
+                f"images, received {name!r}."
+            )
+        found[row["id"]] = folder / name
+        if not found[row["id"]].is_file():
+            missing.append(name)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {counted(len(images), 'image')} of {path} are not in "
+            f"{str(folder)!r}: {some(missing)}."
+        )
+    return found
