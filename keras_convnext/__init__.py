@@ -70,6 +70,7 @@ PUBLIC = {
 SUBMODULES = (
     "augmentation",
     "classifier",
+    "export",
     "features",
     "images",
     "interpret",

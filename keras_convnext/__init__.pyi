@@ -4,6 +4,7 @@ from typing import Protocol
 
 from keras_convnext import augmentation as augmentation
 from keras_convnext import classifier as classifier
+from keras_convnext import export as export
 from keras_convnext import features as features
 from keras_convnext import images as images
 from keras_convnext import interpret as interpret
@@ -98,6 +99,7 @@ __all__ = [
     "Variant",
     "augmentation",
     "classifier",
+    "export",
     "features",
     "images",
     "interpret",

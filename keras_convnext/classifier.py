@@ -9,8 +9,6 @@ import functools
 import numbers
 import os
 import warnings
-from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,8 +16,9 @@ from PIL import Image
 from keras_convnext import labels as label_sets
 from keras_convnext import named_weights, outputs
 from keras_convnext.checks import integer, keywords, one_of
-from keras_convnext.images import SUFFIXES, ImageError, images_in
 from keras_convnext.named_weights import ArgumentsError
+from keras_convnext.predictions import ACTIVATIONS, Predictor, of_classes
+from keras_convnext.predictions import Prediction as Prediction
 from keras_convnext.preprocessing import EvalTransform, evaluation_transform
 from keras_convnext.pretrained import DownloadError, registry
 from keras_convnext.whole_models import (
@@ -32,26 +31,8 @@ from keras_convnext.whole_models import (
     whole_file,
 )
 
-SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 
-
-class Prediction(NamedTuple):
-    """A class of an image.
-
-    Fields:
-        name: of the class; "class 7" where no names are known.
-        probability: in [0, 1].
-        index: of the class, from 0.
-        id: the WordNet id of an ImageNet class, for example "n02123159", or `None`.
-    """
-
-    name: str
-    probability: float
-    index: int
-    id: str | None = None
-
-
-class Classifier:
+class Classifier(Predictor):
     """A model, the transform of its images and the names of its classes.
 
     Args:
@@ -102,7 +83,7 @@ class Classifier:
         activation=None,
         batch_size=32,
     ):
-        one_of("activation", activation, (None, *outputs.ACTIVATIONS))
+        one_of("activation", activation, (None, *ACTIVATIONS))
         self.batch_size = integer("batch_size", batch_size, 1)
         self._given = _given_labels(labels)  # a wrong file is noticed before a download
         self._beside = None
@@ -169,62 +150,6 @@ class Classifier:
 
     # ------------------------------------------------------------ answers
 
-    def __call__(self, images, top=5):
-        """The best classes of images.
-
-        Args:
-            images: an image, that is anything that `load_image` takes; a list of images or an array
-                `(n, height, width, channels)`; or the path of a folder, whose images are taken with
-                those of the folders below.
-            top: how many classes, >= 1; at most all are given.
-
-        Returns:
-            For one image a list of `Prediction`s, the best first; for several a list of such lists;
-            for a folder a dict from the paths (str) to such lists.
-
-        Raises:
-            ImageError: (a ValueError) if an image cannot be read; the message names it.
-            ValueError: if a folder has no images.
-        """
-        integer("top", top, 1)
-        if _is_folder(images):
-            paths = _images_in(images)
-            rows = self.probabilities(paths)
-            pairs = zip(paths, rows, strict=True)
-            return {str(path): self.best(row, top) for path, row in pairs}
-        found = self.probabilities(images)
-        return self.best(found, top) if found.ndim == 1 else [self.best(row, top) for row in found]
-
-    def probabilities(self, images):
-        """The probabilities of all classes.
-
-        Args:
-            images: as above.
-
-        Returns:
-            float32 array `(classes,)` for one image, `(n, classes)` for several or for a folder, in
-            the order of its sorted paths.
-
-        Raises:
-            ImageError, ValueError: as above.
-            TypeError: if `images` is none of these.
-        """
-        if _is_folder(images):
-            images = _images_in(images)
-        elif _is_single(images):
-            return self.of_pixels(self.pixels(images)[None])[0]
-        if not isinstance(images, Iterable):
-            raise TypeError(
-                "`images` must be an image, a list of images or the path of a folder, received "
-                f"{type(images).__name__}."
-            )
-        images = list(images)
-        parts = [
-            self.of_pixels(self._batch(images, start), fill=len(images) > self.batch_size)
-            for start in range(0, len(images), self.batch_size)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.classes), "float32")
-
     def pixels(self, image):
         """Returns an image as the model takes it, uint8 `(size, size, channels)`.
 
@@ -238,16 +163,6 @@ class Classifier:
         if self._channels == 1:
             return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
         return pixels
-
-    def _batch(self, images, start):
-        part = images[start : start + self.batch_size]
-        return np.stack([self._numbered(start + n, image) for n, image in enumerate(part)])
-
-    def _numbered(self, number, image):
-        try:
-            return self.pixels(image)
-        except ImageError as error:
-            raise ImageError(f"images[{number}]: {error}") from error
 
     def of_pixels(self, pixels, fill=False):
         """The probabilities of images that went through the transform.
@@ -272,36 +187,7 @@ class Classifier:
             raise ValueError(f"{self.name} gives NaN or infinite outputs: its weights are damaged.")
         if self.activation is None:
             self.activation = outputs.activation_of_values(found, self.name)
-        found = outputs.probabilities(found, self.activation)
-        if found.shape[-1] == 1 and self.classes == 2:
-            return np.concatenate([1 - found, found], -1)
-        return found
-
-    def best(self, probabilities, top=5):
-        """Returns the `Prediction`s of the largest of `(classes,)` probabilities, best first."""
-        return [
-            Prediction(self.names[i][1], float(probabilities[i]), i, self.names[i][0])
-            for i in label_sets.best_first(probabilities, top)
-        ]
-
-    # ------------------------------------------------------------ names
-
-    @property
-    def labels(self):
-        """The names of the classes, a tuple of str in the order of the probabilities."""
-        return tuple(name for _, name in self.names)
-
-    @property
-    def names(self):
-        """`(id or None, name)` of each class; the id is that of WordNet."""
-        if self.has_names:
-            return self._known_names
-        return tuple((None, f"class {index}") for index in range(self.classes))
-
-    @property
-    def has_names(self):
-        """Whether the names of the classes are known; else their numbers stand for them."""
-        return self._known_names is not None and len(self._known_names) == self.classes
+        return of_classes(found, self.activation, self.classes)
 
     @functools.cached_property
     def _known_names(self):
@@ -310,25 +196,6 @@ class Classifier:
         if names is None and is_whole and self.row.classes == self.classes:
             return _published_names(self.row.label_set)
         return names
-
-
-def _is_folder(images):
-    return isinstance(images, (str, os.PathLike)) and os.path.isdir(images)
-
-
-def _images_in(folder):
-    paths = images_in(folder)
-    if not paths:
-        raise ValueError(
-            f"No images in {os.fspath(folder)!r}: looked for {' '.join(SUFFIXES)}, also in the "
-            "folders within."
-        )
-    return paths
-
-
-def _is_single(images):
-    is_array = hasattr(images, "__array__") and not isinstance(images, (list, tuple))
-    return isinstance(images, SINGLE) or (is_array and np.ndim(images) != 4)
 
 
 def _transform(given, row, side):

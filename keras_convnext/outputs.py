@@ -7,9 +7,6 @@ models, and through layers that only pass numbers on. Where it does not tell, th
 import keras
 import numpy as np
 
-from keras_convnext.checks import one_of
-
-ACTIVATIONS = ("none", "softmax", "sigmoid")
 PASSING = (
     keras.layers.Dropout,
     keras.layers.Flatten,
@@ -131,26 +128,3 @@ def activation_of_values(outputs, name):
         "`activation=`: 'none' (probabilities already), 'softmax' (logits of classes that exclude "
         "each other) or 'sigmoid' (logits of independent classes)."
     )
-
-
-def probabilities(outputs, activation):
-    """Returns the probabilities that outputs stand for.
-
-    Args:
-        outputs: array `(n, classes)`.
-        activation: "none", "softmax" or "sigmoid".
-
-    Returns:
-        float32 array `(n, classes)`.
-
-    Raises:
-        ValueError: if the activation is unknown.
-    """
-    one_of("activation", activation, ACTIVATIONS)
-    outputs = np.asarray(outputs, "float64")
-    if activation == "softmax":
-        outputs = np.exp(outputs - outputs.max(-1, keepdims=True))
-        outputs = outputs / outputs.sum(-1, keepdims=True)
-    elif activation == "sigmoid":
-        outputs = 0.5 * (1 + np.tanh(0.5 * outputs))  # without overflow
-    return outputs.astype("float32")

@@ -35,7 +35,7 @@ OTHERS = """
     feature_model fine_tuning_optimizer freeze_layers layer_groups learning_rate_scales
 """.split()
 MODULES = """
-    augmentation classifier features images interpret labels layers macs models optimization
+    augmentation classifier export features images interpret labels layers macs models optimization
     pictures preprocessing pretrained roadmap segmentation variants
 """.split()
 

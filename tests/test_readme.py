@@ -22,7 +22,7 @@ from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-CLASSIFY, SWAPPED, FINE_TUNE, FILES, ROADMAP, SEE, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
+CLASSIFY, SWAPPED, FINE_TUNE, FILES, ROADMAP, SEE, EXPORT, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
 
 
 @on_one_backend
@@ -118,6 +118,16 @@ def test_its_pictures(with_weights, tmp_path):
     exec(SEE, {"images": noise(224, 224)[None]})
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"seen.png", "field.png", "kernels.png"}
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+def test_its_export_runs(with_weights, capsys):
+    pytest.importorskip("onnxruntime")
+    exec(EXPORT, {})
+    assert (
+        len(re.findall(r"Prediction\(name='class \d+', probability=", capsys.readouterr().out)) == 3
+    )
 
 
 def test_every_name_it_uses_exists():

@@ -67,6 +67,10 @@ def add_model(parser):
         "package, and must take images in [0, 255] (default: %(default)s)",
     )
     add_variant(parser)
+    add_activation(parser)
+
+
+def add_activation(parser):
     parser.add_argument(
         "--activation",
         choices=("none", "softmax", "sigmoid"),

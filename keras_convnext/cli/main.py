@@ -14,17 +14,20 @@ from keras_convnext.cli import (
     console,
     convert,
     explain,
+    export,
     info,
     list,
     predict,
+    run,
     segment,
     verify,
 )
 from keras_convnext.cli.flags import Parser, UsageError
+from keras_convnext.export import MissingPackageError
 from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.version import __version__
 
-COMMANDS = (list, info, predict, explain, segment, convert, verify, cache)
+COMMANDS = (list, info, predict, explain, segment, convert, export, run, verify, cache)
 # The library's messages say what to call; a command line has flags and commands.
 ADVICE = {
     ", or `keras_convnext.pretrained.rows()`": "",
@@ -37,6 +40,9 @@ ADVICE = {
     "`variant=`": "`--variant`",
     "`activation=`": "`--activation`",
     "`labels=`": "`--labels`",
+    "`preprocessing=False`": "`--no-preprocessing`",
+    "`softmax`": "`--no-softmax`",
+    "`check=False`": "`--check off`",
 }
 
 
@@ -51,7 +57,7 @@ def main(argv=None):
     except BrokenPipeError:  # the reader has seen enough; nor may the last flush complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (UsageError, ValueError, OSError, BackendError) as error:
+    except (UsageError, ValueError, OSError, BackendError, MissingPackageError) as error:
         console.say(f"keras-convnext {arguments.command}: {_for_the_command_line(error)}")
         return 2 if isinstance(error, (UsageError, ArgumentsError)) else 1
     except KeyboardInterrupt:

@@ -26,13 +26,20 @@ def add_parser(commands):
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
     flags.add_model(parser)
+    add_answers(parser)
+    flags.add_labels(parser)
+    flags.add_transform(parser)
+
+
+def add_answers(parser):
+    """Adds the flags about answers: how many, how, and where they go."""
+    add = parser.add_argument
     add(
         "-k",
         type=flags.positive,
         default=5,
         help="how many classes per image (default: %(default)s)",
     )
-    flags.add_labels(parser)
     add(
         "--batch-size",
         type=flags.positive,
@@ -45,15 +52,24 @@ def add_parser(commands):
         help="write there: CSV if it ends in .csv, JSON in .json, else tabs between the columns "
         "(default: the screen)",
     )
-    flags.add_transform(parser)
 
 
 def run(arguments):
+    return answer(arguments, lambda: classifier_of(arguments, batch_size=arguments.batch_size))
+
+
+def answer(arguments, opened):
+    """Classifies the images of a command, writes the answers, and returns the exit code.
+
+    Args:
+        arguments: with the flags of `add_answers`, `images` and `json`.
+        opened: function that returns the `Predictor`; it is called when all else is checked.
+    """
     images = images_of(arguments.images)
     form = _form(arguments)
     if arguments.output:
         console.check_writable(Path(arguments.output))
-    classifier = classifier_of(arguments, batch_size=arguments.batch_size)
+    classifier = opened()
     results = list(_predicted(images, classifier, arguments.k))
     if form == "table" and not arguments.output:
         console.print_table(COLUMNS, _cells(results))

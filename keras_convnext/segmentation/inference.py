@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_convnext import checks, outputs
 from keras_convnext.images import load_image
+from keras_convnext.predictions import ACTIVATIONS
 from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
 
 MODES = ("slide", "whole")
@@ -66,7 +67,7 @@ class Segmenter:
     activation: str | None = None
 
     def __post_init__(self):
-        checks.one_of("activation", self.activation, (None, *outputs.ACTIVATIONS))
+        checks.one_of("activation", self.activation, (None, *ACTIVATIONS))
         checks.one_of("mode", self.mode, MODES)
         checks.integer("window", self.window, LEAST)
         checks.integer("batch_size", self.batch_size, 1)

@@ -1,0 +1,149 @@
+"""`export`: a model as a file that runs without Keras."""
+
+from pathlib import Path
+
+from keras_convnext import named_weights
+from keras_convnext.cli import console, flags
+from keras_convnext.cli.flags import UsageError
+from keras_convnext.export import export
+from keras_convnext.export.exporting import FORMATS
+
+
+def add_parser(commands):
+    examples = (
+        "convnext_tiny.fb_in1k --to tiny.onnx",
+        "mine.keras --to mine.onnx --labels names.txt",
+        "records/2026-01-31_folder --to flowers.onnx --dynamic",
+        "upernet_convnext_tiny --to upernet.onnx --dynamic",
+    )
+    help = "write a model as a file that runs without Keras"
+    parser = flags.add_command(commands, "export", run, help, examples)
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="MODEL",
+        help="a checkpoint's name, hf://owner/repo, a file, or the folder of a training",
+    )
+    add("--to", required=True, metavar="FILE", help=f"a name that ends in {', '.join(FORMATS)}")
+    add("--force", action="store_true", help="replace FILE if it exists")
+    flags.add_variant(parser)
+    flags.add_activation(parser)
+    flags.add_labels(parser)
+    _add_file(parser)
+    flags.add_transform(parser)
+
+
+def _add_file(parser):
+    """Adds the flags about what the file takes and returns."""
+    add = parser.add_argument_group("file").add_argument
+    add(
+        "--dynamic",
+        action="store_true",
+        help="leave height and width free (default: one size; the batch is always free)",
+    )
+    add(
+        "--input-dtype",
+        choices=("uint8", "float32"),
+        help="of the images in the file (default: uint8 where it normalises them)",
+    )
+    add(
+        "--no-preprocessing",
+        action="store_true",
+        help="leave the normalisation of the images out: the file says mean and std",
+    )
+    add("--no-softmax", action="store_true", help="end with logits")
+    add(
+        "--check",
+        choices=("on", "off"),
+        default="on",
+        help="compare the file with the model (default: %(default)s)",
+    )
+
+
+def run(arguments):
+    destination = Path(arguments.to)
+    _check_destination(destination, arguments)
+    model = _model(arguments)
+    made = export(
+        model,
+        destination,
+        input_shape=_free_size() if arguments.dynamic else None,
+        input_dtype=arguments.input_dtype,
+        preprocessing=not arguments.no_preprocessing,
+        softmax=False if arguments.no_softmax else None,
+        check=arguments.check == "on",
+    )
+    said = dict(made.metadata)
+    names = said.pop("names", None)
+    said.pop("ids", None)
+    if names and not arguments.json:
+        said["class names"] = "in the file"
+    report = {"destination": str(made.path), "format": made.format, "bytes": made.bytes}
+    report["largest difference"] = made.difference if made.note is None else made.note
+    console.report(arguments.json, {**report, **said})
+    return 0
+
+
+def _free_size():
+    import keras
+
+    first = keras.config.image_data_format() == "channels_first"
+    return (3, None, None) if first else (None, None, 3)
+
+
+def _check_destination(path, arguments):
+    """Checks the name of the file before any download."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--to {path}: the name must end in one of {', '.join(FORMATS)}.")
+    if arguments.no_preprocessing and arguments.input_dtype == "uint8":
+        raise UsageError("--input-dtype uint8 is for files that normalise: omit one of the flags.")
+    console.check_writable(path)
+    if path.exists() and not arguments.force:
+        raise FileExistsError(f"{path} exists already; --force replaces it.")
+
+
+def _model(arguments):
+    """Returns the `Classifier`, or the model of another kind, that the flags ask for."""
+    from keras_convnext.whole_models import load_model, shape_of, whole_file
+
+    source, variant = arguments.source, arguments.variant
+    if (path := whole_file(source, variant)) is not None:
+        model = load_model(path)
+        shape = shape_of(model, "output_shape")
+        if isinstance(shape, tuple) and len(shape) == 2:
+            return _classifier(arguments)
+    elif source.startswith("upernet_"):
+        from keras_convnext.pretrained import registry
+        from keras_convnext.segmentation import UperNet
+
+        row = registry.find(source, variant, "segmentation")
+        model = UperNet(row.variant, weights=row.name)
+    else:
+        weights = named_weights.weights_of(source, variant)
+        is_clip = weights.row is not None and weights.row.label_set == "clip"
+        if weights.classes and not is_clip:
+            return _classifier(arguments)
+        model = weights.build(input_shape=(None, None, 3))
+    _refuse_flags_of_classifiers(arguments)
+    return model
+
+
+def _classifier(arguments):
+    from keras_convnext.classifier import Classifier
+
+    return Classifier(
+        arguments.source,
+        transform=flags.transform_of(arguments),
+        labels=arguments.labels,
+        variant=arguments.variant,
+        activation=arguments.activation,
+    )
+
+
+def _refuse_flags_of_classifiers(arguments):
+    given = {**flags.transform_of(arguments), "labels": arguments.labels}
+    given["activation"] = arguments.activation
+    for field, value in given.items():
+        if value is not None:
+            flag = field.replace("_", "-")
+            raise UsageError(f"--{flag} is for classifiers, and {arguments.source} is none.")

@@ -1,0 +1,99 @@
+"""The rules of the layers of ConvNeXt."""
+
+import keras
+import numpy as np
+
+from keras_convnext import layers
+from keras_convnext.export.graph.activations import function_of
+from keras_convnext.export.graph.builder import Tensor
+from keras_convnext.export.graph.rules import ExportError, in_turn, numbers, rule, write
+from keras_convnext.export.graph.stock_layers import (
+    convolution,
+    dense,
+    depthwise,
+    layer_norm,
+    product,
+)
+
+rule(layers.DepthwiseConv2D)(depthwise)
+rule(layers.PatchConv2D)(convolution)
+rule(layers.PointwiseConv)(dense)
+rule(layers.LayerNormalization)(layer_norm)
+rule(layers.Chain)(in_turn)
+rule(layers.StochasticDepth)(lambda graph, layer, x: x)
+
+
+@rule(layers.ConvNeXtBlock)
+def _block(graph, block, x):
+    """Writes a block, with layer scale and the summand of GRN inside the second product."""
+    y = write(graph, block.norm, write(graph, block.dwconv, x))
+    y = write(graph, block.pwconv1, y)
+    y = function_of(block.activation, block)(graph, y)
+    _check_part(block.pwconv2)
+    kernel, bias = numbers(block.pwconv2.kernel), numbers(block.pwconv2.bias)
+    if block.grn:
+        with graph.inside("grn"):
+            y = _without_summand(graph, block.grn, y)
+        bias = bias + numbers(block.grn.beta) @ kernel
+    if block.gamma:
+        scale = numbers(block.gamma.gamma)
+        kernel, bias = kernel * scale, bias * scale
+    with graph.inside("pwconv2"):
+        y = product(graph, y, kernel, bias)
+    return graph.each("Add", x, y)
+
+
+def _check_part(part):
+    """Raises an ExportError for a quantized product: its kernel is not the number that it has."""
+    if part.quantization_mode:
+        raise ExportError(
+            f"{part.path} is quantized ({part.quantization_mode}) by Keras, which is not written: "
+            "export the model as it was before `quantize`, with `quantize='int8'` and images for "
+            "the calibration."
+        )
+    if part.activation is not keras.activations.linear:
+        raise ExportError(f"{part.path} was given an activation, which is not written.")
+
+
+@rule(layers.ConvNormReLU)
+def _conv_norm_relu(graph, layer, x):
+    return graph.each("Relu", write(graph, layer.bn, write(graph, layer.conv, x)))
+
+
+@rule(layers.LayerScale)
+def _layer_scale(graph, layer, x):
+    factor = graph.constant(numbers(layer.gamma), "gamma")
+    return Tensor(graph, x.rank, graph.node("Mul", x.name, factor))
+
+
+@rule(layers.SimpleNorm)
+def _simple_norm(graph, layer, x):
+    axes = graph.constant(np.int64([-1]), "axes")
+    centred = graph.node("Sub", x.name, graph.node("ReduceMean", x.name, axes))
+    gamma = numbers(layer.gamma)
+    variance = graph.node("ReduceSumSquare", centred, axes)
+    variance = graph.node("Div", variance, graph.constant(np.float32(len(gamma) - 1)))
+    variance = graph.node("Add", variance, graph.constant(np.float32(layer.epsilon)))
+    scaled = graph.node("Div", x.name, graph.node("Sqrt", variance))
+    return Tensor(graph, x.rank, graph.node("Mul", scaled, graph.constant(gamma, "gamma")))
+
+
+@rule(layers.GlobalResponseNormalization)
+def _grn(graph, layer, x):
+    y = _without_summand(graph, layer, x)
+    beta = graph.constant(numbers(layer.beta), "beta")
+    return Tensor(graph, 4, graph.node("Add", y.name, beta))
+
+
+def _without_summand(graph, layer, x):
+    """Writes `x * (1 + gamma * n)`, which touches the map twice; `beta` is left to the caller."""
+    axes, last = (graph.constant(np.int64(axes), "axes") for axes in ([1, 2], [-1]))
+    norm = graph.node("ReduceSumSquare", x.name, axes)
+    norm = graph.node("Add", norm, graph.constant(np.float32(layer.epsilon**2)))
+    norm = graph.node("Sqrt", norm)
+    mean = graph.node("ReduceMean", norm, last)
+    mean = graph.node("Add", mean, graph.constant(np.float32(layer.epsilon)))
+    norm = graph.node("Div", norm, mean)
+    factor = graph.node("Mul", norm, graph.constant(numbers(layer.gamma), "gamma"))
+    factor = graph.node("Add", factor, graph.constant(np.float32(1)))
+    return Tensor(graph, 4, graph.node("Mul", x.name, factor))

@@ -1,0 +1,226 @@
+"""What is going to be written: the model, its input, and what of it is left out."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_convnext import checks, names, outputs
+from keras_convnext.classifier import Classifier
+from keras_convnext.export.metadata import described
+from keras_convnext.inside import layers_of
+from keras_convnext.segmentation import SegmentationModel
+from keras_convnext.whole_models import published_row, shape_of
+
+DTYPES = ("uint8", "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is going to be written.
+
+    Attributes:
+        model: the `keras.Model`.
+        shape: of one input of the file, without the batch; `None` for a size that is free.
+        dtype: of the input, "uint8" or "float32".
+        normalization: the `Normalization` layer that is left out, or `None`.
+        linear: the layer or operation whose softmax or sigmoid is left out, or `None`.
+        added: "softmax" or "sigmoid" where the file ends with one that the model does not have.
+        outputs: names of the outputs of the file, in their order.
+        metadata: what the file says about itself, `{key: str}`.
+    """
+
+    model: keras.Model
+    shape: tuple
+    dtype: str
+    normalization: keras.Layer | None
+    linear: object
+    added: str | None
+    outputs: tuple
+    metadata: dict
+
+    @property
+    def is_plain(self):
+        """Whether the file computes what the model does, of the same inputs."""
+        return self.normalization is None and self.linear is None and self.added is None
+
+    @property
+    def any_size(self):
+        """Whether the file takes other sizes than the model."""
+        return self.shape != self.model.input_shape[1:]
+
+    def normalised(self, images):
+        """Returns images as the file takes them.
+
+        Args:
+            images: array of images as the model takes them.
+        """
+        if self.normalization is None:
+            return images.astype(self.dtype)
+        mean, std = moments(self.normalization)
+        return ((images - mean) / std).astype("float32")
+
+
+def plan_of(source, input_shape=None, input_dtype=None, preprocessing=True, softmax=None):
+    """Returns the `Plan` of an export; arguments and errors are those of `export`."""
+    model = source.model if isinstance(source, Classifier) else source
+    _check_model(model)
+    checks.one_of("input_dtype", input_dtype, (None, *DTYPES))
+    checks.one_of("preprocessing", preprocessing, (True, False))
+    checks.one_of("softmax", softmax, (None, True, False))
+    classifier = source if isinstance(source, Classifier) else _classifier_of(model)
+    normalization = None if preprocessing else _normalization_of(model)
+    linear, added, activation = _ending(model, classifier, softmax)
+    pixels = preprocessing and (classifier is not None or takes_pixels(model))
+    dtype = input_dtype or ("uint8" if pixels else "float32")
+    if dtype == "uint8" and not pixels:
+        raise ValueError(
+            "`input_dtype` must be 'float32': the file would take images that are normalised, "
+            "which uint8 cannot hold."
+        )
+    shape = _shape(model, input_shape)
+    task = _task(model, classifier)
+    metadata = described(
+        classifier,
+        model,
+        classifier.row if classifier else published_row(model),
+        task=task,
+        input=_input(model, dtype, pixels, normalization),
+        activation=activation if task == "classification" else None,
+    )
+    found = _output_names(model, task, activation)
+    return Plan(model, shape, dtype, normalization, linear, added, found, metadata)
+
+
+def _check_model(model):
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a Keras model or a Classifier, received {type(model).__name__}."
+        )
+    shape = shape_of(model, "input_shape")
+    if shape is None:
+        advice = "Rebuild it with `keras.Model(inputs, outputs)`."
+        if isinstance(model, keras.Sequential):
+            advice = "Call it once, or begin it with a `keras.Input`."
+        raise ValueError(f"{model.name} is a {type(model).__name__} of no known input. {advice}")
+    if not isinstance(shape, tuple):
+        raise ValueError(f"{model.name} takes several inputs, {shape}: written are models of one.")
+
+
+def takes_pixels(model):
+    """Returns whether a model, or one inside of it, normalises images of range [0, 255]."""
+    kinds = (keras.layers.Normalization, keras.layers.Rescaling)
+    return any(isinstance(layer, kinds) for layer in layers_of(model))
+
+
+def _classifier_of(model):
+    """Returns the `Classifier` of a model that takes pixels and gives classes, else `None`."""
+    shape = shape_of(model, "output_shape")
+    if not takes_pixels(model) or not isinstance(shape, tuple) or len(shape) != 2:
+        return None
+    if getattr(model, "variant", None) is not None and not _ends_with_head(model):
+        return None
+    try:
+        return Classifier(model)
+    except ValueError:
+        return None
+
+
+def _ends_with_head(model):
+    return any(names.local(layer.name) == names.HEAD for layer in model.layers)
+
+
+def _normalization_of(model):
+    found = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.Normalization)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{model.name} has {len(found) or 'no'} Normalization layers to leave out: omit "
+            "`preprocessing=False`."
+        )
+    return found[0]
+
+
+def moments(layer):
+    """Returns mean and deviation of a Normalization layer, for images in [0, 255], float32."""
+    mean, variance = (
+        np.asarray(keras.ops.convert_to_numpy(part), "float32").ravel()
+        for part in (layer.mean, layer.variance)
+    )
+    return mean, np.sqrt(variance)
+
+
+def _input(model, dtype, pixels, normalization):
+    first = keras.config.image_data_format() == "channels_first"
+    channels = model.input_shape[1 if first else -1]
+    found = {"layout": "NCHW" if first else "NHWC", "dtype": dtype, "channels": channels}
+    if pixels:
+        found["range"] = [0, 255]
+    if normalization is not None:
+        mean, std = moments(normalization)
+        found |= {"mean": mean.tolist(), "std": std.tolist()}
+    return found
+
+
+def _shape(model, given):
+    own = model.input_shape[1:]
+    if given is None:
+        return own
+    given = tuple(given)
+    fits = len(given) == len(own) and all(
+        size is None or other in (None, size) for size, other in zip(given, own, strict=True)
+    )
+    if not fits or given[-1] is None and own[-1] is not None:
+        raise ValueError(
+            f"`input_shape` must be {own}, that of the model, with None for a size that is free, "
+            f"received {given}. For another size build the model with it."
+        )
+    return given
+
+
+def _ending(model, classifier, softmax):
+    """Returns what is left out at the end, what is added, and what the outputs need then."""
+    last = outputs.last_operation(model)
+    activation = _activation_of(classifier) if classifier else outputs.activation_of(model)
+    if softmax is None or activation is None and classifier is None:
+        return None, None, activation
+    if softmax:
+        if activation is None:
+            raise ValueError(
+                f"{model.name} does not tell what its outputs are: pass a `Classifier` of it with "
+                "`activation=`, or omit `softmax`."
+            )
+        return None, (None if activation == "none" else activation), "none"
+    kind = outputs.kind_of(last)
+    if kind == "linear":
+        return None, None, activation
+    if kind not in ("softmax", "sigmoid") or isinstance(last, keras.layers.Average):
+        raise ValueError(f"{model.name} does not end with a softmax or sigmoid to leave out.")
+    return last, None, kind
+
+
+def _activation_of(classifier):
+    """Returns the activation of a `Classifier`, after a first image where only outputs tell."""
+    if classifier.activation is None:
+        classifier.of_pixels(classifier.pixels(np.zeros((8, 8, 3), "uint8"))[None])
+    return classifier.activation
+
+
+def _task(model, classifier):
+    if classifier is not None:
+        return "classification"
+    if isinstance(model, SegmentationModel):
+        return "segmentation"
+    return "features" if getattr(model, "variant", None) else "unknown"
+
+
+def _output_names(model, task, activation):
+    if task == "classification":
+        return ("probabilities" if activation == "none" else "logits",)
+    if task == "segmentation":
+        return ("logits",)
+    made = model.output
+    if isinstance(made, dict):
+        return tuple(made)
+    if isinstance(made, (list, tuple)):
+        return tuple(f"output{number}" for number in range(len(made)))
+    return ("features" if task == "features" else "output",)

@@ -1,0 +1,70 @@
+"""Exported files, opened by the libraries that run them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_convnext.export.packages import need
+
+
+class OnnxFile:
+    """An ONNX file, run by ONNX Runtime on the processor.
+
+    Args:
+        path: of the file.
+        threads: how many to take; `None`: as ONNX Runtime chooses.
+
+    Attributes:
+        path: of the file.
+        texts: what the file says about itself, `{key: str}`.
+        names: of the outputs.
+
+    Raises:
+        MissingPackageError: (an ImportError) without the package onnxruntime.
+        ValueError: if ONNX Runtime cannot load the file.
+    """
+
+    def __init__(self, path, threads=None):
+        runtime = need("onnxruntime", "Running an ONNX file")
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"No file {str(path)!r}.")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        if threads is not None:
+            options.intra_op_num_threads = options.inter_op_num_threads = threads
+        try:
+            self._session = runtime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the classes of its errors are not public
+            raise ValueError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from None
+        (source,) = self._session.get_inputs()
+        self._input, self._dtype = source.name, _DTYPES.get(source.type, "float32")
+        self.texts = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.names = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, images):
+        """Returns the outputs for an array of images, `{name: array}`."""
+        images = np.ascontiguousarray(images, self._dtype)
+        return dict(zip(self.names, self._session.run(None, {self._input: images}), strict=True))
+
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+RUNNERS = {".onnx": OnnxFile}
+
+
+def opened(path, **arguments):
+    """Returns an exported file that is ready to run.
+
+    Raises:
+        ValueError: if its name does not end as that of a format that is run here.
+    """
+    kind = RUNNERS.get(Path(path).suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: the name must end in one of {', '.join(RUNNERS)}.")
+    return kind(path, **arguments)
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,441 @@
+"""Exported ONNX files: equal to the model and to the originals, the same from every backend."""
+
+import hashlib
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_convnext
+from keras_convnext import Classifier, ConvNeXt, Variant, feature_model, roadmap
+from keras_convnext.cli import main
+from keras_convnext.segmentation import UperNet
+from tests.backends import on_one_backend, randomise
+from tests.families import FAMILIES, V1
+from tests.test_golden import CLASSIFIERS, TOLERANCE, build, expected_of, relative_error
+from tests.test_public import python
+from tests.test_roadmap import SMALL
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from keras_convnext.export import (  # noqa: E402
+    ExportedClassifier,
+    MissingPackageError,
+    export,
+    onnx_file,
+    proof,
+)
+from keras_convnext.export.graph import ExportError  # noqa: E402
+from keras_convnext.export.metadata import DescriptionError  # noqa: E402
+from keras_convnext.export.plan import plan_of  # noqa: E402
+from keras_convnext.export.runners import OnnxFile  # noqa: E402
+
+CLOSE = 1e-5  # of the largest output: float32, another order of summation
+ANY = (None, None, 3)
+layers = keras.layers
+
+
+def pixels(*shape, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
+
+
+def outputs_of(model, images):
+    """Returns the outputs of a model as a list of arrays."""
+    made = model(keras.ops.convert_to_tensor(images.astype("float32")), training=False)
+    made = made.values() if isinstance(made, dict) else [made]
+    return [keras.ops.convert_to_numpy(output) for output in made]
+
+
+def check(model, path, shape, **arguments):
+    """Exports a model, and runs the file on a batch of another size than the proof's."""
+    made = export(model, path, **arguments)
+    assert made.difference <= CLOSE and made.note is None
+    runner, images = OnnxFile(path, threads=1), pixels(3, *shape)
+    for found, expected in zip(runner(images).values(), outputs_of(model, images), strict=True):
+        assert relative_error(found, expected) <= CLOSE
+    return runner
+
+
+# ---------------------------------------------------------------- the family
+
+
+def tiny(variant, **arguments):
+    arguments = {"input_shape": ANY, "classes": 5, **arguments}
+    return randomise(ConvNeXt(variant, **arguments))
+
+
+def with_statistics(model):
+    """Gives every weight a value that shows, and batch norms a variance that is one."""
+    for weight in randomise(model).weights:
+        if weight.path.endswith("moving_variance"):
+            weight.assign(keras.ops.abs(weight) + 0.5)
+    return model
+
+
+V2 = FAMILIES["v2"]
+MODELS = {
+    **{name: (lambda row=row: tiny(row)) for name, row in FAMILIES.items()},
+    "tanh": lambda: tiny(Variant("t", (1,), (8,), activation="gelu_tanh", epsilon=1e-5)),
+    "clip": lambda: tiny(Variant("c", (1,), (8,), head_hidden=6, head_bias=False)),
+    "logits": lambda: tiny(V1, classifier_activation=None),
+    "map": lambda: tiny(V2, include_top=False),
+    "average": lambda: tiny(FAMILIES["ols_hnf"], include_top=False, pooling="avg"),
+    "largest": lambda: tiny(V1, include_top=False, pooling="max"),
+    "encoder": lambda: tiny(Variant("e", (1,), (8,), head_norm=False), include_top=False),
+    "grey": lambda: tiny(V1, input_shape=(None, None, 1)),
+    "stem of stride 1": lambda: tiny(FAMILIES["rms_ols"], stem_stride=1),
+    "dilated": lambda: tiny(
+        Variant("d", (1, 1, 2, 1), (8, 8, 8, 8)), output_stride=8, include_top=False
+    ),
+    "pyramid": lambda: randomise(feature_model(tiny(V1), norms=True)),
+    "named": lambda: tiny(V1, name="mine"),
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_model_of_any_size(name, tmp_path):
+    model = MODELS[name]()
+    runner = check(model, tmp_path / "m.onnx", (45, 70, model.input_shape[-1]))
+    assert json.loads(runner.texts["input"])["dtype"] == "uint8"
+
+
+@on_one_backend
+@pytest.mark.parametrize("step", ["resnet", "depthwise", "inverted_bottleneck", "gelu"])
+def test_steps_of_the_roadmap(step, tmp_path):
+    model = with_statistics(roadmap.build(step, SMALL, input_shape=ANY, classes=4))
+    check(model, tmp_path / "m.onnx", (45, 70, 3))
+
+
+@on_one_backend
+def test_an_upernet_gives_logits_of_the_size_of_its_image(tmp_path):
+    variant = Variant("u", (1, 1, 1, 1), (8, 8, 8, 16))
+    model = with_statistics(UperNet(variant, classes=4, channels=8, auxiliary_channels=8))
+    runner = check(model, tmp_path / "m.onnx", (97, 64, 3))
+    assert runner.names == ["logits"] and runner.texts["task"] == "segmentation"
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    assert not any("auxiliary" in node.name for node in nodes)  # that head is for training
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:The file holds weights under 'model', 'model_ema'")
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_files_equal_the_originals(name, tmp_path):
+    expected, row = expected_of(name), CLASSIFIERS[name]
+    model = build(row, expected["output"].ndim)
+    export(model, tmp_path / "m.onnx", check=False)
+    (found,) = OnnxFile(tmp_path / "m.onnx", threads=1)(expected["input"]).values()
+    assert relative_error(found, expected["output"]) < TOLERANCE
+
+
+def test_the_graph_is_the_same_from_every_backend():
+    graph = onnx_file.model_of(plan_of(tiny(V2))).graph
+    digest = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
+    assert digest[:16] == "386cfd36ab19e2bb"
+
+
+def test_one_model_on_every_backend(tmp_path):
+    model = tiny(FAMILIES["mlp"], input_shape=(32, 32, 3))
+    assert export(model, tmp_path / "m.onnx").difference <= CLOSE
+
+
+@on_one_backend
+def test_a_block_costs_two_transpositions_and_one_product_less():
+    graph = onnx_file.model_of(plan_of(tiny(V1, include_preprocessing=True))).graph
+    kinds = [node.op_type for node in graph.node]
+    blocks, stages = sum(V1.depths), len(V1.depths)
+    assert kinds.count("Transpose") <= 2 * blocks + 2 * stages
+    assert kinds.count("Mul") == 0  # layer scale and the deviation are part of products
+    assert {"Conv", "LayerNormalization", "Gelu", "MatMul", "Gemm", "Softmax"} <= set(kinds)
+
+
+# ---------------------------------------------------------------- models around ours
+
+
+def around(*more, base=None):
+    """Returns a functional model of layers behind a small ConvNeXt's map."""
+    base = base or tiny(V1, include_top=False, input_shape=(32, 32, 3))
+    x = base.output
+    for layer in more:
+        x = layer(x)
+    return with_statistics(keras.Model(base.input, x))
+
+
+def arithmetic():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Rescaling(1 / 127.5, -1)(inputs)
+    y = layers.Conv2D(6, 3, padding="same", strides=2)(x)
+    z = layers.Conv2D(6, 1, strides=2, use_bias=False)(x)
+    z = layers.AveragePooling2D(3, 1, padding="same")(z)
+    y = layers.Concatenate()([keras.ops.relu(y) * 0.5 + z, layers.Maximum()([y, z]), y - z])
+    y = layers.SeparableConv2D(4, 3, padding="same", activation="swish")(y)
+    y = layers.UpSampling2D(2, interpolation="bilinear")(y)
+    mean = keras.ops.mean(y, axis=(1, 2))
+    return keras.Model(inputs, layers.Dense(2, activation="sigmoid")(mean))
+
+
+def nested():
+    base = tiny(V2, include_top=False, input_shape=(32, 32, 3))
+    head = keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dropout(0.5), layers.Dense(3)])
+    augment = keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)])
+    return randomise(keras.Sequential([keras.Input((32, 32, 3)), augment, base, head]))
+
+
+USERS = {
+    "dense": lambda: around(layers.GlobalAveragePooling2D(), layers.Dense(3), layers.Softmax()),
+    "flat": lambda: around(layers.Flatten(), layers.Dense(4, "tanh"), layers.Dense(1, "sigmoid")),
+    "convolutions": lambda: around(
+        layers.ZeroPadding2D(((1, 0), (2, 1))),
+        layers.Conv2D(8, 3, groups=2, activation="relu"),
+        layers.BatchNormalization(),
+        layers.DepthwiseConv2D(3, 2, padding="same", depth_multiplier=2, activation="elu"),
+        layers.MaxPooling2D(2, 1, padding="same"),
+        layers.LeakyReLU(0.1),
+        layers.Permute((2, 1, 3)),
+        layers.Reshape((-1, 16)),
+        layers.LayerNormalization(),
+        layers.Flatten(),
+        layers.Dense(4, "log_softmax"),
+    ),
+    "activations": lambda: around(
+        *map(layers.Activation, ("hard_sigmoid", "gelu", "mish", "hard_silu", "relu6", "selu")),
+        layers.UpSampling2D(2),
+        layers.GlobalMaxPooling2D(keepdims=True),
+    ),
+    "arithmetic": arithmetic,
+    "nested": nested,
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", USERS)
+def test_models_with_layers_of_keras(name, tmp_path):
+    check(USERS[name](), tmp_path / "m.onnx", (32, 32, 3))
+
+
+class Twice(layers.Dense):
+    def call(self, inputs, training=False):
+        return 2 * super().call(inputs)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 3), "float32"))
+    return model
+
+
+def quantized():
+    model = tiny(V1, input_shape=(32, 32, 3))
+    model.quantize("int8")
+    return model
+
+
+def two_inputs():
+    first, second = keras.Input((4,)), keras.Input((4,))
+    return keras.Model([first, second], layers.Add()([first, second]))
+
+
+def in_training():
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, layers.Dropout(0.5)(inputs, training=True))
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore::UserWarning:keras")
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: around(Twice(3, name="mine")), "mine is a Twice, .* how to write .* Replace it"),
+        (lambda: around(layers.Lambda(abs, name="odd")), "odd is a Lambda"),
+        (lambda: around(layers.Dense(3, keras.ops.sin)), "activation 'sin', which is not written"),
+        (
+            subclassed,
+            r"is a Subclassed of no known input. Rebuild it with `keras.Model\(inputs, outputs\)`",
+        ),
+        (quantized, "pwconv1 is quantized .int8. by Keras"),
+        (two_inputs, "takes several inputs"),
+        (in_training, "called with `training=True`"),
+        (lambda: around(layers.LayerNormalization(axis=(1, 2))), r"normalises the axes \[1, 2\]"),
+    ],
+)
+def test_what_cannot_be_written_is_named(make, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        export(make(), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- what is left out or free
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier(tiny(V1, input_shape=(32, 32, 3)), labels=["ä", "b", "c", "d", "e"])
+
+
+@on_one_backend
+def test_normalisation_and_softmax_may_be_left_out(classifier, tmp_path):
+    model, path = classifier.model, tmp_path / "m.onnx"
+    export(classifier, path, preprocessing=False, softmax=False, input_shape=ANY)
+    runner = OnnxFile(path)
+    said = json.loads(runner.texts["input"])
+    assert runner.texts["activation"] == "softmax" and runner.names == ["logits"]
+    assert said["dtype"] == "float32" and "range" not in said
+    images = pixels(2, 32, 32, 3)
+    logits = runner((images - np.float32(said["mean"])) / np.float32(said["std"]))["logits"]
+    (expected,) = outputs_of(model, images)
+    assert relative_error(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), expected) < CLOSE
+    assert runner(np.zeros((1, 40, 56, 3)))["logits"].shape == (1, 5)  # free sizes
+    answers = ExportedClassifier(path).probabilities([images[0]])
+    assert np.allclose(answers, classifier.probabilities([images[0]]), atol=1e-5)
+
+
+@on_one_backend
+def test_probabilities_may_be_added_and_images_be_floats(tmp_path):
+    model = tiny(V1, classifier_activation=None, input_shape=(32, 32, 3))
+    made = export(model, tmp_path / "m.onnx", softmax=True, input_dtype="float32")
+    (found,) = OnnxFile(tmp_path / "m.onnx")(pixels(2, 32, 32, 3)).values()
+    assert np.allclose(found.sum(-1), 1, atol=1e-5) and made.metadata["activation"] == "none"
+    plain = tiny(V1, include_preprocessing=False, input_shape=(32, 32, 3))
+    made = export(plain, tmp_path / "m.onnx")
+    assert json.loads(made.metadata["input"])["dtype"] == "float32"
+    for wrong, said in (
+        ({"input_dtype": "uint8"}, "must be 'float32'"),
+        ({"preprocessing": False}, "no Normalization layers to leave out"),
+        ({"input_shape": (48, 48, 3)}, r"must be \(32, 32, 3\), .* None for a size that is free"),
+        ({"softmax": 1}, "`softmax` must be one of"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export(plain, tmp_path / "m.onnx", **wrong)
+    with pytest.raises(ExportError, match="ties the model to one size"):
+        export(around(layers.Flatten()), tmp_path / "m.onnx", input_shape=ANY)
+
+
+# ---------------------------------------------------------------- the proof and the file
+
+
+@on_one_backend
+def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
+    model, path = tiny(V1, input_shape=(32, 32, 3)), tmp_path / "ä 'm'.onnx"
+    export(model, path)
+    runner, plan, before = OnnxFile(path), plan_of(model), path.read_bytes()
+    randomise(model, seed=5)
+    with pytest.raises(proof.ProofError, match="differs from small_v1 by .* nothing was written"):
+        proof.proven(plan, runner)
+    monkeypatch.setattr(proof, "BOUND", -1.0)
+    with pytest.raises(proof.ProofError):
+        export(model, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert export(model, path, check=False).note == "not compared with the model, as asked for"
+    assert path.read_bytes() != before
+
+
+@on_one_backend
+def test_without_its_packages_the_line_that_is_missing_is_said(tmp_path, monkeypatch):
+    model = tiny(V1, input_shape=(32, 32, 3))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install onnxruntime" in export(model, tmp_path / "m.onnx").note
+    with pytest.raises(ImportError, match="Running an ONNX file needs the package 'onnxruntime'"):
+        OnnxFile(tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackageError, match="An ONNX file needs .* `pip install onnx`, or"):
+        export(model, tmp_path / "n.onnx")
+    assert not (tmp_path / "n.onnx").exists()
+
+
+# ---------------------------------------------------------------- answers from the file alone
+
+
+@on_one_backend
+def test_an_exported_classifier_answers_without_keras(classifier, tmp_path):
+    path, photo = tmp_path / "m.onnx", tmp_path / "photo.png"
+    export(classifier, path)
+    Image.fromarray(pixels(60, 44, 3)).save(photo)
+    code = f"""
+from keras_convnext.cli import main
+assert main(["run", r"{path}", r"{photo}", "--json"]) == 0
+assert "keras" not in sys.modules
+"""
+    done = python(code, missing=["keras", "torch", "jax", "tensorflow"])
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["results"]
+    expected = classifier(photo)
+    assert [row["name"] for row in found["predictions"]] == [best.name for best in expected]
+    for row, best in zip(found["predictions"], expected, strict=True):
+        assert row["probability"] == pytest.approx(best.probability, rel=1e-4)
+    assert ExportedClassifier(path).transform == classifier.transform
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("keras_convnext", "2", "Export the model again"),
+        ("task", "segmentation", "is for segmentation"),
+        ("transform", '{"size": 1000000}', "'transform' of its description is damaged"),
+        ("transform", '{"sides": 3}', "'transform'"),
+        ("transform", "[" * 100_000, "'transform'"),
+        ("names", '["a", "b"]', "'names'"),
+        ("names", '["a", 2, "b", "c", "d"]', "'names'"),
+        ("input", '{"layout": "NHWC", "channels": 3}', "'input'"),
+        ("classes", "-1", "'classes'"),
+        ("activation", "exp", "'activation'"),
+    ],
+)
+def test_damaged_descriptions_are_refused(key, value, said, exported):
+    model = onnx.load(exported)
+    texts = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
+    onnx.helper.set_model_props(model, texts)
+    onnx.save(model, exported.with_name("damaged.onnx"))
+    with pytest.raises(DescriptionError, match=said):
+        ExportedClassifier(exported.with_name("damaged.onnx"))
+
+
+@pytest.fixture(scope="module")
+def exported(classifier, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "m.onnx"
+    export(classifier, path)
+    return path
+
+
+@on_one_backend
+def test_the_commands(classifier, tmp_path, capsys):
+    model, path, photo = (str(tmp_path / name) for name in ("m.keras", "m.onnx", "p.png"))
+    classifier.model.save(model)
+    Image.fromarray(pixels(60, 44, 3)).save(photo)
+    (tmp_path / "names.txt").write_text("\n".join(classifier.labels), encoding="utf-8")
+    labels = ["--labels", str(tmp_path / "names.txt")]
+    assert main(["export", model, "--to", path, "--dynamic", "--json", *labels]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["largest difference"] <= CLOSE and said["task"] == "classification"
+    assert main(["run", path, photo, "-k", "1"]) == 0
+    assert classifier(photo)[0].name in capsys.readouterr().out
+    assert main(["export", model, "--to", path]) == 1
+    assert "exists already; --force replaces it" in capsys.readouterr().err
+    more = ["--force", "--no-softmax", "--check=off", *labels]
+    assert main(["export", model, "--to", path, *more]) == 0
+    assert "as asked for" in capsys.readouterr().out
+    assert main(["run", path, photo, "-k", "1"]) == 0
+    assert classifier(photo)[0].name in capsys.readouterr().out
+    assert main(["export", model, "--to", "m.h5"]) == 2
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    assert main(["run", str(tmp_path / "broken.onnx"), photo]) == 1
+    assert "ONNX Runtime cannot load it" in capsys.readouterr().err
+
+
+@on_one_backend
+def test_the_public_names():
+    assert keras_convnext.export.export is export
+    assert set(keras_convnext.export.__all__) <= {*dir(keras_convnext.export), "ExportedClassifier"}
