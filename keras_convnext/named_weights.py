@@ -57,11 +57,7 @@ class NamedWeights:
         """
         import keras
 
-        arguments["weights"] = self.path
-        if self.head is None:
-            arguments["include_top"] = self.classes > 0
-        elif self.checkpoint.layout.omissible:
-            arguments["masks"] = bool(self.checkpoint.found("mask_head0/classifier/kernel"))
+        arguments |= {"weights": self.path, **self._arguments()}
         module, _, name = READERS[self.head].rpartition(".")
         builder = getattr(importlib.import_module(module), name)
         chosen = keras.config.image_data_format()
@@ -72,6 +68,17 @@ class NamedWeights:
             keras.config.set_image_data_format(chosen)
         model.published = self.row.name if self.row else None
         return model
+
+    def _arguments(self):
+        """Returns the arguments that are as the file has its layers."""
+        outputs = self.checkpoint.outputs
+        if self.head is None:
+            return {"include_top": self.classes > 0}
+        if self.head == "upernet":
+            channels = outputs("decode_head/bottleneck/conv/kernel")
+            auxiliary = outputs("auxiliary_head/conv0/conv/kernel")
+            return {"channels": channels, "auxiliary_channels": auxiliary}
+        return {"masks": outputs("mask_head0/classifier/kernel") is not None}
 
 
 def weights_of(name, variant=None, any_head=False):

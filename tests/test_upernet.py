@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import math
 import re
 from collections import OrderedDict
@@ -12,10 +13,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import keras_convnext
-from keras_convnext import ConvNeXtTiny, Variant, segmentation
+from keras_convnext import VARIANTS, ConvNeXtTiny, Variant, cli, segmentation
 from keras_convnext.layers import ConvNormReLU
 from keras_convnext.macs import trained_parameters
 from keras_convnext.pretrained import WeightsError
+from keras_convnext.pretrained.saving import save_weights
 from keras_convnext.segmentation import (
     PixelCrossEntropy,
     SegmentationModel,
@@ -352,6 +354,39 @@ def test_a_model_comes_back_from_its_own_files(tmp_path):
         auxiliary_channels=8,
     )
     np.testing.assert_allclose(np.asarray(fresh.predict_on_batch(images)), logits, atol=1e-5)
+
+
+@on_one_backend
+@pytest.mark.parametrize("layout", ["official", "mmsegmentation", "transformers"])
+def test_a_published_file_comes_out_as_it_went_in(layout, tmp_path):
+    rules = {"official": TO_META, "mmsegmentation": TO_OPENMMLAB, "transformers": ()}[layout]
+    save_weights(build(), VARIANT, tmp_path / "m.safetensors", layout)
+    found, original = load_file(tmp_path / "m.safetensors"), renamed(rules)
+    assert set(found) == set(original)
+    counts = {name for name in found if name.endswith(".num_batches_tracked")}
+    assert counts and not any(found[name].any() for name in counts)
+    for name in set(found) - counts:
+        assert found[name].tobytes() == original[name].tobytes(), name
+        assert found[name].shape == original[name].shape
+    with pytest.raises(ValueError, match="`layout` must be one of .*'mmsegmentation'"):
+        save_weights(build(), VARIANT, tmp_path / "m.safetensors", "timm")
+
+
+@on_one_backend
+def test_the_commands_know_a_file_by_its_tensors(tmp_path, capsys, monkeypatch):
+    """What is on the ConvNeXt, and the widths of that."""
+    monkeypatch.setitem(VARIANTS, "golden", VARIANT)
+    there = tmp_path / "m.safetensors"
+    flags = ("--variant", "golden", "--json")
+    assert cli.main(["convert", str(FILE), str(there), "--layout", "mmsegmentation", *flags]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["layout"], report["variant"]) == ("mmsegmentation", "golden")
+    assert cli.main(["verify", str(there), *flags]) == 0
+    classes = build().get_layer("decode_head").classes
+    assert json.loads(capsys.readouterr().out)["classes"] == report["classes"] == classes
+    flags = ("--layout", "timm", "--variant", "golden", "--force")
+    assert cli.main(["convert", str(FILE), str(there), *flags]) == 2
+    assert "an UperNet is official or mmsegmentation or transformers" in capsys.readouterr().err
 
 
 @on_one_backend

@@ -129,11 +129,17 @@ class Checkpoint:
     @property
     def classes(self):
         """Classes of the file's classifier, without a background; `None` without a classifier."""
-        kernels = self.found(self._heads()[0])
-        if not kernels:
-            return None
-        shape = self.tensors[kernels[0]].shape
-        return (shape[-1] if self.layout.keras else shape[0]) - self.layout.background
+        outputs = self.outputs(self._heads()[0])
+        return None if outputs is None else outputs - self.layout.background
+
+    def outputs(self, kernel):
+        """Returns how many outputs a layer has in the file; `None` without it.
+
+        Args:
+            kernel: our path of its kernel, which is no depthwise or transposed one.
+        """
+        shape = self._shape(kernel)
+        return shape and (shape[-1] if self.layout.keras else shape[0])
 
     def classes_for(self, include_top, classes):
         """Returns the number of classes that the model is built with.

@@ -68,7 +68,7 @@ def save_weights(model, variant, path, layout=None):
     }
     tensors = in_layout(arrays, variant, layout)
     with replacing(path) as draft:
-        tensors = {n: np.ascontiguousarray(a, _dtype(a)) for n, a in tensors.items()}
+        tensors = {n: np.asarray(a, _dtype(a), order="C") for n, a in tensors.items()}
         save_file(tensors, draft, {"format": "pt"})
 
 
