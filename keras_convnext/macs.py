@@ -18,7 +18,8 @@ def count_macs(model, input_shape=None):
     transposed, depthwise and separable forms, `Dense` and `EinsumDense`; in functional and
     sequential models, models inside models, `TimeDistributed` and the layers of this package. A
     layer that is used twice counts twice. Zeros of the padding count as pixels do. All products of
-    a transposed convolution count, also those whose sums are cropped away. Biases do not count.
+    a transposed convolution count, also those whose sums are cropped away. Biases do not count. A
+    detector is counted with as many proposals and detections as it may have.
 
         count_macs(ConvNeXtTiny(weights=None))                                  # 4455531264
         count_macs(ConvNeXtTiny(weights=None, include_top=False), (384, 384, 3))
@@ -26,7 +27,8 @@ def count_macs(model, input_shape=None):
     Nothing is computed and no weight is read.
 
     Args:
-        model: a built functional `keras.Model` or `keras.Sequential`, or a layer of those above.
+        model: a built functional `keras.Model` or `keras.Sequential`, a layer of those above, or a
+            `keras_convnext.detection.DetectionModel`.
         input_shape: the shape of one input, without the batch: `(height, width, channels)`; a list
             of shapes for several inputs. `None`: the model's own, if all its sizes are known.
 
@@ -35,7 +37,12 @@ def count_macs(model, input_shape=None):
             two or more axes, whose use is unknown here.
     """
     _check_axes(getattr(model, "input_shape", None), input_shape)
-    shapes = model.input_shape if input_shape is None else input_shape
+    shapes = getattr(model, "input_shape", None) if input_shape is None else input_shape
+    if shapes is None:
+        raise ValueError(
+            f"{model.name} does not say the size of its inputs: give it, for example "
+            "`count_macs(model, (800, 1280, 3))`."
+        )
     shapes = shapes if isinstance(shapes, list) else [shapes]
     if input_shape is None:
         shapes = [shape[1:] for shape in shapes]

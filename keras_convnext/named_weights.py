@@ -78,7 +78,10 @@ class NamedWeights:
             channels = outputs("decode_head/bottleneck/conv/kernel")
             auxiliary = outputs("auxiliary_head/conv0/conv/kernel")
             return {"channels": channels, "auxiliary_channels": auxiliary}
-        return {"masks": outputs("mask_head0/classifier/kernel") is not None}
+        from keras_convnext.detection.checkpoints import settings_of
+
+        masks = outputs("mask_head0/classifier/kernel") is not None
+        return {"masks": masks, "settings": settings_of(self.checkpoint)}
 
 
 def weights_of(name, variant=None, any_head=False):

@@ -1,5 +1,6 @@
 """Object detection: boxes, classes and masks, with Mask R-CNN or Cascade Mask R-CNN."""
 
+from keras_convnext.detection import macs as _  # tells `count_macs` how the layers are counted
 from keras_convnext.detection.anchors import anchors, usable
 from keras_convnext.detection.assigning import assign, sample
 from keras_convnext.detection.boxes import clip, decode, encode, giou, iou

@@ -1,14 +1,18 @@
 """The published detectors: rows of the registry, their files, and the names of their classes."""
 
+import dataclasses
 import functools
 import importlib.resources
+import itertools
 
 from keras_convnext.checks import one_of
+from keras_convnext.detection.settings import CASCADE_MASK_RCNN, MASK_RCNN
 from keras_convnext.pretrained import WeightsError, checkpoint, registry, resolve
 from keras_convnext.pretrained.layouts import DETECTION_LAYOUTS
 from keras_convnext.variants import VARIANTS
 
 LABEL_SETS = {"coco": "coco.txt"}
+SETTINGS = {"mask_rcnn": MASK_RCNN, "cascade_mask_rcnn": CASCADE_MASK_RCNN}
 
 
 def rows():
@@ -67,7 +71,8 @@ def open_checkpoint(weights, variant, head):
     Args:
         weights: as of `MaskRCNN`.
         variant: the `Variant` of the ConvNeXt.
-        head: `"mask_rcnn"` or `"cascade_mask_rcnn"`.
+        head: `"mask_rcnn"` or `"cascade_mask_rcnn"`; any other name, of settings of one's own,
+            stands for both.
 
     Raises:
         ValueError: if a name is unknown.
@@ -75,12 +80,35 @@ def open_checkpoint(weights, variant, head):
         DownloadError: if no source gave the file.
         WeightsError: if the file cannot be read, or is no detector of this family.
     """
+    head = head if head in SETTINGS else None
     return resolve.open_checkpoint(weights, variant, task="detection", head=head)
 
 
 def local_file(weights, variant=None, head=None):
     """Returns the path that `weights` stands for; downloads what is named."""
     return resolve.resolve(weights, variant, task="detection", head=head).path
+
+
+def settings_of(checkpoint):
+    """Returns the `Settings` of a file's family, with the widths and numbers of its layers.
+
+    Args:
+        checkpoint: an opened file, read as a `Variant`.
+    """
+    settings = SETTINGS[checkpoint.layout.head]
+
+    def count(name):
+        numbers = itertools.count()
+        return next(n for n in numbers if checkpoint.outputs(name.format(n)) is None)
+
+    found = {
+        "channels": checkpoint.outputs("rpn_head/conv/kernel"),
+        "box_units": checkpoint.outputs("box_head0/dense0/kernel"),
+        "box_convolutions": count("box_head0/conv{}/conv/kernel"),
+        "box_dense": count("box_head0/dense{}/kernel"),
+        "mask_convolutions": count("mask_head0/conv{}/kernel"),
+    }
+    return dataclasses.replace(settings, **{name: n for name, n in found.items() if n})
 
 
 def identify(path):

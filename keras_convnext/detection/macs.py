@@ -1,9 +1,38 @@
-"""Multiply-adds of the heads of a detector, for `keras_convnext.macs.count_macs`."""
+"""Multiply-adds of a detector and its heads, for `keras_convnext.macs.count_macs`.
+
+Of an image with as many proposals and detections as there may be, as they are counted in the paper
+(1000 and 100). What pools, decodes and suppresses boxes does not count.
+"""
 
 import keras
 
-from keras_convnext.detection.heads import BoxHead, FeaturePyramid, MaskHead, RegionProposalHead
+from keras_convnext.detection.heads import (
+    BOX_SIDE,
+    MASK_SIDE,
+    BoxHead,
+    FeaturePyramid,
+    MaskHead,
+    RegionProposalHead,
+)
+from keras_convnext.detection.rcnn import LEVELS, DetectionModel
 from keras_convnext.macs import macs_of, rule
+
+
+@rule(DetectionModel)
+def _detector(model, images):
+    spec = model.pyramid.compute_output_spec(images)
+    maps = [keras.KerasTensor(spec[level].shape) for level in LEVELS]
+    shapes = model.neck.compute_output_shape([x.shape for x in maps])
+    total = macs_of(model.pyramid, images) + macs_of(model.neck, maps)
+    total += sum(macs_of(model.rpn_head, keras.KerasTensor(shape)) for shape in shapes)
+    boxes = _pooled(model, model.settings.test_proposals, BOX_SIDE)
+    masks = _pooled(model, model.settings.detections, MASK_SIDE)
+    total += sum(macs_of(head, boxes) for head in model.box_heads)
+    return total + sum(macs_of(head, masks) for head in model.mask_heads)
+
+
+def _pooled(model, boxes, side):
+    return keras.KerasTensor((boxes, side, side, model.neck.channels))
 
 
 def _of_width(x, channels):

@@ -175,7 +175,7 @@ class Checkpoint:
         weights = {local_path(weight.path): weight for weight in model.weights}
         kept = set(HEAD_NORM) if self.is_bare_encoder() else set()
         head = weights.get(self._heads()[0])
-        if head is not None and self.classes != head.shape[-1] - self.layout.background:
+        if head is not None and self._is_of_other_classes(head.shape[-1]):
             kept |= set(self._heads())
         if self.classes is None and not any(map(self.found, HEAD_HIDDEN)):
             kept |= set(HEAD_HIDDEN)
@@ -191,6 +191,15 @@ class Checkpoint:
                 f"{self.path}: left out, as no part of {self.variant.name}: {_listed(foreign)}.",
                 stacklevel=2,
             )
+
+    def _is_of_other_classes(self, outputs):
+        """Returns whether a model's classifier, with so many outputs, is not the file's.
+
+        A ConvNeXt's file may be without one. To a dense predictor's it belongs.
+        """
+        if self.classes is None:
+            return self.layout.head is None
+        return self.classes != outputs - self.layout.background
 
     def _plan(self, weights):
         """Returns `[(weight, name, conversion)]`, what is wrong, and what is foreign."""

@@ -21,6 +21,8 @@ from keras_convnext.pretrained.files.tensors import (
 )
 
 WEIGHTS = "model.weights.h5"  # in a `.keras` file
+INPUTS = "input_layer"  # the class of a graph's inputs, as it is written
+NO_LAYERS = ("layers", "optimizer", "vars")  # members of the root that are no attribute of a model
 MAX_DEPTH = 50  # layers inside of layers
 MAX_FORGOTTEN = 100  # parts of a file that are compared with its arrays
 
@@ -76,7 +78,7 @@ class _Names:
         if names is None and "layers" not in links:
             raise WeightsError("an HDF5 file that Keras did not write.")
         used = names if names is not None else ["layers"]
-        pairs = self._legacy(links, names) if names is not None else self._all_layers(links)
+        pairs = self._legacy(links, names) if names is not None else self._all_layers(links, used)
         found = unique(itertools.islice(pairs, MAX_TENSORS + 1))
         self._claim(rest)
         self._claim({key: value for key, value in links.items() if key not in used})
@@ -113,8 +115,30 @@ class _Names:
             raise WeightsError(f"{key!r} is absent, or a link, refused.")
         return self.structure.object(address)
 
-    def _all_layers(self, links):
-        return self._layers(self._child(links, "layers"), ())
+    def _all_layers(self, links, used):
+        """Yields the tensors of all layers, and adds to `used` which members of the root have them.
+
+        A graph of layers has all of them in `layers`, its inputs among them. Any other model has
+        some in groups of its attributes.
+        """
+        layers = self._members(self._child(links, "layers"), ())
+        yield from self._inside(layers, ())
+        if any(key.startswith(INPUTS) for key in layers):
+            return
+        for key, address in links.items():
+            if key in NO_LAYERS or address is None:
+                continue
+            used.append(key)
+            item = self.structure.object(address)
+            if item.is_group:
+                yield from self._layers(item, ())
+            else:
+                hdf5_values.claim_numbers(self.structure, item)
+
+    def _members(self, group, names):
+        if len(names) > MAX_DEPTH or not group.is_group:
+            raise WeightsError(f"has layers {MAX_DEPTH} deep, or what is no group of them.")
+        return self.structure.links(group)
 
     def _layers(self, group, names):
         """Yields the tensors of Keras 3: `layers/<class>_<n>/<child>/vars/<i>`.
@@ -122,9 +146,11 @@ class _Names:
         `vars` knows the layer's name. A tensor is named by the layers on its way and its number:
         `stage0_block0/dwconv/0`.
         """
-        if len(names) > MAX_DEPTH or not group.is_group:
-            raise WeightsError(f"has layers {MAX_DEPTH} deep, or what is no group of them.")
-        links, inner = self.structure.links(group), names
+        yield from self._inside(self._members(group, names), names)
+
+    def _inside(self, links, names):
+        """Yields the tensors below a layer's group, given its members."""
+        inner = names
         if "vars" in links:
             values = self._child(links, "vars")
             inner = (*names, self._name(values))

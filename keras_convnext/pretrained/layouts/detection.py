@@ -7,7 +7,7 @@ are the same, those of their backbones are not. The backbones have the tables of
 
 import functools
 
-from keras_convnext.names import SEPARATOR, norm
+from keras_convnext.names import norm
 from keras_convnext.pretrained.heads import NAMES
 from keras_convnext.pretrained.layouts.convnext import Layout, mmpretrain, official, ours
 
@@ -74,8 +74,12 @@ def _published(backbone, head):
 
 
 def _own(head):
+    """Returns the function from a variant to our names. The backbone is a model in the model."""
+
     def modules(variant):
-        return {**ours(variant), **{name: "{prefix}" + name for name in _torch_heads(head)}}
+        heads = {name: name for name in _torch_heads(head)}
+        norms = {norm(n): f"{{prefix}}{norm(n)}" for n in LEVELS}
+        return {**ours(variant), **heads, **norms}
 
     return modules
 
@@ -83,7 +87,7 @@ def _own(head):
 def _layouts(head):
     """Returns the layouts of one family of detectors.
 
-    A cascade is also found by what marks a Mask R-CNN of ours, but explains more of its names.
+    Our own names of both families are marked alike; those of a cascade explain more of its file.
     """
     several = len(STAGES[head]) > 1
     first = r"roi_head\.bbox_head\.0" if several else r"roi_head\.bbox_head"
@@ -97,7 +101,7 @@ def _layouts(head):
     return (
         Layout(
             f"keras_convnext {NAMES[head]}",
-            rf"(?P<prefix>(?:[^/]+{SEPARATOR})?){BOX_HEAD}{int(several)}/classifier/0",
+            r"(?P<prefix>(?:[^/]+/)?)stem/conv1?/0",
             _own(head),
             (r".*/seed_generator_state",),
             keras=True,
