@@ -70,6 +70,7 @@ PUBLIC = {
 SUBMODULES = (
     "augmentation",
     "classifier",
+    "detection",
     "export",
     "features",
     "images",

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from keras_convnext import augmentation as augmentation
 from keras_convnext import classifier as classifier
+from keras_convnext import detection as detection
 from keras_convnext import export as export
 from keras_convnext import features as features
 from keras_convnext import images as images
@@ -99,6 +100,7 @@ __all__ = [
     "Variant",
     "augmentation",
     "classifier",
+    "detection",
     "export",
     "features",
     "images",

@@ -23,7 +23,21 @@ KINDS = {
     "linear": "linear",
     "log_softmax": "linear",
 }
+DETECTOR = "keras_convnext>DetectionModel"  # its name in files: so it needs no import here
 TOLERANCE = 1e-2  # of a sum of probabilities, also in half precision
+
+
+def refuse_detector(model, name):
+    """Raises a ValueError if a model gives boxes: neither a class, nor a class for every pixel.
+
+    Args:
+        model: a `keras.Model` of any kind.
+        name: for the message.
+    """
+    if keras.saving.get_registered_name(type(model)) == DETECTOR:
+        raise ValueError(
+            f"{name} is a detector, which gives boxes: it is for `detection.Detector`."
+        )
 
 
 def last_operation(model):

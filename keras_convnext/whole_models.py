@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from keras_convnext import names
+from keras_convnext import names, outputs
 from keras_convnext.features import PyramidModel
 from keras_convnext.inside import layers_of
 from keras_convnext.named_weights import ArgumentsError
@@ -56,8 +56,6 @@ def load_model(path):
     Raises:
         ValueError: if Keras cannot load it.
     """
-    import keras_convnext.segmentation  # noqa: F401  registers all layers
-
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of a damaged file, or of an unknown layer, it may be any
@@ -78,13 +76,14 @@ def image_side(model, name):
     Raises:
         ValueError: if it does not go from square RGB or grey images in [0, 255] to classes.
     """
+    outputs.refuse_detector(model, name)
     shapes = shape_of(model, "input_shape"), shape_of(model, "output_shape")
     if None in shapes:
         return None
     if not all(isinstance(shape, tuple) for shape in shapes) or list(map(len, shapes)) != [4, 2]:
         raise ValueError(
             f"{name}: goes from {shapes[0]} to {shapes[1]}; needed is a classifier, from "
-            "(batch, height, width, 3) to (batch, classes)." + _advice(shapes[1])
+            "(batch, height, width, 3) to (batch, classes)." + advice(shapes[1])
         )
     _, height, width, channels = shapes[0]
     if channels not in (1, 3) or height != width:
@@ -92,7 +91,7 @@ def image_side(model, name):
             f"{name}: takes images of {shapes[0][1:]}, needed are square RGB or grey images, "
             "channels last."
         )
-    if isinstance(model, PyramidModel) and not _normalises(model):
+    if isinstance(model, PyramidModel) and not normalises(model):
         raise ValueError(
             f"{name} takes images that are normalised already: build it with "
             "`include_preprocessing=True`, so that it takes images in [0, 255]."
@@ -106,9 +105,16 @@ def image_channels(model):
     return 3 if shape is None else shape[-1]
 
 
-def _advice(shape):
-    maps = isinstance(shape, dict) or len(shape) == 4
-    return " A model with an output per pixel is for `segmentation.Segmenter`." if maps else ""
+def advice(shape):
+    """Returns a sentence, with a space before it, on what answers for models of an output shape.
+
+    Args:
+        shape: as `shape_of` gives it, a list where there are several outputs; or `None`.
+    """
+    axes = {len(one or ()) for one in (shape if isinstance(shape, list) else [shape])}
+    if axes == {4}:
+        return " A model with an output per pixel is for `segmentation.Segmenter`."
+    return " A model with an output per class is for `Classifier`." if axes == {2} else ""
 
 
 def shape_of(model, attribute):
@@ -119,7 +125,7 @@ def shape_of(model, attribute):
         return None
 
 
-def _normalises(model):
+def normalises(model):
     """Returns whether anything is between a ConvNeXt's input and its stem."""
     stems = [layer for layer in model.layers if names.local(layer.name) == names.STEM]
     return not stems or not isinstance(

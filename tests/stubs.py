@@ -4,14 +4,16 @@ The public names are loaded lazily and the factories are made by a function, whi
 follows. In a stub the names are imports, and the factories are of a type with all their arguments.
 """
 
+import functools
 import inspect
 import sys
 from pathlib import Path
 
 import keras_convnext
-from keras_convnext import segmentation
+from keras_convnext import detection, segmentation
 
 FOLDER = Path(keras_convnext.__file__).parent
+MODELS = {"UperNet": "SegmentationModel", "MaskRCNN": "DetectionModel"}  # by the factory's name
 HEAD = "# Written by `make readme`: change the code, not this file.\n"
 
 
@@ -27,28 +29,28 @@ def package_stub():
     return _stub(lines, ["__version__: str", f"__all__ = [\n{listed}]\n"], objects)
 
 
-def segmentation_stub():
-    """Returns the text of `keras_convnext/segmentation/__init__.pyi`."""
-    names = sorted(name for name in vars(segmentation) if not name.startswith("_"))
+def stub_of(package):
+    """Returns the text of the `__init__.pyi` of a package inside of `keras_convnext`."""
+    names = sorted(name for name in vars(package) if not name.startswith("_"))
     objects = {
         name: value
         for name in names
-        if not inspect.ismodule(value := getattr(segmentation, name))
-        and _module_of(name, value) is not None
+        if not inspect.ismodule(value := getattr(package, name))
+        and _module_of(package, name, value) is not None
     }
     lines = [
-        f"from {_module_of(name, value)} import {name} as {name}"
+        f"from {_module_of(package, name, value)} import {name} as {name}"
         for name, value in objects.items()
         if not _is_factory(value)
     ]
     return _stub(lines, [], objects)
 
 
-def _module_of(name, value):
-    """Returns the module of the package that defines an object, constants included."""
+def _module_of(package, name, value):
+    """Returns the module inside of the package that defines an object, constants included."""
     if getattr(value, "__module__", "").startswith("keras_convnext."):
         return value.__module__
-    modules = [key for key in sys.modules if key.startswith("keras_convnext.segmentation.")]
+    modules = [key for key in sys.modules if key.startswith(f"{package.__name__}.")]
     return next((m for m in modules if vars(sys.modules[m]).get(name) is value), None)
 
 
@@ -78,14 +80,15 @@ def _signature(name, factory):
         if parameter.kind is parameter.KEYWORD_ONLY and "        *," not in lines:
             lines.append("        *,")
         lines.append(f"        {parameter},".replace("'", '"'))
-    model = "SegmentationModel" if name.startswith("UperNet") else "PyramidModel"
+    model = next((MODELS[part] for part in MODELS if part in name), "PyramidModel")
     end = f"    ) -> {model}: ...\n"
     return "\n".join(["class Factory(Protocol):", "    def __call__(", *lines, end])
 
 
 STUBS = {
     FOLDER / "__init__.pyi": package_stub,
-    FOLDER / "segmentation" / "__init__.pyi": segmentation_stub,
+    FOLDER / "detection" / "__init__.pyi": functools.partial(stub_of, detection),
+    FOLDER / "segmentation" / "__init__.pyi": functools.partial(stub_of, segmentation),
 }
 
 

@@ -31,7 +31,7 @@ from tests.backends import on_one_backend, randomise
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-COMMANDS = ("list", "info", "predict", "explain", "segment", "convert", "verify", "cache")
+COMMANDS = ("list", "info", "predict", "explain", "segment", "detect", "convert", "verify", "cache")
 ORIGINAL_ROWS = registry.rows()
 PHOTOS = ("a.png", "b.JPG", "deeper/c.webp")
 NAMES = ("ant", "bee", "cat", "dog", "emu")

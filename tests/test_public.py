@@ -35,8 +35,8 @@ OTHERS = """
     feature_model fine_tuning_optimizer freeze_layers layer_groups learning_rate_scales
 """.split()
 MODULES = """
-    augmentation classifier export features images interpret labels layers macs models optimization
-    pictures preprocessing pretrained roadmap segmentation variants
+    augmentation classifier detection export features images interpret labels layers macs models
+    optimization pictures preprocessing pretrained roadmap segmentation variants
 """.split()
 
 

@@ -9,11 +9,13 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+import keras_convnext.detection
 import keras_convnext.segmentation
 from keras_convnext import VARIANTS, labels, roadmap
 from keras_convnext.backend_choice import BACKENDS
 from keras_convnext.pretrained import find, resolve
 from keras_convnext.segmentation import UperNet
+from tests import tiny_detector
 from tests.backends import BACKEND, compiles_long, on_one_backend
 from tests.test_public import python
 from tests.test_resolve import tensors_of
@@ -22,7 +24,20 @@ from tests.variant_table import README, replaced
 
 TEXT = README.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-CLASSIFY, SWAPPED, FINE_TUNE, FILES, ROADMAP, SEE, EXPORT, SEGMENT, DETECT, DEEPLAB, TRAIN = BLOCKS
+(
+    CLASSIFY,
+    SWAPPED,
+    FINE_TUNE,
+    FILES,
+    ROADMAP,
+    SEE,
+    EXPORT,
+    SEGMENT,
+    DETECT,
+    RETINA,
+    DEEPLAB,
+    TRAIN,
+) = BLOCKS
 
 
 @on_one_backend
@@ -183,6 +198,22 @@ def test_its_segmentation_runs(tmp_path, monkeypatch):
     assert np.isfinite(scope["model"].history.history["loss"]).all()
 
 
+@on_one_backend
+def test_its_detection_runs(tmp_path, monkeypatch, capsys):
+    """On a smaller model, with random weights in place of the published ones."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise(40, 50)).save("photo.jpg")
+
+    def build(weights):
+        assert weights == "coco"
+        return tiny_detector.build()
+
+    monkeypatch.setattr(keras_convnext.detection, "MaskRCNNConvNeXtTiny", build)
+    exec(DETECT, {})
+    assert Image.open("seen.png").size == (500, 400)
+    assert re.search(r"\('class \d', .*\(6, 40, 50\)", capsys.readouterr().out, re.DOTALL)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:keras")
 @pytest.mark.skipif(BACKEND != "torch", reason="test_features.py has it on every backend")
@@ -191,6 +222,6 @@ def test_its_lines_with_keras_hub_run():
     scope = {"images": noise(64, 64)[None].astype("float32"), "boxes": boxes}
     masks = np.where(np.arange(64 * 64) % 5, np.arange(64 * 64) % 21, 255).reshape(1, 64, 64)
     scope |= {"labels": np.zeros((1, 1), int), "masks": masks}
-    for block in (DETECT, DEEPLAB):
+    for block in (RETINA, DEEPLAB):
         smaller = block.replace("ConvNeXtTiny", "ConvNeXtAtto").replace("512", "64")
         exec(smaller.replace("include_top=False", "include_top=False, weights=None"), scope)

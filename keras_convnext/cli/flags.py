@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n`{self.prog} --help` shows what is allowed.\n")
 
 
-def add_command(commands, name, run, help, examples):
+def add_command(commands, name, run, help, examples, with_json=True):
     """Adds the parser of a command and returns it.
 
     Args:
@@ -40,6 +40,7 @@ def add_command(commands, name, run, help, examples):
         run: function from the parsed arguments to the exit code.
         help: what the command does, a phrase.
         examples: what may follow the command, a list of str.
+        with_json: whether it has the flag `--json` that all others have.
     """
     lines = "\n".join(f"  keras-convnext {name} {example}" for example in examples)
     parser = commands.add_parser(
@@ -49,7 +50,8 @@ def add_command(commands, name, run, help, examples):
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    if with_json:
+        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run, parser=parser)
     return parser
 

@@ -13,6 +13,7 @@ from keras_convnext.cli import (
     cache,
     console,
     convert,
+    detect,
     explain,
     export,
     info,
@@ -27,7 +28,7 @@ from keras_convnext.export import MissingPackageError
 from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.version import __version__
 
-COMMANDS = (list, info, predict, explain, segment, convert, export, run, verify, cache)
+COMMANDS = (list, info, predict, explain, segment, detect, convert, export, run, verify, cache)
 # The library's messages say what to call; a command line has flags and commands.
 ADVICE = {
     ", or `keras_convnext.pretrained.rows()`": "",
@@ -35,6 +36,12 @@ ADVICE = {
         "`keras-convnext list --label-set imagenet1k`"
     ),
     "`segmentation.Segmenter`": "`keras-convnext segment`",
+    "`detection.Detector`": "`keras-convnext detect`",
+    "is for `Classifier`": "is for `keras-convnext predict`",
+    "`keras_convnext.ConvNeXt` reads it": "`keras-convnext predict` takes it",
+    "`keras_convnext.segmentation.UperNet` reads it": "`keras-convnext segment` takes it",
+    "`keras_convnext.detection.MaskRCNN` reads it": "`keras-convnext detect` takes it",
+    "`keras_convnext.detection.CascadeMaskRCNN` reads it": "`keras-convnext detect` takes it",
     "A ConvNeXt's own weights are `backbone_weights`.": "`keras-convnext predict` is for them.",
     "`crop_pct`": "`--crop-pct`",
     "`variant=`": "`--variant`",

@@ -76,7 +76,7 @@ def run(arguments):
         raise UsageError(f"--output {folder}: is a file, needed is a folder for the pictures.")
     segmenter, names = _segmenter(arguments)
     folder.mkdir(parents=True, exist_ok=True)
-    stems = _stems([name for name, _ in images])
+    stems = stems_of([name for name, _ in images])
     results = [
         _segmented(name, source, folder / stem, segmenter, names)
         for (name, source), stem in with_progress(
@@ -93,7 +93,7 @@ def run(arguments):
     return 1 if failed else 0
 
 
-def _stems(names):
+def stems_of(names):
     """Returns for each image the beginning of its files' names, all different."""
     stems = []
     for name in names:
@@ -108,10 +108,12 @@ def _stems(names):
 
 def _segmenter(arguments):
     """Returns the `Segmenter` that was asked for and the names of its classes."""
+    from keras_convnext import outputs
     from keras_convnext.segmentation import SCALES, Segmenter
     from keras_convnext.whole_models import shape_of
 
     model, row, beside = _model(arguments)
+    outputs.refuse_detector(model, arguments.model)
     found = getattr(model, "output", None)
     found = found.get("logits") if isinstance(found, dict) else found
     shape = tuple(getattr(found, "shape", shape_of(model, "output_shape") or ()))

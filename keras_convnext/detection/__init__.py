@@ -5,6 +5,8 @@ from keras_convnext.detection.anchors import anchors, usable
 from keras_convnext.detection.assigning import assign, sample
 from keras_convnext.detection.boxes import clip, decode, encode, giou, iou
 from keras_convnext.detection.callbacks import COCOScores
+from keras_convnext.detection.detections import Detections
+from keras_convnext.detection.detector import Detector
 from keras_convnext.detection.heads import BoxHead, FeaturePyramid, MaskHead, RegionProposalHead
 from keras_convnext.detection.metrics import ClassScores, DetectionScores, average_precision
 from keras_convnext.detection.models import (

@@ -114,12 +114,13 @@ def _font(picture, texts):
 def _place(box, size, picture, taken):
     """Returns the upper left corner of a text of some size (width, height).
 
-    Above the box, else in its upper corner, below it, or further down in it: the first of these
-    where no other text is.
+    Above the box, else in its upper corner, below it, further down in it, or higher up: the first
+    of these where no other text is.
     """
     left, top, _, bottom = box
     width, height = size
-    ys = [top - height, top, bottom, *range(top + height, bottom - height, height)]
+    lower = range(top + height, bottom - height, height)
+    ys = [top - height, top, bottom, *lower, *(top - n * height for n in (2, 3, 4))]
     corners = [
         (
             max(0, min(left, picture.width - 1 - width)),

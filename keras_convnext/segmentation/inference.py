@@ -67,6 +67,7 @@ class Segmenter:
     activation: str | None = None
 
     def __post_init__(self):
+        outputs.refuse_detector(self.model, getattr(self.model, "name", type(self.model).__name__))
         checks.one_of("activation", self.activation, (None, *ACTIVATIONS))
         checks.one_of("mode", self.mode, MODES)
         checks.integer("window", self.window, LEAST)

@@ -17,6 +17,13 @@ CALLED = {
     "detection": "detector weights",
 }
 
+# What to do with weights of a task where those of another were asked for.
+ADVICE = {
+    "classification": "A ConvNeXt's own weights are `backbone_weights`.",
+    "segmentation": "`segmentation.Segmenter` is for UperNets.",
+    "detection": "`detection.Detector` is for detectors.",
+}
+
 
 def rows(task: str = "classification") -> tuple[Row, ...]:
     """Returns all rows of a task, ordered by variant.
@@ -221,9 +228,7 @@ def _unknown(name, variant, task, head=None):
             )
     other = task_of(name, variant)
     if other not in (None, task):
-        own = other == "classification"
-        hint = " A ConvNeXt's own weights are `backbone_weights`." if own else ""
-        return f"{name!r} names weights for {other}, asked for was {task}.{hint}"
+        return f"{name!r} names weights for {other}, asked for was {task}. {ADVICE[other]}"
     elsewhere = [row.name for row in known if row.tag == name]
     said = f"Unknown {CALLED[task]} {name!r}"
     names = [entry for row in known for entry in (row.name, row.id)]

@@ -1,0 +1,212 @@
+"""`detect`: photos in, the objects on them out, as pictures and as COCO's results."""
+
+import argparse
+import difflib
+import json
+from pathlib import Path
+
+from keras_convnext.atomic import replacing, write_text
+from keras_convnext.cli import console, flags
+from keras_convnext.cli.flags import UsageError
+from keras_convnext.cli.predict import images_of, with_progress
+from keras_convnext.cli.segment import stems_of
+
+DEFAULT = "mask_rcnn_convnext_tiny"
+COLUMNS = ("image", "name", "score", "box", "picture")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+SCREEN = "-"
+SHOWN = 10  # names in an error
+
+
+def add_parser(commands):
+    examples = (
+        "street.jpg",
+        "--threshold 0.5 --classes person,dog --output pictures photos/",
+        "--model cascade_mask_rcnn_convnext_base --threshold 0.05 --json results.json photos/",
+        "--model best.keras --labels names.txt street.jpg",
+    )
+    help = "find objects: pictures with boxes, masks, names and scores"
+    parser = flags.add_command(commands, "detect", run, help, examples, with_json=False)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
+    add(
+        "--model",
+        "--weights",
+        default=DEFAULT,
+        help="a published detector's name, hf://owner/repo, a file, or the folder of a training; a "
+        ".keras file is loaded as a whole model, which must take images in [0, 255] (default: "
+        "%(default)s)",
+    )
+    flags.add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
+    add(
+        "--output",
+        default="detected",
+        metavar="DIR",
+        help="folder that gets the pictures (default: %(default)s)",
+    )
+    add(
+        "--json",
+        nargs="?",
+        const=SCREEN,
+        metavar="FILE.json",
+        help="write the objects in COCO's format of results, masks as run lengths; without a file "
+        "print them, for programs",
+    )
+    flags.add_labels(parser, "coco")
+    _add_inference(parser)
+
+
+def _add_inference(parser):
+    add = parser.add_argument
+    add(
+        "--threshold",
+        type=_share,
+        default=0.3,
+        help="leave out lower scores, in [0, 1]; COCO's evaluation takes 0.05 (default: "
+        "%(default)s)",
+    )
+    add("--classes", type=_names, metavar="NAMES", help="only these: person,dog")
+    add(
+        "--size",
+        type=_pair,
+        metavar="SHORT,LONG",
+        default="800,1333",
+        help="limits of the resized image's sides in pixels (default: %(default)s)",
+    )
+    add(
+        "--canvas",
+        choices=("smallest", "fixed"),
+        default="smallest",
+        help="pad images to multiples of 32, or to one of two sizes, so that JAX and TensorFlow "
+        "compile twice and not for each size of a photo (default: %(default)s)",
+    )
+
+
+def _share(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number in [0, 1]")
+    return value
+
+
+def _names(text):
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names such as person,dog")
+    return names
+
+
+def _pair(text):
+    sides = text.split(",")
+    if len(sides) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pair such as 800,1333")
+    return tuple(map(flags.positive, sides))
+
+
+def run(arguments):
+    _check_videos(arguments.images)
+    images = images_of(arguments.images)
+    folder = Path(arguments.output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: is a file, needed is a folder for the pictures.")
+    if arguments.json not in (None, SCREEN):
+        _check_json(Path(arguments.json))
+    detector = _detector(arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name, _ in images]
+    jobs = list(zip(images, stems_of(names), ids_of(names), strict=True))
+    results = [
+        _detected(name, source, folder / stem, image_id, detector, arguments.classes)
+        for (name, source), stem, image_id in with_progress(jobs, "Detecting")
+    ]
+    objects = [found for result in results for found in result.get("objects", ())]
+    if arguments.json == SCREEN:
+        console.print_json(objects)
+    else:
+        if arguments.json:
+            write_text(arguments.json, json.dumps(objects) + "\n")
+        console.print_table(COLUMNS, _cells(results))
+    failed = sum("error" in result for result in results)
+    if failed:
+        console.say(f"Nothing was found in {failed} of {len(results)} images: see above.")
+    return 1 if failed else 0
+
+
+def _check_videos(names):
+    videos = [name for name in names if Path(name).suffix.lower() in VIDEOS]
+    if videos:
+        raise UsageError(
+            f"{videos[0]} is a video, and only images are read here. Extract its frames into a "
+            f"folder, for example with `ffmpeg -i {videos[0]} frames/%05d.jpg`, and name that."
+        )
+
+
+def _check_json(path):
+    # a photo that follows the flag would be taken for the file, and be overwritten
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"--json {path}: the name of the file must end in .json.")
+    console.check_writable(path)
+
+
+def ids_of(names):
+    """Returns the ids of images in COCO's results: the numbers that are their names, as COCO's own
+    photos have them; else the names of the files."""
+    stems = [Path(name).stem for name in names]
+    numbers = [int(stem) for stem in stems if stem.isdecimal() and stem.isascii()]
+    if len(numbers) == len(names) and len(set(numbers)) == len(names):
+        return numbers
+    return [console.printable(name) for name in names]
+
+
+def _detector(arguments):
+    from keras_convnext.detection import Detector
+
+    detector = Detector(
+        arguments.model,
+        variant=arguments.variant,
+        labels=arguments.labels,
+        size=arguments.size,
+        threshold=arguments.threshold,
+        canvas=arguments.canvas,
+    )
+    for name in arguments.classes or ():
+        if name not in detector.names:
+            near = difflib.get_close_matches(name, detector.names) or detector.names[:SHOWN]
+            raise UsageError(
+                f"--classes {name}: is none of the model's {len(detector.names)} classes, for "
+                f"example {', '.join(near)}."
+            )
+    return detector
+
+
+def _detected(name, source, stem, image_id, detector, classes):
+    """Returns {"image", "picture", "found", "objects"}, or {"image", "error"}."""
+    from keras_convnext.images import load_image
+
+    result = {"image": console.printable(name)}
+    try:
+        photo = load_image(source)
+        found = detector(photo)
+    except ValueError as error:
+        console.say(f"{result['image']}: {error}")
+        return {**result, "error": str(error)}
+    if classes:
+        found = found[[name in classes for name in found.names]]
+    path = stem.with_name(f"{stem.name}.detected.png")
+    with replacing(path) as draft:
+        found.draw(photo, threshold=0).save(draft)
+    objects = found.to_coco(image_id)
+    return {**result, "picture": console.printable(str(path)), "found": found, "objects": objects}
+
+
+def _cells(results):
+    for result in results:
+        found = result.get("found")
+        if found is not None and not len(found):
+            yield result["image"], "nothing", "", "", result["picture"]
+        for n in range(0 if found is None else len(found)):
+            box = " ".join(f"{side:.0f}" for side in found.boxes[n])
+            yield result["image"], found.names[n], f"{found.scores[n]:.2f}", box, result["picture"]
