@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from keras_convnext.pretrained import checkpoint, contents, registry, resolve
-from keras_convnext.pretrained.heads import READERS
+from keras_convnext.pretrained.heads import READERS, with_article
 from keras_convnext.variants import VARIANTS, Variant
 
 CONFIG, LARGEST_CONFIG = "config.json", 2**24  # of a `.keras` file; bytes
@@ -94,7 +94,8 @@ def weights_of(name, variant=None, any_head=False):
 
     Raises:
         ValueError: if no weights have that name.
-        ArgumentsError: (a ValueError) if the file is of no known variant, or may be of several.
+        ArgumentsError: (a ValueError) if the file is of no known variant, may be of several, or
+            holds more than was wanted.
         FileNotFoundError: if there is no such file.
         DownloadError: (an OSError) if no source gave the file.
         WeightsError: (a ValueError) if the file cannot be read.
@@ -108,7 +109,11 @@ def weights_of(name, variant=None, any_head=False):
     if not name.startswith("hf://") and not os.path.isfile(name):
         raise FileNotFoundError(f"No file {name!r}, and no checkpoint of that name.")
     path = resolve.resolve(name).path
-    head = contents.head_of(path) if any_head else None
+    head = contents.head_of(path)
+    if head is not None and not any_head:
+        raise ArgumentsError(
+            f"{name} holds {with_article(head)}, no classifier: `{READERS[head]}` reads it."
+        )
     own = None if variant else _own_variant(path)
     own = own or VARIANTS[variant or _identified(name, path, head)]
     return NamedWeights(name, own, Path(path), head=head)

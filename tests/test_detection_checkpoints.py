@@ -19,8 +19,9 @@ from keras_convnext.detection import (
     checkpoints,
 )
 from keras_convnext.macs import trained_parameters
+from keras_convnext.named_weights import weights_of
 from keras_convnext.names import local_path
-from keras_convnext.pretrained import WeightsError, checkpoint, contents, files
+from keras_convnext.pretrained import WeightsError, checkpoint, contents, files, resolve
 from keras_convnext.pretrained.axes import BEHIND_POOLING, channels_first_inputs, conversion
 from keras_convnext.pretrained.layouts import DETECTION_LAYOUTS
 from keras_convnext.pretrained.saving import in_layout, save_keras, save_weights
@@ -29,6 +30,7 @@ from tests.backends import numpy, on_one_backend
 from tests.shape_only import shapes_only
 from tests.test_golden import CASES, GOLDEN
 from tests.test_saving import write_hollow
+from weights import convert, verify
 
 HEADS = {"mask": "mask_rcnn", "cascade": "cascade_mask_rcnn"}
 DETECTION = GOLDEN / "detection"
@@ -288,6 +290,40 @@ def test_a_file_of_another_kind_says_what_reads_it(tmp_path):
 
 
 @on_one_backend
+def test_what_a_file_holds_is_seen(tmp_path):
+    small = Variant("small", (1, 1, 1, 1), (8, 8, 8, 8))
+    widths = {"channels": 8, "auxiliary_channels": 8}
+    save_keras(UperNet(small, classes=3, **widths), tmp_path / "upernet.weights.h5")
+    save_keras(ConvNeXt(small, classes=3), tmp_path / "small.keras")
+    assert contents.head_of(tmp_path / "upernet.weights.h5") == "upernet"
+    assert contents.head_of(tmp_path / "small.keras") is None
+    assert contents.head_of(GOLDEN / "official_v1.pth") is None
+    assert contents.head_of(GOLDEN / CASES["transformers_upernet"]["file"]) == "upernet"
+    with pytest.raises(ValueError, match="holds a Mask R-CNN, no classifier: `keras_convnext.det"):
+        weights_of(str(DETECTION / "mask_tiny.pth"))
+    write(tmp_path / "odd.safetensors", {"odd.weight": np.ones(3, "float32")})
+    with pytest.raises(WeightsError, match="odd.safetensors: its tensors .* in no known ConvNeXt"):
+        contents.head_of(tmp_path / "odd.safetensors")
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("kind", "variant", "weights", "message"),
+    [
+        ("mask", "convnext_small", "coco", "No Mask R-CNN weights of convnext_small were publis"),
+        ("mask", "convnext_tiny", "cascade_mask_rcnn_convnext_tiny", "asked for was a Mask R-CNN"),
+        ("cascade", "convnext_tiny", "imagenet", "`backbone_weights`"),
+        ("cascade", "convnextv2_tiny", "coco", "No Cascade Mask R-CNN weights of convnextv2_tiny"),
+        ("cascade", "convnext_base", "fb_in1k_coco", "Nearest: .*fb_in1k_ft_coco"),
+        ("mask", "convnext_tiny", "nowhere.pth", "No file of weights"),
+    ],
+)
+def test_unknown_weights_are_refused(kind, variant, weights, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        BUILDERS[kind][0](variant, weights)
+
+
+@on_one_backend
 def test_the_backbone_of_a_detector_is_read_as_features():
     with pytest.warns(UserWarning, match="left out, as no part of golden: .*neck"):
         encoder = ConvNeXt(
@@ -327,6 +363,24 @@ def test_the_commands_take_detectors(tmp_path, capsys, monkeypatch):
     )
     code, _, err = run("convert", source, there, "--layout", "timm", "--force")
     assert code == 2 and "of a Cascade Mask R-CNN is official or mmdetection, not timm" in err
+
+
+@on_one_backend
+def test_the_applications_take_detectors(tmp_path, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "golden", VARIANT)
+    path = DETECTION / "cascade_tiny.pth"
+    monkeypatch.setattr(resolve, "fetch", lambda row, include_top: path)
+    row = dataclasses.replace(
+        checkpoints.find("cascade_mask_rcnn_convnext_tiny"),
+        **{"variant": "golden", "classes": 5, "size": 64},
+        params=described("cascade_tiny")["parameters"],
+    )
+    found = verify.verify(row, row.sources[0])
+    assert (found["error"], found["parameters"]) == (None, row.params)
+    wrong = verify.verify(dataclasses.replace(row, params=5), row.sources[0])
+    assert f"{row.params} parameters, the registry says 5" in wrong["error"]
+    written = convert.convert(row, tmp_path, ".safetensors", "mmdetection")
+    assert set(load_file(written)) == set(renamed(tiny("cascade"), "mmdetection"))
 
 
 # ---------------------------------------------------------------------------- full size
