@@ -12,7 +12,7 @@ from keras_convnext import ConvNeXt, Variant, fine_tuning_optimizer
 from keras_convnext.pretrained.saving import save_weights
 from keras_convnext.segmentation import UperNet
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
-from tests.backends import numpy, on_one_backend, randomise
+from tests.backends import BACKEND, numpy, on_one_backend, randomise
 from tests.saved_by_0_1 import make
 from tests.test_saved_files import arrays, saved  # noqa: F401
 
@@ -115,6 +115,21 @@ def test_quantized_models_come_back(way, tmp_path):
     blocks = [layer for layer in again.layers if "block" in layer.name]
     assert [block.pwconv1.quantization_mode for block in blocks] == ["int8", "int8"]
     np.testing.assert_allclose(numpy(again(X)), numpy(model(X)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras writes no SavedModel there")
+@pytest.mark.filterwarnings("ignore")  # of TensorFlow and JAX
+@pytest.mark.parametrize("make_model", [model_with_changes, frozen_within_another_model, quantized])
+@(pytest.mark.slow if BACKEND == "jax" else lambda test: test)  # which compiles each for long
+def test_an_exported_model_computes_with_the_changes(make_model, tmp_path):
+    """Of any number of images."""
+    import tensorflow as tf
+
+    model = make_model()
+    model.export(str(tmp_path), verbose=False)
+    served = tf.saved_model.load(str(tmp_path))
+    for images in (X, X[:1]):
+        np.testing.assert_allclose(served.serve(images), numpy(model(images)), atol=1e-5)
 
 
 @on_one_backend

@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from keras_convnext.fast.conditions import own_kernel, reads_as_one, weights
+from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, weights
 
 MULTIPLIES_PATCHES = True
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
@@ -52,7 +52,12 @@ def layer_norm(x, gamma, beta, epsilon, training):
 
 
 def gelu(x):
-    """With erf, as on the other backends: on CPUs JAX's own, with erfc, takes a third longer."""
+    """With erf, as on the other backends: on CPUs JAX's own, with erfc, takes a third longer.
+
+    JAX exports erf as an operation that TensorFlow 2.21 does not know, and erfc as known ones.
+    """
+    if portable(x):
+        return None
     wide = x.astype(_wide_dtype(x))
     return (wide * (0.5 + 0.5 * lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
