@@ -808,7 +808,7 @@ def test_what_is_unusual_is_no_error(tmp_path, capsys):
     assert _verify(tmp_path) == 0
     output = capsys.readouterr().out
     for note, name in {"animated": "moving", "16-bit": "deep", "rotated by EXIF": "turned"}.items():
-        (line,) = [line for line in output.splitlines() if f"1 images are {note}" in line]
+        (line,) = [line for line in output.splitlines() if f"1 image is {note}" in line]
         assert name in line
     assert "0 of 7 images are bad" in output
 
@@ -820,9 +820,9 @@ def test_the_same_image_twice(tmp_path, capsys):
     write(tmp_path, {"train/cat/again.jpg": same})
     assert _verify(tmp_path) == 0
     output = capsys.readouterr().out
-    assert "1 images occur in two splits" in output and "y.jpg" in output
-    assert "1 images occur in two classes" in output and "z.jpg" in output
-    assert "1 images occur more than once" in output
+    assert "1 image occurs in two splits" in output and "y.jpg" in output
+    assert "1 image occurs in two classes" in output and "z.jpg" in output
+    assert "1 image occurs more than once" in output
     assert "(train 8, val 2)" in output
 
 

@@ -161,10 +161,12 @@ def print_findings(findings):
     for bad in findings.bad:
         print(f"{bad['name']}: {bad['reason']}")
     for note, names in findings.notes.items():
-        print(f"Warning: {len(names)} images are {note}: {_some(names)}")
+        subject = "1 image is" if len(names) == 1 else f"{len(names)} images are"
+        print(f"Warning: {subject} {note}: {_some(names)}")
     for kind, pairs in findings.duplicates.items():
         same = [f"{one} = {other}" for one, other in pairs]
-        print(f"Warning: {len(pairs)} images occur {kind}: {_some(same)}")
+        subject = "1 image occurs" if len(pairs) == 1 else f"{len(pairs)} images occur"
+        print(f"Warning: {subject} {kind}: {_some(same)}")
     counts = ", ".join(f"{name} {count}" for name, count in findings.images.items())
     print(f"{len(findings.bad)} of {sum(findings.images.values())} images are bad ({counts}).")
 

@@ -84,10 +84,11 @@ class Plan:
 
     def _steps(self):
         left = self.images - self.updates_per_epoch * self.config.batch_size
-        return (
-            f"{self.config.epochs} epochs x {self.updates_per_epoch:,} = {self.total_updates:,} "
-            f"updates ({left} images of each epoch fill no batch)"
-        )
+        epochs = "1 epoch" if self.config.epochs == 1 else f"{self.config.epochs} epochs"
+        note = " (1 image of each epoch fills no batch)" if left == 1 else ""
+        if left > 1:
+            note = f" ({left} images of each epoch fill no batch)"
+        return f"{epochs} x {self.updates_per_epoch:,} = {self.total_updates:,} updates{note}"
 
     def _optimizer(self):
         config = self.config
