@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import children, memory, photo_sizes, rounds, run, scaling, startup, tables
+from benchmarks import children, forms, memory, photo_sizes, rounds, run, scaling, startup, tables
 from benchmarks.configuration import Configuration
 from benchmarks.contenders import CONTENDERS, PRODUCTS
 from benchmarks.findings import findings
 from benchmarks.medians import ratio, read_results, save_results, spread
 from benchmarks.multiply_adds import multiply_adds
-from keras_convnext import VARIANTS, ConvNeXt
+from keras_convnext import VARIANTS, ConvNeXt, fast
 from tests.backends import BACKEND, compiles_long
 from tests.shape_only import shapes_only
 
@@ -325,3 +325,28 @@ def test_photos_are_predicted_twice(tmp_path):
     flags = ["--backends", BACKEND, "--photos", "1", "--variant", "test_convnext2"]
     assert photo_sizes.main([*flags, "--results", str(path)]) == 0
     assert json.loads(path.read_text())["backends"][BACKEND]["ours"]["first"] > 0
+
+
+def test_each_form_can_be_left_out():
+    ours = {name: form for name, form in forms.FORMS.items() if BACKEND in form.backends}
+    assert len(ours) >= 4
+    for name, form in ours.items():
+        before = {attribute: getattr(fast.forms, attribute) for attribute in form.without}
+        with forms.without(name):
+            found = {attribute: getattr(fast.forms, attribute) for attribute in form.without}
+            assert found == form.without and found != before
+        assert before == {attribute: getattr(fast.forms, attribute) for attribute in before}
+
+
+@compiles_long
+def test_a_model_without_each_form_is_measured(tmp_path, capsys):
+    path = tmp_path / "forms.json"
+    flags = ["--backends", BACKEND, "--variants", "test_convnext2", "--tasks", "inference"]
+    flags += ["--size", "32", "--batch", "1", "--rounds", "2", "--results", str(path)]
+    assert forms.main(flags) == 0
+    (seconds,) = json.loads(path.read_text())["seconds"].values()
+    assert all(len(values) == 2 and min(values) > 0 for values in seconds.values())
+    assert {"all", "residual branch"} <= set(seconds)
+    assert (
+        f"| {BACKEND} | test_convnext2 | inference | residual branch |" in capsys.readouterr().out
+    )

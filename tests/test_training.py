@@ -246,7 +246,21 @@ def test_a_dry_run_needs_no_data(capsys):
     assert train.train(command.from_command_line(asked)) == (None, None)
     plan = " ".join(capsys.readouterr().out.split())
     assert "0.001 = 0.004 x 1024 / 4096" in plan
-    assert "300 epochs x 1,251 = 375,300 updates" in plan
+    assert "300 epochs x 1,251 = 375,300 updates (143 images of each epoch fill no batch)" in plan
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("batch", "steps"),
+    [
+        (359, "1 epoch x 4 = 4 updates (1 image of each epoch fills no batch) learning rate"),
+        (479, "1 epoch x 3 = 3 updates learning rate"),
+    ],
+)
+def test_the_plan_counts_what_fills_no_batch(batch, steps, capsys):
+    asked = ["--config=digits", "--dry-run", "--epochs=1", f"--batch_size={batch}"]
+    train.train(command.from_command_line(asked))
+    assert steps in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
