@@ -1,5 +1,6 @@
 """`export`: a model as a file that runs without Keras."""
 
+import dataclasses
 from pathlib import Path
 
 from keras_convnext import named_weights
@@ -14,7 +15,8 @@ def add_parser(commands):
         "convnext_tiny.fb_in1k --to tiny.onnx",
         "mine.keras --to mine.onnx --labels names.txt",
         "records/2026-01-31_folder --to flowers.onnx --dynamic",
-        "upernet_convnext_tiny --to upernet.onnx --dynamic",
+        "mine.keras --to small.onnx --int8 --calibration photos/",
+        "upernet_convnext_tiny --to upernet.xml --dynamic",
     )
     help = "write a model as a file that runs without Keras"
     parser = flags.add_command(commands, "export", run, help, examples)
@@ -51,6 +53,13 @@ def _add_file(parser):
         action="store_true",
         help="leave the normalisation of the images out: the file says mean and std",
     )
+    add("--float16", action="store_true", help="numbers of half the size")
+    add("--int8", action="store_true", help="products in int8, a third of the size or less")
+    add(
+        "--calibration",
+        metavar="FOLDER",
+        help="of some hundred images like those that will come, for --int8",
+    )
     add("--no-softmax", action="store_true", help="end with logits")
     add(
         "--check",
@@ -71,6 +80,9 @@ def run(arguments):
         input_dtype=arguments.input_dtype,
         preprocessing=not arguments.no_preprocessing,
         softmax=False if arguments.no_softmax else None,
+        dtype="float16" if arguments.float16 else "float32",
+        quantize="int8" if arguments.int8 else None,
+        calibration=arguments.calibration,
         check=arguments.check == "on",
     )
     said = dict(made.metadata)
@@ -80,6 +92,8 @@ def run(arguments):
         said["class names"] = "in the file"
     report = {"destination": str(made.path), "format": made.format, "bytes": made.bytes}
     report["largest difference"] = made.difference if made.note is None else made.note
+    if made.agreement is not None:
+        report["int8"] = dataclasses.asdict(made.agreement)
     console.report(arguments.json, {**report, **said})
     return 0
 
@@ -97,6 +111,12 @@ def _check_destination(path, arguments):
         raise UsageError(f"--to {path}: the name must end in one of {', '.join(FORMATS)}.")
     if arguments.no_preprocessing and arguments.input_dtype == "uint8":
         raise UsageError("--input-dtype uint8 is for files that normalise: omit one of the flags.")
+    if arguments.int8 != (arguments.calibration is not None):
+        raise UsageError("--int8 and --calibration belong together: give both, or none of them.")
+    if arguments.int8 and arguments.float16:
+        raise UsageError("--int8 begins from float32: omit --float16.")
+    if arguments.calibration is not None and not Path(arguments.calibration).is_dir():
+        raise FileNotFoundError(f"No folder {arguments.calibration!r} of images.")
     console.check_writable(path)
     if path.exists() and not arguments.force:
         raise FileExistsError(f"{path} exists already; --force replaces it.")

@@ -1,14 +1,18 @@
 """`export()`: a model becomes a file that other programs run, proven equal to it."""
 
+import contextlib
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 
 from keras_convnext import checks
 from keras_convnext.atomic import replacing
 from keras_convnext.export.packages import find
 
-FORMATS = {".onnx": "onnx"}  # by the end of the name
+FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO"}  # by the end of the name
+RUNS = {".onnx": "onnxruntime", ".xml": "openvino"}  # what runs the file
+DTYPES = ("float32", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +20,14 @@ class Exported:
     """What was written.
 
     Attributes:
-        path: of the file, or folder.
-        format: "onnx", ...
-        bytes: its size.
+        path: of the file.
+        format: "ONNX" or "OpenVINO".
+        bytes: its size, with the file of numbers beside it where there is one.
         difference: the largest difference between the file's and the model's outputs, relative to
-            the largest output; `None` where nothing was compared.
+            the largest output; `None` where nothing was compared. Of a quantized file it is that of
+            the file before the quantization.
         note: why nothing was compared, or `None`.
+        agreement: of a quantized file with the one before, an `Agreement`; else `None`.
         metadata: what the file says about itself, `{key: str}`.
     """
 
@@ -30,6 +36,7 @@ class Exported:
     bytes: int
     difference: float | None
     note: str | None
+    agreement: object
     metadata: dict
 
 
@@ -41,6 +48,9 @@ def export(
     input_dtype=None,
     preprocessing=True,
     softmax=None,
+    dtype="float32",
+    quantize=None,
+    calibration=None,
     images=None,
     check=True,
 ):
@@ -48,11 +58,13 @@ def export(
 
         export(Classifier("convnext_tiny.fb_in1k"), "tiny.onnx")
         export(model, "model.onnx", input_shape=(None, None, 3))
+        export(classifier, "small.onnx", quantize="int8", calibration="photos/")
 
     `.onnx` is written straight from the layers, with the package onnx alone; the file is the same
     from every backend, takes any batch, and any height and width where `input_shape` leaves them
     free. It holds the normalisation of the images, the names of the classes, the transform, and the
-    licence of the weights: `keras-convnext run model.onnx photo.jpg` needs nothing else.
+    licence of the weights: `keras-convnext run model.onnx photo.jpg` needs nothing else. `.xml` is
+    the same for OpenVINO, by the package openvino; its numbers are in a `.bin` beside it.
 
     Args:
         model: a `Classifier`; or a functional or sequential `keras.Model` with one input, of the
@@ -67,10 +79,16 @@ def export(
             float32, and says with which mean and std.
         softmax: `True`: the file ends with probabilities; `False`: with logits; `None`: as the
             model does.
-        images: array of real images `(n, height, width, channels)` as the model takes them, to
-            compare with beside random ones.
-        check: whether the file is compared with the model. It needs the package onnxruntime; where
-            that is missing, the returned `note` says so.
+        dtype: `"float32"`, or `"float16"`, half as large. Input and outputs stay as they are.
+        quantize: `"int8"`: products and convolutions in int8, a third of the size or less. Blocks
+            that cost too much of the agreement stay in float by themselves. Or `None`.
+        calibration: with `quantize`: 100 to 500 images like those that will come; array `(n,
+            height, width, channels)` as the model takes them, or of a `Classifier` whatever it
+            takes: a list of images, or a folder.
+        images: real images, like `calibration`, to compare with beside random ones, and of a
+            quantized file to compare on in place of `calibration`.
+        check: whether the file is compared with the model. It needs the package that runs it;
+            where that is missing, the returned `note` says so.
 
     Returns:
         An `Exported`.
@@ -84,25 +102,112 @@ def export(
         OSError: if the file cannot be written.
     """
     path = Path(os.fspath(path))
+    check_arguments(path, dtype, quantize, calibration)
     checks.one_of("check", check, (True, False))
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"`path` must end in one of {', '.join(FORMATS)}, received {str(path)!r}.")
-    from keras_convnext.export.plan import plan_of  # Keras, once it is needed
+    from keras_convnext.export import images as taken  # Keras, once it is needed
+    from keras_convnext.export.plan import plan_of
 
     plan = plan_of(model, input_shape, input_dtype, preprocessing, softmax)
-    with replacing(path) as draft:
-        difference, note = _written(plan, draft, images, check)
-        size = draft.stat().st_size
-    return Exported(path, FORMATS[path.suffix.lower()], size, difference, note, plan.metadata)
+    images = None if images is None else taken.as_model_takes_them(model, plan, images)
+    if calibration is not None:
+        calibration = taken.as_model_takes_them(model, plan, calibration)
+    work = _Work(plan, dtype, calibration, images, check)
+    with _drafts(path) as draft:
+        work.write(draft)
+        size = sum(file.stat().st_size for file in draft.parent.iterdir())
+    facts = size, work.difference, work.note, work.agreement
+    return Exported(path, FORMATS[path.suffix.lower()], *facts, plan.metadata)
 
 
-def _written(plan, draft, images, check):
-    """Writes a file; returns its difference from the model and why there is none, one of them."""
-    from keras_convnext.export import onnx_file, proof, runners
+def check_arguments(path, dtype, quantize, calibration):
+    """Raises the ValueError of arguments that contradict each other; see `export`."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"`path` must end in one of {', '.join(FORMATS)}, received {str(path)!r}.")
+    checks.one_of("dtype", dtype, DTYPES)
+    checks.one_of("quantize", quantize, (None, "int8"))
+    if (quantize is None) != (calibration is None):
+        raise ValueError(
+            "`quantize='int8'` and `calibration`, images that give the ranges of numbers, belong "
+            "together: give both, or none of them."
+        )
+    if quantize and dtype != "float32":
+        raise ValueError("`quantize='int8'` begins from float32: omit `dtype='float16'`.")
 
-    onnx_file.save(onnx_file.model_of(plan), draft)
-    if not check:
-        return None, "not compared with the model, as asked for"
-    if find("onnxruntime") is None:
-        return None, "not compared with the model: `pip install onnxruntime`, which runs the file"
-    return proof.proven(plan, runners.opened(draft), images), None
+
+@contextlib.contextmanager
+def _drafts(path):
+    """Yields the path of a draft alone in a folder; its files then replace those beside `path`."""
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(replacing(path))
+        numbers = path.with_suffix(".bin")
+        beside = stack.enter_context(replacing(numbers)) if path.suffix.lower() == ".xml" else None
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))
+        draft = Path(folder) / path.name
+        yield draft
+        os.replace(draft, target)
+        if beside is not None:
+            os.replace(draft.with_suffix(".bin"), beside)
+
+
+@dataclasses.dataclass
+class _Work:
+    """The steps from a plan to a file, and what they find out: see `Exported`."""
+
+    plan: object
+    dtype: str
+    calibration: object
+    images: object
+    check: bool
+    difference: float | None = None
+    note: str | None = None
+    agreement: object = None
+
+    def write(self, draft):
+        """Writes the file at `draft`, and compares it."""
+        from keras_convnext.export import onnx_file, openvino_file
+
+        model = onnx_file.model_of(self.plan)
+        if self.dtype == "float16" and draft.suffix.lower() == ".onnx":  # OpenVINO does it itself
+            from keras_convnext.export.float16 import in_float16
+
+            model = in_float16(model)
+        with tempfile.TemporaryDirectory(dir=draft.parent.parent) as folder:
+            source = Path(folder) / "float.onnx"
+            onnx_file.save(model, source)
+            if self.calibration is not None:
+                self._prove(source)
+                source = self._quantized(source)
+            if draft.suffix.lower() == ".xml":
+                openvino_file.save(source, draft, self.plan.metadata, self.dtype == "float16")
+            else:
+                os.replace(source, draft)
+        if self.calibration is None:
+            self._prove(draft)
+
+    def _prove(self, path):
+        package = RUNS[path.suffix.lower()]
+        if not self.check:
+            self.note = "not compared with the model, as asked for"
+        elif find(package) is None:
+            self.note = f"not compared with the model: `pip install {package}`, which runs the file"
+        else:
+            from keras_convnext.export import proof, runners
+
+            bound = proof.FLOAT16_BOUND if self.dtype == "float16" else None
+            runner = runners.opened(path)
+            self.difference = proof.proven(self.plan, runner, self.images, bound)
+
+    def _quantized(self, source):
+        from keras_convnext.export import quantization
+
+        target = source.with_name("int8.onnx")
+        ranges, compared = (
+            self.plan.normalised(part)
+            for part in (
+                self.calibration,
+                self.images if self.images is not None else self.calibration,
+            )
+        )
+        has_classes = self.plan.metadata["task"] in ("classification", "segmentation")
+        self.agreement = quantization.quantize(source, target, ranges, compared, has_classes)
+        return target

@@ -5,7 +5,7 @@ Batch, height and width are free where the plan leaves them free. The numbers ar
 
 import keras
 
-from keras_convnext.export.graph import ExportError, Graph, Tensor, write
+from keras_convnext.export.graph import ExportError, Graph, Tensor, write_here
 from keras_convnext.export.graph.builder import IR_VERSION, OPSET
 from keras_convnext.export.packages import need
 from keras_convnext.version import __version__
@@ -28,7 +28,7 @@ def model_of(plan):
     x = Tensor(graph, len(plan.shape) + 1, source)
     if plan.dtype != "float32":
         x = graph.each("Cast", x, to=TYPES["float32"])
-    found = _as_dict(write(graph, plan.model, x), plan.outputs)
+    found = _as_dict(write_here(graph, plan.model, x), plan.outputs)
     if plan.added:
         kind = plan.added.capitalize()
         axis = {"axis": -1} if kind == "Softmax" else {}

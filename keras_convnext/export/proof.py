@@ -10,6 +10,7 @@ from keras_convnext.predictions import probabilities
 
 BOUND = 1e-4  # of the largest output, in float32: another order of summation, as between backends
 ROUGH_BOUND = 5e-2  # for a model that computes in half precision, which the file does not
+FLOAT16_BOUND = 1e-2  # for a file in float16
 FREE_SIZE = 64  # pixels, where the model has no size of its own
 
 

@@ -1,9 +1,12 @@
 """Exported files, opened by the libraries that run them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
+from keras_convnext.export.metadata import DescriptionError
+from keras_convnext.export.openvino_file import KEY
 from keras_convnext.export.packages import need
 
 
@@ -50,8 +53,53 @@ class OnnxFile:
         return dict(zip(self.names, self._session.run(None, {self._input: images}), strict=True))
 
 
+class OpenVinoFile:
+    """An OpenVINO model, run on the processor in float32; as `OnnxFile`.
+
+    Raises:
+        MissingPackageError: (an ImportError) without the package openvino.
+        ValueError: if OpenVINO cannot load the file.
+    """
+
+    def __init__(self, path, threads=None):
+        openvino = need("openvino", "Running an OpenVINO model")
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"No file {str(path)!r}.")
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+            self._model = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: OpenVINO cannot load it: {_first_line(error)}") from None
+        self._dtype = self._model.input(0).get_element_type().to_dtype()
+        self.texts = _texts(model, path)
+        self.names = [output.get_any_name() for output in self._model.outputs]
+
+    def __call__(self, images):
+        """Returns the outputs for an array of images, `{name: array}`."""
+        made = self._model(np.ascontiguousarray(images, self._dtype))
+        return {name: made[number].copy() for number, name in enumerate(self.names)}
+
+
+def _texts(model, path):
+    """Returns what an OpenVINO model says about itself, `{key: str}`."""
+    if not model.has_rt_info([KEY]):
+        return {}
+    try:
+        found = json.loads(model.get_rt_info([KEY]).astype(str))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
+        raise DescriptionError(f"{path}: its description is damaged.")
+    return found
+
+
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
-RUNNERS = {".onnx": OnnxFile}
+RUNNERS = {".onnx": OnnxFile, ".xml": OpenVinoFile}
 
 
 def opened(path, **arguments):

@@ -7,6 +7,6 @@ from keras_convnext.export.graph import (  # noqa: F401  the rules
     stock_layers,
 )
 from keras_convnext.export.graph.builder import Graph, Tensor
-from keras_convnext.export.graph.rules import ExportError, write
+from keras_convnext.export.graph.rules import ExportError, write, write_here
 
-__all__ = ["ExportError", "Graph", "Tensor", "write"]
+__all__ = ["ExportError", "Graph", "Tensor", "write", "write_here"]

@@ -45,12 +45,16 @@ def write(graph, operation, *inputs, **arguments):
     Raises:
         ExportError: (a ValueError) if it is not known how it computes.
     """
+    with graph.inside(names.local(operation.name)):
+        return write_here(graph, operation, *inputs, **arguments)
+
+
+def write_here(graph, operation, *inputs, **arguments):
+    """Writes as `write`, without the name of the operation in the names of what is made."""
     _check_call(operation, arguments)
     if any(operation is other for other in graph.identity):
         return inputs[0]
-    function = _rule_of(operation)
-    with graph.inside(names.local(operation.name)):
-        return function(graph, operation, *inputs)
+    return _rule_of(operation)(graph, operation, *inputs)
 
 
 def _rule_of(operation):

@@ -1,0 +1,195 @@
+"""ONNX in int8: static quantization of the products and convolutions, and what it costs.
+
+The ranges of activations are taken from images (calibration). Where the answers then differ from
+the float model's too often, the blocks that cost most stay in float.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import statistics
+import time
+
+import numpy as np
+
+from keras_convnext import names
+from keras_convnext.export.packages import need
+from keras_convnext.export.runners import OnnxFile
+
+KINDS = ("MatMul", "Conv")
+BATCH = 8  # images that are calibrated at once
+PROBES = 32  # images that tell which blocks cost most
+TOP1, COSINE = 0.99, 0.98  # below one of them, blocks are left in float
+TURNS = 7  # of the measurement of time
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How a quantized file compares with the float one, on the images that it was compared on.
+
+    Attributes:
+        images: their number.
+        top1: share of images (of pixels, where each has a class) whose best class is the same;
+            `None` for a model that gives no classes.
+        cosine: the smallest cosine between the outputs for one image; of logarithms where these are
+            probabilities.
+        float_bytes, bytes: sizes of both files.
+        float_milliseconds, milliseconds: median time for one image, measured in turns.
+        left_in_float: names of the blocks that were not quantized.
+    """
+
+    images: int
+    top1: float | None
+    cosine: float
+    float_bytes: int
+    bytes: int
+    float_milliseconds: float
+    milliseconds: float
+    left_in_float: tuple
+
+
+def quantize(source, path, calibration, images, has_classes):
+    """Writes the int8 form of an ONNX file, and returns the `Agreement` of both.
+
+    Args:
+        source: path of the float file.
+        path: of the new file.
+        calibration: array of images, as the file takes them.
+        images: such images too, on which both are compared.
+        has_classes: whether the last axis of the outputs are classes.
+
+    Raises:
+        MissingPackageError: (an ImportError) without the package onnxruntime.
+    """
+    task = _Task(source, path, calibration, has_classes)
+    task.write(())
+    found, left = task.compare(images), ()
+    if _is_low(found):
+        order = task.by_cost(images[:PROBES])
+        while _is_low(found) and len(left) < len(order) // 2:
+            left = order[: len(left) + 1]
+            task.write(left)
+            found = task.compare(images)
+    top1, cosine = found
+    times = _times(task.float, OnnxFile(path), images[:1])
+    sizes = source.stat().st_size, path.stat().st_size
+    return Agreement(len(images), top1, cosine, *sizes, *times, tuple(left))
+
+
+def _is_low(found):
+    top1, cosine = found
+    return cosine < COSINE or (top1 is not None and top1 < TOP1)
+
+
+class _Task:
+    """One file, its images, and the ways to quantize it."""
+
+    def __init__(self, source, path, images, has_classes):
+        self._library = need("onnxruntime.quantization", "An ONNX file in int8")
+        self._onnx = need("onnx", "An ONNX file in int8")
+        self._source, self._path, self._images = source, path, images
+        self._has_classes = has_classes
+        self.float = OnnxFile(source)
+        model = self._onnx.load(source)
+        self._input = model.graph.input[0].name
+        self._texts = {entry.key: entry.value for entry in model.metadata_props}
+        self._nodes = [node.name for node in model.graph.node if node.op_type in KINDS]
+
+    def write(self, left_in_float):
+        """Writes the file with the products and convolutions of all blocks but these quantized."""
+        self._write([name for name in self._nodes if _group(name) in left_in_float])
+
+    def _write(self, excluded):
+        with _without_advice():
+            self._library.quantize_static(
+                self._source,
+                self._path,
+                _reader(self._library, self._input, self._images),
+                quant_format=self._library.QuantFormat.QDQ,
+                op_types_to_quantize=list(KINDS),
+                per_channel=True,
+                nodes_to_exclude=excluded,
+                calibration_cache_path=self._path.with_name("ranges.json"),
+            )
+        model = self._onnx.load(self._path)
+        self._onnx.helper.set_model_props(model, self._texts)
+        self._onnx.save(model, self._path)
+
+    def compare(self, images):
+        """Returns the share of equal best classes, or `None`, and the smallest cosine."""
+        found, expected = (_outputs(file, images) for file in (OnnxFile(self._path), self.float))
+        top1 = None
+        if self._has_classes and found.shape[-1] > 1:
+            top1 = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
+        if self._has_classes and self.float.names == ["probabilities"]:
+            found, expected = (np.log(np.maximum(part, 1e-30)) for part in (found, expected))
+            found, expected = (part - part.mean(-1, keepdims=True) for part in (found, expected))
+        return top1, _smallest_cosine(found, expected)
+
+    def by_cost(self, images):
+        """Returns the blocks, those whose quantization alone changes the outputs most first."""
+        groups, costs = dict.fromkeys(map(_group, self._nodes)), {}
+        for group in groups:
+            self._write([name for name in self._nodes if _group(name) != group])
+            costs[group] = -self.compare(images)[1]
+        return sorted(costs, key=costs.get, reverse=True)
+
+
+@contextlib.contextmanager
+def _without_advice():
+    """Silences the advice to fuse operators first, which a graph of ours has no need of."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _group(name):
+    """Returns the block that a node belongs to, or the layer of the model where it is in none."""
+    *layers, _ = name.split("/")
+    for place, layer in enumerate(layers, 1):
+        if names.is_block(layer):
+            return "/".join(layers[:place])
+    return layers[0] if layers else name
+
+
+def _reader(library, name, images):
+    class Reader(library.CalibrationDataReader):
+        def __init__(self):
+            starts = range(0, len(images), BATCH)
+            self._batches = iter([images[start : start + BATCH] for start in starts])
+
+        def get_next(self):
+            batch = next(self._batches, None)
+            return None if batch is None else {name: batch}
+
+    return Reader()
+
+
+def _outputs(file, images):
+    """Returns the first output of a file for images, float64."""
+    parts = [
+        next(iter(file(images[start : start + BATCH]).values()))
+        for start in range(0, len(images), BATCH)
+    ]
+    return np.concatenate(parts).astype("float64")
+
+
+def _smallest_cosine(found, expected):
+    found, expected = (part.reshape(len(part), -1) for part in (found, expected))
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    cosines = (found * expected).sum(1) / np.maximum(lengths, np.finfo("float64").tiny)
+    return float(cosines.min())
+
+
+def _times(first, second, images):
+    """Returns the median milliseconds of two files, which take turns."""
+    found = {file: [] for file in (first, second)}
+    for _ in range(TURNS):
+        for file, times in found.items():
+            start = time.perf_counter()
+            file(images)
+            times.append(1e3 * (time.perf_counter() - start))
+    return tuple(round(statistics.median(times), 3) for times in found.values())
