@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections import OrderedDict
 
@@ -403,6 +404,27 @@ def test_names_and_shapes_are_those_of_the_published_code(kind, flavour):
     shapes = {name: tuple(shape) for name, shape in expected["state_dict"].items()}
     assert {name: array.shape for name, array in tensors.items()} == renamed(shapes, flavour)
     assert trained_parameters(model) == expected["parameters"]
+
+
+@on_one_backend
+@pytest.mark.slow
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_released_names_and_shapes_load(kind, flavour, tmp_path):
+    """In a Tiny of full size; in the file the tensors of zeros share their numbers."""
+    import torch
+
+    shapes = renamed(described(f"{kind}_full")["state_dict"], flavour)
+    zeros = torch.zeros(max(map(math.prod, shapes.values())))
+    tensors = {name: zeros[: math.prod(shape)].view(shape) for name, shape in shapes.items()}
+    torch.save({"state_dict": tensors}, tmp_path / "tiny.pth")
+    model = BUILDERS[kind][0]("convnext_tiny", tmp_path / "tiny.pth")
+    assert not any(numpy(weight).any() for weight in model.weights)
+    assert trained_parameters(model) == described(f"{kind}_full")["parameters"]
+    tensors.pop("neck.fpn_convs.2.conv.bias")
+    torch.save({"state_dict": tensors}, tmp_path / "tiny.pth")
+    with pytest.raises(WeightsError, match="missing: neck.fpn_convs.2.conv.bias for neck/output2"):
+        BUILDERS[kind][0]("convnext_tiny", tmp_path / "tiny.pth")
 
 
 # Table 3 of arXiv 2201.03545: multiply-adds at 1280 x 800 in units of 1e9; millions of parameters
