@@ -16,6 +16,7 @@ from keras_convnext.detection import (
     CASCADE_MASK_RCNN,
     MASK_RCNN,
     CascadeMaskRCNN,
+    Detector,
     MaskRCNN,
     checkpoints,
 )
@@ -263,6 +264,19 @@ def test_masks_may_be_left_out(tmp_path):
     tensors = {n: a for n, a in tiny("mask").items() if "mask_head.convs.2" not in n}
     with pytest.raises(WeightsError, match=r"missing: roi_head\.mask_head\.convs\.2\.conv"):
         build("mask", write(tmp_path / "m.safetensors", tensors))
+
+
+@on_one_backend
+def test_a_detector_is_as_its_file(tmp_path, monkeypatch):
+    """With its widths, and without masks where it has none."""
+    monkeypatch.setitem(VARIANTS, "golden", VARIANT)
+    boxes = build("mask", DETECTION / "mask_tiny.pth", masks=False)
+    save_weights(boxes, VARIANT, tmp_path / "boxes.safetensors")
+    detect = Detector(str(tmp_path / "boxes.safetensors"), size=(64, 64), variant="golden")
+    assert detect.model.mask_heads == [] and detect.model.settings.box_units == 32
+    same_bits(arrays_of(detect.model), arrays_of(boxes))
+    found = detect(np.zeros((40, 60, 3), "uint8"))
+    assert found.boxes.shape[1:] == (4,)
 
 
 # ---------------------------------------------------------------------------- other kinds of files

@@ -15,6 +15,7 @@ from keras_convnext.detection import (
     CascadeMaskRCNN,
     Detector,
     MaskRCNN,
+    checkpoints,
     rle,
 )
 from keras_convnext.images import ImageError
@@ -105,8 +106,8 @@ def test_a_photo_is_padded_as_there():
 def test_a_file_of_weights_is_identified(case, monkeypatch):
     """Where the variant and the numbers of the small detectors stand for those that are known."""
     monkeypatch.setitem(VARIANTS, "golden", GOLDEN_VARIANT)
-    usual = {"mask_tiny": "MASK_RCNN", "cascade_tiny": "CASCADE_MASK_RCNN"}[case]
-    monkeypatch.setattr(f"keras_convnext.detection.models.{usual}", golden_settings(case))
+    family = {"mask_tiny": "mask_rcnn", "cascade_tiny": "cascade_mask_rcnn"}[case]
+    monkeypatch.setitem(checkpoints.SETTINGS, family, golden_settings(case))
     detect = Detector(str(FOLDER / f"{case}.pth"), size=(208, 256))
     photo = golden(case)["scene0.image"]
     expected = Detector(golden_model(case), size=(208, 256))(photo)

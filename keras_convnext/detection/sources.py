@@ -7,9 +7,11 @@ import keras
 
 from keras_convnext import labels as label_sets
 from keras_convnext import whole_models
+from keras_convnext.checks import one_of
 from keras_convnext.detection import checkpoints
 from keras_convnext.detection.models import CascadeMaskRCNN, DetectionModel, MaskRCNN
-from keras_convnext.named_weights import ArgumentsError
+from keras_convnext.named_weights import ArgumentsError, NamedWeights
+from keras_convnext.variants import VARIANTS
 
 FAMILIES = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN}
 
@@ -38,7 +40,8 @@ def model_of(source, variant=None):
     if source.startswith("hf://") or Path(source).is_file():
         file = checkpoints.local_file(source)
         head, found = checkpoints.identify(file)
-        return FAMILIES[head](variant or found, weights=file), None
+        architecture = VARIANTS[one_of("variant", variant or found, VARIANTS)]
+        return NamedWeights(source, architecture, Path(file), head=head).build(), None
     row = checkpoints.find(source, variant)
     return FAMILIES[row.head](row.variant, weights=row.name), None
 
