@@ -83,6 +83,7 @@ SUBMODULES = (
     "pictures",
     "preprocessing",
     "pretrained",
+    "pretraining",
     "roadmap",
     "segmentation",
     "variants",

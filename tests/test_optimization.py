@@ -204,6 +204,21 @@ def test_groups_of_other_depths(variant, last):
 
 
 @on_one_backend
+def test_each_block_can_be_a_group():
+    """As ConvNeXt V2's small models are fine-tuned: the stem learns with the first block, the
+    downsampling with the block behind it."""
+    model = ConvNeXt(Variant("short", (2, 1, 3), (4, 4, 4)), classes=2, **IMAGES)
+    groups = layer_groups(model, each_block=True)
+    blocks = [
+        groups[f"stage{s}_block{b}"] for s, depth in enumerate((2, 1, 3)) for b in range(depth)
+    ]
+    assert blocks == list(range(6)) and groups["head"] == groups["head_norm"] == 6
+    assert (groups["stem"], groups["downsample1"], groups["downsample2"]) == (0, 2, 3)
+    scales = learning_rate_scales(model, 0.5, each_block=True)
+    assert (scales["head"], scales["stage2_block2"], scales["stem"]) == (1, 0.5, 0.5**6)
+
+
+@on_one_backend
 def test_groups_of_a_model_inside_another():
     inner = ConvNeXt(FAMILIES["v1"], classes=2, **IMAGES)
     inputs = keras.Input((32, 32, 3))

@@ -36,7 +36,7 @@ OTHERS = """
 """.split()
 MODULES = """
     augmentation classifier detection export features images interpret labels layers macs models
-    optimization pictures preprocessing pretrained roadmap segmentation variants
+    optimization pictures preprocessing pretrained pretraining roadmap segmentation variants
 """.split()
 
 

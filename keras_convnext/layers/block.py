@@ -39,7 +39,8 @@ class ConvNeXtBlock(Composite):
     is the function. What is changed in the inner layers is kept, see `Composite`.
 
     Input and output: `(batch, height, width, channels)`; the number of channels is taken from the
-    first input, height and width may vary.
+    first input, height and width may vary. With `patches`, a `pretraining.VisiblePatches`, they are
+    packed visible patches; the convolution then sees zeros where patches are hidden.
 
     Raises:
         ValueError: if an argument has a value that is not allowed, or the input has no static
@@ -102,16 +103,19 @@ class ConvNeXtBlock(Composite):
     def _inner(self, kind, name, **arguments):
         return self.inner_layer(kind(**arguments, name=name, dtype=self.dtype_policy))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, patches=None):
         inputs = ops.cast(inputs, self.compute_dtype)
-        if self._is_uniform():
-            # not `self.dwconv(...)`, whose bookkeeping takes a tenth of a small step
-            x = self.dwconv.call(inputs, training=training)
+        is_uniform = self._is_uniform()
+        # not `self.dwconv(...)`, whose bookkeeping takes a tenth of a small step
+        convolve = self.dwconv.call if is_uniform else self.dwconv
+        if patches is None:
+            x = convolve(inputs, training=training)
+        else:
+            x = patches.pack(convolve(patches.unpack(inputs), training=training))
+        if is_uniform:
             outputs = fast.residual(self, x, inputs, training)
             if outputs is not None:  # the same numbers, by a kernel that computes this at once
                 return outputs
-        else:
-            x = self.dwconv(inputs, training=training)
         x = self.norm(x)
         x = self.activation(self.pwconv1(x))
         x = self.grn(x) if self.grn else x

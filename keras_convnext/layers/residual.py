@@ -48,7 +48,7 @@ class LayerScale(keras.layers.Layer):
         return {**super().get_config(), "init_value": self.init_value}
 
 
-class _ReplicaSeedGenerator(keras.random.SeedGenerator):
+class ReplicaSeedGenerator(keras.random.SeedGenerator):
     """Gives each replica of `tf.distribute` and each process of PyTorch seeds of its own.
 
     The state is the same on all of them, so they would all drop the same places of their batches.
@@ -103,7 +103,7 @@ class StochasticDepth(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate, self.seed = checks.number("rate", rate, least=0, below=1), seed
         if rate:
-            self.seed_generator = _ReplicaSeedGenerator(seed, name="seed_generator")
+            self.seed_generator = ReplicaSeedGenerator(seed, name="seed_generator")
 
     def call(self, inputs, training=False):
         if not training or not self.rate:

@@ -1,7 +1,7 @@
 """Learning rates per layer: the groups of layers, and factors that fall towards the stem.
 
-Sources: arXiv 2201.03545, sections A.1 (classification) and A.3 (segmentation), and the code
-published with it.
+Sources: arXiv 2201.03545, sections A.1 (classification) and A.3 (segmentation), arXiv 2301.00808,
+section A.1 (fine-tuning of ConvNeXt V2), and the code published with them.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 from keras_convnext import checks, names
 
 
-def layer_groups(model):
+def layer_groups(model, each_block=False):
     """Returns the groups of layers that share a learning rate under layer-wise decay.
 
     The stem is group 0; then each stage, together with the downsampling before it, is one group.
@@ -21,8 +21,13 @@ def layer_groups(model):
     The published code has no rule for isotropic models. "Every 3 consecutive blocks" (section A.1)
     gives models of 18 blocks the groups 0 to 7, models of 36 blocks the groups 0 to 13.
 
+    With `each_block` every block is a group of its own, from 0 on; the stem is in the group of the
+    first block, a downsampling in that of the block behind it. The smaller models of ConvNeXt V2
+    are fine-tuned with these groups.
+
     Args:
         model: a `ConvNeXt(...)`, or a model that has one inside.
+        each_block: whether no blocks share a group.
 
     Returns:
         `{layer name: group}` of the layers with weights, in the model's order.
@@ -32,6 +37,8 @@ def layer_groups(model):
     """
     layers = dict.fromkeys(_layer_of(weight.path) for weight in model.weights)
     depths = names.stage_depths(layers)
+    if each_block:
+        return {layer: _block_number(layer, depths) for layer in layers}
     starts = [1]
     for stage in range(len(depths)):
         starts.append(starts[-1] + math.ceil(depths[stage] / _blocks_per_group(stage, depths)))
@@ -47,6 +54,15 @@ def _group(layer, depths, starts):
     return 0 if kind == "stem" else starts[stage]
 
 
+def _block_number(layer, depths):
+    """Returns how many blocks are before the block that a layer is, or belongs to; all for what is
+    behind the blocks."""
+    if not names.in_body(layer):
+        return sum(depths)
+    _, stage, block = names.parse(layer)
+    return sum(depths[: stage or 0]) + (block or 0)
+
+
 def _blocks_per_group(stage, depths):
     is_long = stage == 2 or len(depths) == 1
     return 3 if is_long else max(depths[stage], 1)
@@ -58,13 +74,15 @@ def _layer_of(path):
     return next(filter(names.in_body, layers), layers[-1])
 
 
-def learning_rate_scales(model, decay):
+def learning_rate_scales(model, decay, each_block=False):
     """Returns factors on the learning rate, per layer, that fall from the classifier to the stem.
 
     Args:
         model: a `ConvNeXt(...)`, or a model that has one inside.
         decay: factor from one group of layers to the one before, in (0, 1]; see `layer_groups`.
             Table 6 of arXiv 2201.03545: 0.7 for weights of ImageNet-1K, 0.8 for those of -22K.
+        each_block: as of `layer_groups`. ConvNeXt V2 from Atto to Tiny: 0.9 with it, larger ones
+            0.6 without.
 
     Returns:
         `{layer name: scale}`, for `AdamW(learning_rate_scales=...)`. The last group has scale 1.
@@ -73,7 +91,7 @@ def learning_rate_scales(model, decay):
         ValueError: if `decay` is outside (0, 1], or the model has no ConvNeXt blocks.
     """
     checks.number("decay", decay, above=0, most=1)
-    groups = layer_groups(model)
+    groups = layer_groups(model, each_block)
     return {name: decay ** (max(groups.values()) - group) for name, group in groups.items()}
 
 

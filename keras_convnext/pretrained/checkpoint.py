@@ -16,6 +16,7 @@ from keras_convnext.pretrained import contents, files
 from keras_convnext.pretrained.axes import conversion, packed
 from keras_convnext.pretrained.files.tensors import FLOATS, WeightsError
 from keras_convnext.pretrained.layouts import LAYOUTS, match
+from keras_convnext.pretrained.layouts.convnext import TORCH_LEAVES
 from keras_convnext.pretrained.layouts.matching import Match
 from keras_convnext.variants import VARIANTS, Variant
 
@@ -123,8 +124,17 @@ class Checkpoint:
         return [name for name in names if name in self.tensors]
 
     def is_bare_encoder(self):
-        """Returns whether it is of V2's pre-training: no classifier, and no norm before it."""
-        return self.variant.grn and not any(map(self.found, self._heads() + HEAD_NORM))
+        """Returns whether it is of masked pre-training: no classifier, and no norm before it.
+
+        V1 models are only known from our own pre-training, which writes the layers up to the last
+        block and nothing else.
+        """
+        if any(map(self.found, self._heads() + HEAD_NORM)):
+            return False
+        match = self.file.match
+        body = self.layout.body(match.prefix)
+        only_body = not match.others and all(name.startswith(body) for name in self.tensors)
+        return self.variant.grn or (self.layout.name == "keras_convnext" and only_body)
 
     @property
     def classes(self):
@@ -258,7 +268,7 @@ class Checkpoint:
         if begin is None or any(weight.startswith(begin) for weight in weights):
             return ()
         modules = [m for m in self.layout.modules(self.variant) if m.startswith(begin)]
-        return tuple(f"{module}/{leaf}" for module in modules for leaf in ("kernel", "bias"))
+        return tuple(f"{module}/{leaf}" for module in modules for leaf in TORCH_LEAVES)
 
     def _assign(self, weight, name, convert):
         array = self.tensors[name].numpy()
@@ -283,7 +293,11 @@ class Checkpoint:
             lines.append(f"Its blocks are those of {' or '.join(similar)}.")
             return "\n".join(lines)
         part = self.layout.omissible
-        if part and any(f.startswith("missing") and f" for {part}" in f for f in faults):
+        if (
+            self.layout.head
+            and part
+            and any(f.startswith("missing") and f" for {part}" in f for f in faults)
+        ):
             lines.append("For a file without heads for masks, build the model with `masks=False`.")
         if self.variant.layer_scale is not None and not self.found("stage0_block0/gamma/gamma"):
             lines.append(

@@ -11,11 +11,12 @@ from keras_convnext.atomic import replacing
 from keras_convnext.checks import one_of
 from keras_convnext.pretrained.axes import BEHIND_POOLING, channels_first_inputs
 from keras_convnext.pretrained.contents import LAYOUTS_OF
+from keras_convnext.pretrained.layouts import fcmae
 from keras_convnext.variants import VARIANTS
 
 # The layouts that can be written of a model with each head, the usual one first.
 WRITABLE_OF = {
-    None: ("timm", "official"),
+    None: ("timm", "official", "fcmae"),
     "upernet": ("official", "mmsegmentation", "transformers"),
     "mask_rcnn": ("official", "mmdetection"),
     "cascade_mask_rcnn": ("official", "mmdetection"),
@@ -44,13 +45,14 @@ def save_weights(model, variant, path, layout=None):
 
     Args:
         model: made by `ConvNeXt(variant, ...)`, with or without classifier, of any number of
-            classes or input channels; or an UperNet or detector on it.
+            classes or input channels; a `pretraining.FCMAE`, or its encoder; or an UperNet or
+            detector on it.
         variant: its `Variant`, or the name of one.
         path: of the file; an existing one is replaced, and only once the new one is complete.
         layout: of a ConvNeXt, `"timm"` (also `None`); or `"official"`, the names of the authors'
             code: V1, V2 and isotropic models. timm has no isotropic models: theirs are named by
             analogy, for reading back here. A classifier without bias gets one of zeros, which timm
-            expects. Of an UperNet, `"official"` (also `None`), `"mmsegmentation"` or
+            expects. `"fcmae"` is the authors' masked autoencoder. Of an UperNet, `"official"` (also `None`), `"mmsegmentation"` or
             `"transformers"`; of a detector, `"official"` (also `None`) or `"mmdetection"`.
 
     The numbers are float32 and exactly those of the model. Where PyTorch counts the batches that a
@@ -87,10 +89,14 @@ def in_layout(arrays, variant, layout=None):
         _check_official(variant, head)
     _check_model({path: array.shape for path, array in arrays.items()}, variant)
     table = _table(variant, layout, head)
+    if layout == "fcmae":
+        _check_masked(arrays, variant)
     tensors = {
         _name(path, variant, table): _torch_axes(array, path, variant, layout)
         for path, array in arrays.items()
     }
+    if layout == "fcmae":
+        return fcmae.sparse_from_dense(tensors)
     for path in arrays:
         if path.endswith("/moving_mean"):
             name = _name(path, variant, table).replace("running_mean", "num_batches_tracked")
@@ -128,7 +134,7 @@ def save_keras(model, path):
 def _table(variant, layout, head):
     if head is not None:
         return next(table for table in LAYOUTS_OF[head] if table.name.split()[0] == layout)
-    name = layout
+    name = "official FCMAE, sparse" if layout == "fcmae" else layout
     if layout == "official" and not variant.stem_norm:
         name = "official isotropic"
     return next(table for table in LAYOUTS_OF[None] if table.name == name)
@@ -150,6 +156,17 @@ def _check_official(variant, head):
         )
 
 
+def _check_masked(arrays, variant):
+    head = next((path for path in arrays if path.startswith("head")), None)
+    if head or not variant.stem_norm:
+        raise ValueError(
+            "The layout 'fcmae' is that of a masked autoencoder, whose encoder ends with the last "
+            f"stage and has a norm in its stem; received a model of {variant.name} with "
+            f"{head or 'no norm in its stem'}. Pass a `pretraining.FCMAE`, or its encoder; "
+            "`layout='official'` writes classifiers."
+        )
+
+
 def _check_model(shapes, variant):
     """Checks that the model is of the variant, whose fields decide the names."""
     expected = {
@@ -158,7 +175,11 @@ def _check_model(shapes, variant):
         for block in range(depth)
     }
     bias = "/dwconv/bias"
-    found = {p.removesuffix(bias): shape[0] for p, shape in shapes.items() if p.endswith(bias)}
+    found = {
+        p.removesuffix(bias): shape[0]
+        for p, shape in shapes.items()
+        if p.endswith(bias) and not p.startswith("decoder/")
+    }
     parts = {
         "stem/conv/kernel": variant.stem == "patch",
         "stage0_block0/gamma/gamma": variant.layer_scale is not None,
@@ -172,8 +193,9 @@ def _check_model(shapes, variant):
 
 
 def _name(path, variant, table):
+    prefix = "encoder." if table.omissible == "decoder/" else "backbone." if table.head else ""
     try:
-        name = table.names(variant, path, "" if table.head is None else "backbone.")[0]
+        name = table.names(variant, path, prefix)[0]
     except (IndexError, AttributeError, KeyError):
         raise ValueError(
             f"The model's weight {path!r} has no name in the layout {table.name!r}. Only the "

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from keras_convnext.names import SEPARATOR, parse
-from keras_convnext.pretrained.files.tensors import Tensor
+from keras_convnext.pretrained.layouts import fcmae
 from keras_convnext.variants import VARIANTS
 
 # our weight -> theirs. GRN has had both names in the same layouts, so both are read.
@@ -31,6 +31,7 @@ KERAS_LEAVES = {
     "moving_variance": ("3",),
 }
 TORCH_NAMES = sorted({name for names in TORCH_LEAVES.values() for name in names})
+NO_MODULES = ("block/gamma", "decoder/mask_token")
 ANY = "@"  # stands for a number in the names of modules
 
 
@@ -114,7 +115,7 @@ class Layout:
         name = modules[generic].format(
             s=s, b=b, even=2 * s, odd=2 * s + 1, before=s - 1, prefix=prefix
         )
-        if generic == "block/gamma" and not self.keras:  # a tensor of its own, no module
+        if generic in NO_MODULES and not self.keras:  # a tensor of its own
             return (name,)
         separator, leaves = ("/", KERAS_LEAVES) if self.keras else (".", TORCH_LEAVES)
         return tuple(f"{name}{separator}{theirs}" for theirs in leaves[leaf])
@@ -288,34 +289,6 @@ def ours(variant):
     return {weight: "{prefix}" + name for weight, name in modules.items()}
 
 
-def _dense_from_sparse(tensors):
-    """Returns the tensors of the sparse pre-training network with names and axes of the dense one.
-
-    A sparse kernel is (k * k, in, out), or (k * k, channels) for a depthwise one, with the place in
-    the window as width * k + height.
-    """
-    return {
-        re.sub(r"\.(ln|linear)\.", ".", name).replace(".kernel", ".weight"): (
-            _dense_kernel(tensor) if name.endswith(".kernel") else tensor
-        )
-        for name, tensor in tensors.items()
-    }
-
-
-def _dense_kernel(tensor):
-    places, channels = tensor.shape[0], tensor.shape[1:]
-    side = round(places**0.5)
-    if side * side != places or len(channels) not in (1, 2):
-        return tensor  # its shape will be reported
-    shape = (*reversed(channels), *((1,) * (2 - len(channels))), side, side)
-
-    def read():
-        kernel = tensor.numpy().reshape(side, side, *channels)  # width, height, [in,] channels
-        return kernel.transpose(*range(len(channels) + 1, 1, -1), 1, 0).reshape(shape)
-
-    return Tensor(shape, "float32", read)
-
-
 def _named_head_norm(tensors):
     """Names the last norm of keras.applications, which is automatic without a classifier."""
     prefix = KERAS_APPLICATIONS.prefix(tensors)
@@ -351,9 +324,9 @@ LAYOUTS = (
     Layout(
         "official FCMAE, sparse",
         r"(?P<prefix>encoder\.)downsample_layers\.0\.0\.weight",
-        official,
-        (r"mask_token", r"(proj|pred)\.(weight|bias)", r"decoder\.\d+\..*"),
-        prepare=_dense_from_sparse,
+        lambda variant: official(variant) | fcmae.DECODER,
+        prepare=fcmae.dense_from_sparse,
+        omissible="decoder/",
     ),
     Layout("timm", r"stem\.0\.weight", _timm),
     Layout(
