@@ -52,8 +52,9 @@ def save_weights(model, variant, path, layout=None):
         layout: of a ConvNeXt, `"timm"` (also `None`); or `"official"`, the names of the authors'
             code: V1, V2 and isotropic models. timm has no isotropic models: theirs are named by
             analogy, for reading back here. A classifier without bias gets one of zeros, which timm
-            expects. `"fcmae"` is the authors' masked autoencoder. Of an UperNet, `"official"` (also `None`), `"mmsegmentation"` or
-            `"transformers"`; of a detector, `"official"` (also `None`) or `"mmdetection"`.
+            expects. `"fcmae"` is the authors' masked autoencoder. Of an UperNet, `"official"` (also
+            `None`), `"mmsegmentation"` or `"transformers"`; of a detector, `"official"` (also
+            `None`) or `"mmdetection"`.
 
     The numbers are float32 and exactly those of the model. Where PyTorch counts the batches that a
     batch normalization has seen, the file has 0, as of a model that begins to be trained.

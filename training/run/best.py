@@ -13,12 +13,15 @@ def is_better(row, best, score):
 
     Args:
         row, best: dicts with `val_loss` and, where it was measured, the column `score`.
-        score: the column of the log that is compared, the higher the better.
+        score: the column of the log that is compared, the higher the better; of a
+            loss, the lower.
     """
     return best is None or _rank(row, score) > _rank(best, score)
 
 
 def _rank(row, score):
+    if score.endswith("loss"):
+        return -row[score], 0
     return row.get(score, -math.inf), -row["val_loss"]
 
 

@@ -22,7 +22,8 @@ from training.run import (
 from training.run.logs import open_logs
 
 INTERRUPTED = 130  # 128 + SIGINT
-COMMANDS = ("training.segment", "training.detect")  # of one task each, besides training.train
+# of one task each, besides training.train
+COMMANDS = ("training.segment", "training.detect", "training.pretrain")
 
 
 def note(sentence):
@@ -69,7 +70,14 @@ def follow(found, task, schedule, model, pipeline, devices):
                 log(progress)
             make = task.building.scores
             scores = make(schedule, validation, devices) if make else None
-            loop.run(model, schedule, pipeline.training, validation, saver, progress, log, scores)
+
+            def after_epoch(progress):
+                log(progress)
+                if task.each_epoch and devices.is_chief:
+                    task.each_epoch(run, model, schedule, dataset, progress)
+
+            batches = pipeline.training, validation
+            loop.run(model, schedule, *batches, saver, progress, after_epoch, scores)
         result = task.report.finish(run, model, schedule, dataset, progress, devices)
     if not devices.is_chief:
         return None, None

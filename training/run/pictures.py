@@ -36,15 +36,16 @@ def curves(history, path, average=False, score="accuracy"):
             `val_loss` and `val_accuracy`; the accuracies are in [0, 1], and may be missing.
         path: of the PNG.
         average: whether the validated weights are a moving average, which the legend then says.
-        score: what the history has in place of `accuracy`.
+        score: what the history has in place of `accuracy`; `None`: only the loss is drawn.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    figure = _figure(10, 4)
+    keys = ("loss",) if score is None else ("loss", score)
+    figure = _figure(5 * len(keys), 4)
     validation = "validation (moving average)" if average else "validation"
-    axes = figure.subplots(1, 2)
-    for axis, key in zip(axes, ("loss", score), strict=True):
+    axes = figure.subplots(1, len(keys), squeeze=False)[0]
+    for axis, key in zip(axes, keys, strict=True):
         _curve(axis, history, key, "training", "tab:blue")
         _curve(axis, history, f"val_{key}", validation, "tab:orange")
         axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
@@ -100,6 +101,8 @@ def _finish_curves(axes, history, score):
 
     lowest = min(history, key=lambda row: row["val_loss"])
     axes[0].set_title(f"Validation loss {lowest['val_loss']:.4g} at best, epoch {lowest['epoch']}")
+    if score is None:
+        return
     measured = [row for row in history if f"val_{score}" in row]
     if not measured:
         axes[1].set_title(f"{score.replace('_', ' ')}: not measured")

@@ -16,9 +16,11 @@ class Plan:
     """What a configuration means for a dataset on these devices.
 
     Each task has a class of its own, which adds `score`, the column of the log by which the best
-    epoch is chosen, `warmup_updates`, and the words for what the task alone knows.
+    epoch is chosen (the highest, of a loss the lowest), `warmup_updates`, and the words for what
+    the task alone knows.
 
     Attributes:
+        beta_2: of AdamW.
         config: the configuration.
         images: training images.
         classes: number of classes.
@@ -36,6 +38,7 @@ class Plan:
     device: str
     steps_per_epoch: int
     data: str = ""
+    beta_2 = 0.999
 
     @property
     def updates_per_epoch(self):
@@ -60,7 +63,7 @@ class Plan:
         rows = [
             ("experiment", f"{config.name}: {self._network()} on {config.dataset}"),
             *([("data", self.data)] if self.data else []),
-            ("images", f"{self.images:,} for training in {self.classes} classes, {self._size()}"),
+            ("images", self._images()),
             ("devices", f"{self.device}, {keras.backend.backend()}, {config.dtype}"),
             ("batch", self._batch()),
             ("steps", self._steps()),
@@ -74,6 +77,9 @@ class Plan:
             rows.append(("parameters", f"{model.count_params():,}"))
             rows.append(("memory", self._memory(model)))
         return rows
+
+    def _images(self):
+        return f"{self.images:,} for training in {self.classes} classes, {self._size()}"
 
     def _batch(self):
         config = self.config
@@ -96,8 +102,8 @@ class Plan:
         average += " after a warm-up" if self.warms_averages_up else ""
         clip = f"{config.clip_norm:g}" if config.clip_norm is not None else "none"
         return (
-            f"AdamW, betas 0.9 and 0.999, epsilon 1e-08, weight decay {config.weight_decay:g}, "
-            f"clip {clip}, EMA {average}"
+            f"AdamW, betas 0.9 and {self.beta_2:g}, epsilon 1e-08, weight decay "
+            f"{config.weight_decay:g}, clip {clip}, EMA {average}"
         )
 
     def _memory(self, model):

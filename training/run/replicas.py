@@ -7,6 +7,7 @@ import keras
 
 from keras_convnext.augmentation.train_step import DeviceAugmented, augmented
 from keras_convnext.optimization import AdamW
+from keras_convnext.pretraining import FCMAE
 from keras_convnext.segmentation.models import SegmentationModel
 
 
@@ -15,12 +16,31 @@ def training_model(model, devices):
 
     A classifier erases and mixes its images there.
     """
+    if isinstance(model, FCMAE):
+        return _pretraining_model(model, devices)
     is_classifier = not isinstance(model, SegmentationModel)
     if devices.workers == 1 or keras.backend.backend() == "jax":
         return augmented(model) if is_classifier else model
     make = {"tensorflow": _multi_worker, "torch": _all_reduced}[keras.backend.backend()]
     kind = make(DeviceAugmented if is_classifier else SegmentationModel)
     return kind(model.input, model.output, name=model.name)
+
+
+class _Unlabelled(FCMAE):
+    """Batches have labels, which say nothing here."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super().compute_loss(x, None, y_pred, sample_weight, training)
+
+
+def _pretraining_model(model, devices):
+    """Returns a copy of an `FCMAE`, which is no functional model, with what `devices` need."""
+    kind, backend = _Unlabelled, keras.backend.backend()
+    if devices.workers > 1 and backend != "jax":
+        kind = {"tensorflow": _multi_worker, "torch": _all_reduced}[backend](kind)
+    copy = kind.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def adamw(plan, schedule, scales, devices):
@@ -44,6 +64,7 @@ def adamw(plan, schedule, scales, devices):
     return kind(
         schedule,
         weight_decay=config.weight_decay,
+        beta_2=plan.beta_2,
         learning_rate_scales=scales,
         global_clipnorm=config.clip_norm,
         use_ema=config.ema_momentum is not None,

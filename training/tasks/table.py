@@ -1,9 +1,10 @@
 """The table of all tasks; a new one adds a row here."""
 
 from training.tasks.classification.task import CLASSIFICATION
+from training.tasks.pretraining.task import PRETRAINING
 from training.tasks.segmentation.task import SEGMENTATION
 
-TASKS = {task.name: task for task in (CLASSIFICATION, SEGMENTATION)}
+TASKS = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, PRETRAINING)}
 
 
 def task_of(config):

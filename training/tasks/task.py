@@ -28,6 +28,8 @@ class Task:
             `finish`: `(run, model, plan, dataset, progress, devices)` -> the result, a dict;
             `headline`: the result -> what is said first of it.
         usage: `(run, config, dataset)` -> lines about how to use what the run left.
+        each_epoch: `(run, model, plan, dataset, progress)`, called by the process that writes when
+            an epoch is finished and logged; `None`: nothing more is done.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Task:
     building: ModuleType
     report: ModuleType
     usage: Callable
+    each_epoch: Callable | None = None

@@ -148,5 +148,6 @@ def optimizer(plan, model, devices):
         minimum=config.minimum_learning_rate,
     )
     decay = config.layer_decay
-    scales = learning_rate_scales(model, decay) if decay < 1 else None
+    each = config.decay_each_block
+    scales = learning_rate_scales(model, decay, each) if decay < 1 else None
     return replicas.adamw(plan, schedule, scales, devices)

@@ -69,6 +69,9 @@ class Config(Run):
     layer_decay: float = knob(
         "optimization", "rate of a group of blocks relative to the next", 1.0, above=0, most=1
     )
+    decay_each_block: bool = knob(
+        "optimization", "whether every block is a group of its own for layer_decay", False
+    )
 
     augmentation: str = knob(
         "augmentation", "exact: the paper's; keras_cv: KerasCV's", "none", choices=AUGMENTATIONS

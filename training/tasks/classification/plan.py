@@ -33,7 +33,8 @@ class ClassifierPlan(Plan):
             text += f" after {config.warmup_epochs:.3g} epochs"
             text += f" ({self.warmup_updates:,} updates) from 0"
         text += f", cosine to {config.minimum_learning_rate:g}"
-        return text + (f", x {config.layer_decay:g} per group" if config.layer_decay < 1 else "")
+        unit = "block" if config.decay_each_block else "group"
+        return text + (f", x {config.layer_decay:g} per {unit}" if config.layer_decay < 1 else "")
 
     def _regularization(self):
         config = self.config

@@ -1,0 +1,247 @@
+"""The training of a masked autoencoder, as its user starts it, and what is fine-tuned from it."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext import ConvNeXt, Variant
+from keras_convnext.pretraining import FCMAE
+from tests.backends import on_one_backend
+from tests.tiny_imagenet import jpeg
+from training import command, data, train
+from training.data.unlabelled import unlabelled_folder
+from training.run import checkpoint
+from training.tasks.pretraining import building, usage
+
+TINY = Variant("tiny_v2", (1, 1, 1, 1), (8, 8, 16, 16), layer_scale=None, grn=True)
+
+
+def photos(folder, count=7, classes=("",)):
+    """Writes images; without names of classes into the folder itself."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            (folder / name / f"{index}.jpg").write_bytes(jpeg(100 * number + index, (70, 80)))
+    return folder
+
+
+def load(tmp_path, **fields):
+    fields = {"data_dir": str(tmp_path / "photos"), "output": str(tmp_path / "records")} | fields
+    return command.load("fcmae", True, variant=TINY, tensorboard=False, **fields)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run of two epochs: its root, configuration, folder and result."""
+    root = tmp_path_factory.mktemp("pretraining")
+    photos(root / "photos")
+    config = load(root, epochs=2, validation_fraction=0.4, pictures_every=1)
+    return root, config, *train.train(command.Request(config))
+
+
+def test_a_run_leaves_its_record(whole):
+    root, config, folder, result = whole
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.keras",
+        "checkpoints",
+        "config.json",
+        "curves.png",
+        "encoder.weights.h5",
+        "last.keras",
+        "log.csv",
+        "log.jsonl",
+        "reconstructions",
+        "reconstructions.png",
+        "result.json",
+    ]
+    assert json.loads((folder / "result.json").read_text()) == result
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    best = min(rows, key=lambda row: row["val_loss"])
+    assert (result["loss"], result["best_epoch"]) == (best["val_loss"], best["epoch"])
+    sheets = sorted(path.name for path in (folder / "reconstructions").iterdir())
+    assert sheets == ["epoch_0001.png", "epoch_0002.png"]
+    assert Image.open(folder / "reconstructions.png").height > 3 * 256  # of three images
+    model = keras.saving.load_model(folder / "best.keras")
+    assert type(model) is FCMAE and model.mask_ratio == 0.6
+    # the loss that was logged is that of the model, on each validation image once
+    images = building.validation_batches(config, building.load(config), 3)
+    model.compile("adam")
+    images = np.concatenate([batch[0] for batch in images.as_numpy_iterator()])
+    shown = Image.open(folder / "reconstructions.png").size
+    assert model.reconstructions(images).shape[:2] == shown[::-1]
+
+
+def test_the_encoder_of_a_run_is_fine_tuned(whole, tmp_path):
+    """The lines that a run ends with are Python and a command that work."""
+    root, config, folder, _ = whole
+    lines = usage.usage(folder, config, None)
+    python = lines.partition("and in Python:\n")[2]
+    assert f"--weights {folder}/encoder.weights.h5" in lines and "ConvNeXt('tiny_v2'" in python
+    weights = str(folder / "encoder.weights.h5")
+    photos(tmp_path / "classes", 4, ("cat", "dog"))
+    fine = command.load(
+        "finetune",
+        variant=TINY,
+        weights=weights,
+        dataset="folder",
+        data_dir=str(tmp_path / "classes"),
+        output=str(tmp_path / "records"),
+        image_size=32,
+        epochs=1,
+        batch_size=2,
+        tensorboard=False,
+    )
+    assert fine.decay_each_block and fine.layer_decay == 0.9 and fine.weight_decay == 0.3
+    _, result = train.train(command.Request(fine))
+    assert 0 <= result["accuracy"] <= 1
+    encoder = keras.saving.load_model(folder / "best.keras").encoder
+    features = ConvNeXt(TINY, include_top=False, weights=weights)
+    image = np.full((1, 32, 32, 3), 200.0)
+    np.testing.assert_allclose(features.predict(image), encoder.predict(image), atol=1e-5)
+
+
+def test_a_run_goes_on_where_it_was_stopped(whole):
+    """Without its result and the last checkpoint, the second epoch is trained again: to the bit."""
+    root, config, folder, result = whole
+    again = root / "again"
+    shutil.copytree(folder, again / folder.name)
+    config = dataclasses.replace(config, output=str(again))
+    run = again / folder.name
+    (run / "result.json").unlink()
+    last = checkpoint.newest(run / "checkpoints")
+    expected = (last / checkpoint.STATE).read_bytes()
+    shutil.rmtree(last)
+    _, found = train.train(command.Request(config, resume="auto"))
+    seconds = ("training_seconds",)
+    assert {k: v for k, v in found.items() if k not in seconds} == {
+        k: v for k, v in result.items() if k not in seconds
+    }
+    assert (last / checkpoint.STATE).read_bytes() == expected
+
+
+@on_one_backend
+def test_a_corrupt_file_and_grey_images(tmp_path, capsys):
+    folder = photos(tmp_path / "photos", 6)
+    (folder / "3.jpg").write_bytes(b"no image")
+    Image.fromarray(np.full((80, 70), 90, "uint8")).save(folder / "grey.png")
+    config = load(tmp_path, validation_fraction=0.2)
+    _, result = train.train(command.Request(config))
+    assert np.isfinite(result["loss"])
+    said = capsys.readouterr()
+    assert "3.jpg" in said.out + said.err
+
+
+# The data
+
+
+@on_one_backend
+def test_every_image_below_a_directory(tmp_path):
+    photos(tmp_path / "plain", 40)
+    photos(tmp_path / "classes", 5, ("a", "b/c"))
+    plain, classes = (unlabelled_folder(tmp_path / name) for name in ("plain", "classes"))
+    assert (plain.train.size, plain.validation.size) == (38, 2)
+    assert not set(plain.train.paths) & set(plain.validation.paths)
+    assert (classes.train.size, classes.validation.size) == (9, 1)
+    assert unlabelled_folder(tmp_path / "plain").fingerprint() == plain.fingerprint()
+    half = unlabelled_folder(tmp_path / "plain", 0.5)
+    assert half.validation.size == 20 and "20 images for training" in half.summary
+
+
+@on_one_backend
+def test_folders_of_splits(tmp_path):
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        photos(tmp_path / split, count, ("a", "b"))
+    with pytest.warns(UserWarning, match="In train and in validation: 4 images"):
+        dataset = unlabelled_folder(tmp_path)
+    assert (dataset.train.size, dataset.validation.size) == (8, 4)
+    with pytest.raises(data.DataError, match="omit it, or remove the folder"):
+        unlabelled_folder(tmp_path, 0.1)
+    (tmp_path / "valid").mkdir()
+    with pytest.raises(data.DataError, match="are both for validation"):
+        unlabelled_folder(tmp_path)
+
+
+@on_one_backend
+def test_directories_without_enough_images(tmp_path):
+    with pytest.raises(data.DataError, match="does not exist"):
+        unlabelled_folder(tmp_path / "none")
+    with pytest.raises(data.DataError, match="has no images"):
+        unlabelled_folder(tmp_path)
+    photos(tmp_path, 1)
+    with pytest.raises(data.DataError, match="has a single image"):
+        unlabelled_folder(tmp_path)
+
+
+# The configuration
+
+
+@on_one_backend
+def test_the_paper_s_settings():
+    paper = command.load("fcmae", dataset="imagenet2012")
+    assert (paper.epochs, paper.warmup_epochs, paper.batch_size) == (800, 40, 4096)
+    assert paper.peak_learning_rate == 1.5e-4 * 4096 / 256 and paper.weight_decay == 0.05
+    assert (paper.crop_scale, paper.flip, paper.mask_ratio) == ((0.2, 1.0), 0.5, 0.6)
+    assert paper.normalize_targets and paper.grn_over == "image"
+    assert "python -m training.pretrain --config fcmae" in command.lab_book("fcmae", "pretraining")
+
+
+@on_one_backend
+def test_the_optimizer_has_the_paper_s_beta(tmp_path):
+    config = load(tmp_path)
+    photos(tmp_path / "photos")
+    from training.run import compiling, distribution, plan
+    from training.tasks.table import task_of
+
+    devices = distribution.start("none")
+    task = task_of(config)
+    dataset = building.load(config)
+    schedule = plan.make(task.plan, config, dataset.train.size, 1, devices, dataset.summary)
+    model = compiling.compiled(schedule, task, dataset, devices)
+    assert (model.optimizer.beta_1, model.optimizer.beta_2) == (0.9, 0.95)
+    rows = dict(schedule.rows(model))
+    assert "betas 0.9 and 0.95" in rows["optimizer"] and "without labels" in rows["images"]
+    assert rows["regularization"].startswith("0.6 of 4 patches of 32 x 32 pixels hidden")
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--mask_ratio=1"], "`mask_ratio` must be a number"),
+        (["--image_size=100"], "must be a multiple of the patches of 32 pixels, received 100"),
+        (["--grn_over=all"], "`grn_over` must be one of"),
+        (["--drop_path_rate=0.1"], "has no stochastic depth"),
+        (["--warmup_epochs=900"], "from 0 to below the 800 epochs"),
+    ],
+)
+def test_wrong_flags_say_what_is_allowed(flags, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.from_command_line(["--config=fcmae", *flags], task="pretraining")
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@on_one_backend
+def test_a_set_smaller_than_a_batch(tmp_path):
+    photos(tmp_path / "photos", 4)
+    with pytest.raises(ValueError, match="`batch_size` 8 is larger than the training set of 3"):
+        train.train(command.Request(load(tmp_path, batch_size=8)))
+
+
+@on_one_backend
+def test_fine_tuning_after_masked_pre_training():
+    from keras_convnext import VARIANTS
+
+    atto = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights="fcmae")
+    assert (atto.epochs, atto.learning_rate, atto.layer_decay, atto.mixup) == (600, 2e-4, 0.9, 0)
+    assert atto.decay_each_block and atto.ema_momentum == 0.9999 and atto.label_smoothing == 0.2
+    base = command.load("finetune", variant=VARIANTS["convnextv2_base"], weights="fcmae")
+    assert (base.epochs, base.learning_rate, base.layer_decay) == (100, 6.25e-4, 0.6)
+    assert not base.decay_each_block and (base.mixup, base.cutmix) == (0.8, 1.0)
+    tuned = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights="imagenet")
+    assert tuned.epochs == 30  # these are fine-tuned already

@@ -1,0 +1,1 @@
+"""Experiments with pre-training without labels."""

@@ -1,0 +1,59 @@
+"""The arithmetic of a run of pre-training."""
+
+import dataclasses
+
+from training.run.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainPlan(Plan):
+    """As `Plan`, with the schedule, the masks and the augmentation of pre-training."""
+
+    score = "val_loss"
+    beta_2 = 0.95
+
+    @property
+    def warmup_updates(self):
+        return int(self.config.warmup_epochs * self.updates_per_epoch)
+
+    def _images(self):
+        size = self.config.image_size
+        return f"{self.images:,} for training, {size} x {size} pixels, without labels"
+
+    def _network(self):
+        config = self.config
+        return f"{config.variant.name} with a decoder of {config.decoder_depth} x " + (
+            f"{config.decoder_width}"
+        )
+
+    def _rates(self):
+        config = self.config
+        text = f"{config.peak_learning_rate:g}"
+        if config.learning_rate_batch:
+            text += (
+                f" = {config.learning_rate:g} x {config.batch_size} / {config.learning_rate_batch}"
+            )
+        if config.warmup_epochs:
+            text += f" after {config.warmup_epochs:.3g} epochs"
+            text += f" ({self.warmup_updates:,} updates) from 0"
+        return text + f", cosine to {config.minimum_learning_rate:g}"
+
+    def _regularization(self):
+        config = self.config
+        count = (config.image_size // config.patch_size) ** 2
+        return (
+            f"{config.mask_ratio:g} of {count} patches of {config.patch_size} x "
+            f"{config.patch_size} pixels hidden, GRN over each {config.grn_over}"
+        )
+
+    def _augmentation(self):
+        low, high = self.config.crop_scale
+        return f"crop {low:g} to {high:g}, flip {self.config.flip:g}"
+
+    def _values_kept(self):
+        """Returns how many numbers per image the backward pass needs, those of all patches."""
+        config = self.config
+        stride = config.stem_stride or config.variant.stem_stride
+        encoder = self._values_of_blocks(config.image_size // stride)
+        places = (config.image_size // config.patch_size) ** 2
+        return encoder + config.decoder_depth * places * config.decoder_width * (3 + 2 * 4)
