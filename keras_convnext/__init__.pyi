@@ -17,6 +17,7 @@ from keras_convnext import optimization as optimization
 from keras_convnext import pictures as pictures
 from keras_convnext import preprocessing as preprocessing
 from keras_convnext import pretrained as pretrained
+from keras_convnext import pretraining as pretraining
 from keras_convnext import roadmap as roadmap
 from keras_convnext import segmentation as segmentation
 from keras_convnext import variants as variants
@@ -113,6 +114,7 @@ __all__ = [
     "pictures",
     "preprocessing",
     "pretrained",
+    "pretraining",
     "roadmap",
     "segmentation",
     "variants",
