@@ -37,6 +37,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     RETINA,
     DEEPLAB,
     TRAIN,
+    PRETRAIN,
 ) = BLOCKS
 
 
@@ -177,6 +178,14 @@ def tf_batches(images, labels):
 
 def noise(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), "uint8")
+
+
+@on_one_backend
+def test_its_pre_training_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {"images": np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")}
+    exec(PRETRAIN, found)
+    assert found["picture"].dtype == "uint8" and found["classifier"].output_shape == (None, 10)
 
 
 @compiles_long
