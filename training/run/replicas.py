@@ -6,6 +6,7 @@ import os
 import keras
 
 from keras_convnext.augmentation.train_step import DeviceAugmented, augmented
+from keras_convnext.detection.rcnn import DetectionModel
 from keras_convnext.optimization import AdamW
 from keras_convnext.pretraining import FCMAE
 from keras_convnext.segmentation.models import SegmentationModel
@@ -18,10 +19,13 @@ def training_model(model, devices):
     """
     if isinstance(model, FCMAE):
         return _pretraining_model(model, devices)
-    is_classifier = not isinstance(model, SegmentationModel)
+    is_classifier = not isinstance(model, SegmentationModel | DetectionModel)
     if devices.workers == 1 or keras.backend.backend() == "jax":
         return augmented(model) if is_classifier else model
     make = {"tensorflow": _multi_worker, "torch": _all_reduced}[keras.backend.backend()]
+    if isinstance(model, DetectionModel):
+        parts = ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads", "settings", "name")
+        return make(DetectionModel)(**{part: getattr(model, part) for part in parts})
     kind = make(DeviceAugmented if is_classifier else SegmentationModel)
     return kind(model.input, model.output, name=model.name)
 

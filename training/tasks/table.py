@@ -1,10 +1,11 @@
 """The table of all tasks; a new one adds a row here."""
 
 from training.tasks.classification.task import CLASSIFICATION
+from training.tasks.detection.task import DETECTION
 from training.tasks.pretraining.task import PRETRAINING
 from training.tasks.segmentation.task import SEGMENTATION
 
-TASKS = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, PRETRAINING)}
+TASKS = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, DETECTION, PRETRAINING)}
 
 
 def task_of(config):

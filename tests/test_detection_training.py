@@ -1,0 +1,197 @@
+"""The training of detectors, as its user starts it."""
+
+import csv
+import importlib.util
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from keras_convnext.detection import Detector
+from tests import tiny_objects
+from tests.backends import BACKEND, compiles_long, on_one_backend
+from training import command, train
+from training.run import checkpoint, course
+from training.tasks.detection import building
+from training.tasks.table import TASKS
+
+pytestmark = pytest.mark.skipif(
+    not any(map(importlib.util.find_spec, ("pycocotools", "faster_coco_eval"))),
+    reason="nothing measures average precision here",
+)
+# Where each shape of a canvas is compiled, for longer than it is trained, there is one.
+LIGHTER = {} if BACKEND == "torch" else {"canvas": (96, 96), "masks": False}
+DATA = {"coco": "coco", "folder": "roboflow", "pennfudan": "flat"}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """The data of every experiment."""
+    root = tmp_path_factory.mktemp("shapes")
+    tiny_objects.write_coco(root / "coco", train=6, validation=3, portraits=True)
+    for name, first in (("train", 0), ("valid", 100)):
+        folder = root / "roboflow" / name
+        tiny_objects.write(folder / "_annotations.coco.json", folder, 4, first)
+        file = root / "flat" / f"instances_{name.removesuffix('id')}.json"
+        tiny_objects.write(file, root / "flat" / "images", 4, first)
+    return root
+
+
+def load(name, shapes, tmp_path, **fields):
+    places = {"data_dir": str(shapes / DATA[name]), "output": str(tmp_path / "records")}
+    return command.load(name, True, "detection", tensorboard=False, **places, **fields)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_record_and_resumes_to_the_bit(shapes, tmp_path):
+    """Two epochs; then the same without the end of the second one, resumed in its middle."""
+    fields = {"epochs": 2, "checkpoint_steps": 2, "drop_path_rate": 0.2}
+    config = load("coco", shapes, tmp_path, **fields, **LIGHTER)
+    folder, result = train.train(command.Request(config))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.keras",
+        "checkpoints",
+        "classes.json",
+        "config.json",
+        "curves.png",
+        "detections.json",
+        "last.keras",
+        "log.csv",
+        "log.jsonl",
+        "result.json",
+        "validation_classes.csv",
+    ]
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert result["validation"]["images"] == 3 and 0 <= result["validation"]["box"]["ap"] <= 1
+    assert json.loads((folder / "classes.json").read_text()) == [
+        ["3", "rectangle"],
+        ["7", "ellipse"],
+    ]
+    with open(folder / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {"loss", "box_loss", "val_loss", "val_box_ap"} <= set(rows[0])
+    assert ("mask_loss" in rows[0]) == ("val_mask_ap" in rows[0]) == config.masks
+    with open(folder / "validation_classes.csv") as file:
+        names = [row["name"] for row in csv.DictReader(file) if row["kind"] == "box"]
+    assert names == ["rectangle", "ellipse"]
+    expected = load_file(folder / "checkpoints" / "step-00000006" / checkpoint.STATE)
+
+    (folder / "result.json").unlink()
+    shutil.rmtree(folder / "checkpoints" / "step-00000006")
+    _, again = train.train(command.Request(config, resume=str(folder)))
+    found = load_file(folder / "checkpoints" / "step-00000006" / checkpoint.STATE)
+    assert found.keys() == expected.keys()
+    odd = [name for name in expected if found[name].tobytes() != expected[name].tobytes()]
+    assert odd == []
+    assert again["validation"] == result["validation"]
+
+    detections = Detector(folder, size=(64, 96))(tiny_objects.draw(0)[0])
+    assert set(detections.names) <= {"rectangle", "ellipse"}
+
+
+@compiles_long
+@pytest.mark.parametrize("name", ["folder", "pennfudan"])
+def test_every_experiment_trains(name, shapes, tmp_path):
+    """COCO's run is the one above."""
+    if BACKEND != "torch" and name == "pennfudan":
+        pytest.skip("the same on every backend")
+    fields = {"masks": False, "gradient_accumulation": 2} if name == "folder" else {}
+    config = load(name, shapes, tmp_path, **fields)
+    folder, result = train.train(command.Request(config))
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert ("mask" in result["validation"]) == (name == "pennfudan")
+
+
+@on_one_backend
+def test_the_pipeline_has_what_the_model_is_trained_on(shapes, tmp_path):
+    config = load("coco", shapes, tmp_path)
+    dataset = building.load(config)
+    pipeline = building.Pipeline(config, dataset, _Alone(), 3)
+    batches = list(pipeline.training(0).as_numpy_iterator())
+    assert len(batches) == 3
+    assert set(batches[0]) == {"images", "image_shape", "boxes", "labels", "mask_crops"}
+    validation = list(pipeline.validation().as_numpy_iterator())
+    assert [batch["images"].shape for batch in validation] == [(2, 64, 96, 3), (2, 96, 64, 3)]
+    entries, pictures = tiny_objects.content(3, 100, portraits=True)
+    np.testing.assert_array_equal(validation[0]["images"][0], pictures["100.png"])
+    np.testing.assert_array_equal(validation[0]["images"][1], pictures["102.png"])
+    for row in range(2):  # one portrait, repeated
+        np.testing.assert_array_equal(validation[1]["images"][row], pictures["101.png"])
+    boxes = [a["bbox"] for a in entries["annotations"] if a["image_id"] == 110]
+    expected = [[x, y, x + w, y + h] for x, y, w, h in boxes]
+    np.testing.assert_array_equal(validation[0]["boxes"][0, :2], expected)
+
+
+class _Alone:
+    part = None
+
+    @staticmethod
+    def dataset(batches):
+        return batches
+
+
+@on_one_backend
+def test_more_objects_than_the_limit_are_said(shapes, tmp_path):
+    config = load("coco", shapes, tmp_path, objects=1)
+    with pytest.warns(UserWarning, match="More than 1 objects: 6 images, of which the largest"):
+        building.load(config)
+
+
+@on_one_backend
+def test_the_plan_is_that_of_the_paper(capsys):
+    flags = ["--config=coco", "--data_dir=/nowhere", "--dry-run"]
+    assert train.train(command.from_command_line(flags, "detection")) == (None, None)
+    text = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "mask_rcnn with convnext_tiny on coco",
+        "36 epochs x 7,329 = 263,844 updates",
+        "0.0001 after 500 updates from 0.001 of it, x 0.1 at update 197,883 and 241,857, x 0.95",
+        "canvas of 1344 x 832 pixels, turned for portraits",
+        "short side 480 to 800, long side to 1333, crops of 384 to 600 before in 50%, flip 0.5",
+        "parameters 48,095,376",
+    ):
+        assert part in text, text
+
+
+@on_one_backend
+def test_flags_change_fields():
+    flags = ["--config=coco", "--variant=convnext_base", "--weights=fb_in22k"]
+    config = command.from_command_line([*flags, "--detector=cascade_mask_rcnn"], "detection").config
+    assert (config.learning_rate, config.layer_decay, config.drop_path_rate) == (1e-4, 0.8, 0.6)
+    flags = ["--task=detection", "--config=folder", "--epochs=12", "--augmentation=jitter"]
+    config = command.from_command_line([*flags, "--canvas=1024,1024", "--size=1024,1024"]).config
+    assert config.boundaries(100) == (900, 1100)
+    assert type(config) is TASKS["detection"].config
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--canvas=810,1344"], "`canvas` must be (height, width) in multiples of 32"),
+        (["--canvas=1344,832"], "the width not below the height"),
+        (["--size=2000,800"], "`size` must be at most (long, short) = 1344, 832"),
+        (["--long_side=1400"], "`long_side` must be at most"),
+        (["--short_side=800,480"], "`short_side` must be (least, most)"),
+        (["--crop_sides=0.5,3"], "`crop_sides` must be two whole numbers of pixels"),
+        (["--augmentation=jitter"], "a square, such as (1024, 1024)"),
+        (["--decay_epochs=30,40"], "`decay_epochs` must be below the 36 `epochs`"),
+        (["--decay_epochs=30,20"], "two numbers of epochs in rising order"),
+        (["--detector=yolo"], "`detector` must be one of"),
+        (["--crop=512"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_flags_end_in_one_sentence(flags, message, capsys):
+    with pytest.raises(SystemExit):
+        command.from_command_line(["--config=coco", *flags], "detection")
+    assert message in capsys.readouterr().err
+
+
+@on_one_backend
+def test_the_command_that_resumes_is_that_of_the_task():
+    assert {f"training.{task.command}" for task in TASKS.values()} == {
+        "training.train",
+        *course.COMMANDS,
+    }

@@ -1,0 +1,15 @@
+"""Trains a detector: `python -m training.detect --config folder [--field=value ...]`.
+
+It is `python -m training.train --task detection`.
+"""
+
+import functools
+
+from training import train
+from training.run import course
+
+main = functools.partial(train.main, task="detection")
+
+
+if __name__ == "__main__":
+    course.leave(main())

@@ -1,0 +1,1 @@
+"""Detectors: one experiment per file, with a `config()` that returns a `DetectConfig`."""

@@ -1,0 +1,88 @@
+"""The end of a run of detection: its models, and COCO's scores at the photographs' own sizes."""
+
+import dataclasses
+
+from keras_convnext.atomic import write_text
+from keras_convnext.detection import Detector
+from training.evaluate import detecting
+from training.evaluate.coco_set import CocoSet
+from training.run import models, pictures, record
+from training.run.logs import csv_text
+from training.tasks.detection import building
+
+
+def finish(run, model, plan, dataset, progress, devices):
+    """Writes the models, the curves, the scores and, last, `result.json`.
+
+    `best.keras` has the weights of the epoch with the highest box AP of the quick validation. With
+    them the objects of each validation image are detected at its own size, and COCO's scores are
+    measured; `detections.json` has what was detected in COCO's format.
+
+    Returns:
+        the content of `result.json`; `None` in the processes that do not write.
+    """
+    models.use_one_device()
+    served = building.network(dataclasses.replace(plan.config, weights=None), plan.classes)
+    models.write_models(run, served, model, plan, progress, devices)
+    if not devices.is_chief:
+        return None
+    categories = dataset.train.file.categories
+    record.write_json(run / record.CLASSES, [[str(key), name] for key, name in categories.items()])
+    average = plan.config.ema_momentum is not None
+    pictures.curves(progress.history, run / "curves.png", average, score="box_ap")
+    result = {
+        "best_epoch": progress.best["epoch"],
+        "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
+        "validation": assess(run, dataset.validation, served, plan.config),
+    }
+    record.write_json(run / record.RESULT, result)
+    return result
+
+
+def headline(result):
+    """Returns what is said first of a result."""
+    parts = [
+        f"{kind} AP {scores['ap']:.2%}, AP50 {scores['ap50']:.2%}"
+        for kind, scores in result["validation"].items()
+        if kind != "images"
+    ]
+    return "validation " + "; ".join(parts)
+
+
+def assess(run, split, model, config):
+    """Writes `validation_classes.csv` and `detections.json`; returns {"box": scores, ...}.
+
+    Args:
+        run: the folder of the record.
+        split: a `CocoSplit`.
+        model: the `DetectionModel`.
+        config: a `DetectConfig`.
+    """
+    categories = [list(pair) for pair in split.file.categories.items()]
+    detector = Detector(
+        model,
+        size=tuple(map(int, config.size)),
+        threshold=0,
+        labels=categories,
+        canvas="fixed",
+        batch_size=config.micro_batch,
+    )
+    paths = {image.id: path for image, path in zip(split.images, split.paths, strict=True)}
+    photos = CocoSet(split.file.path, split.truth(), paths, config.masks)
+    found = detecting.evaluate(detector, photos, keep=0)
+    record.write_json(run / "detections.json", found.results)
+    kinds = {"box": found.box, "mask": found.mask}
+    kinds = {kind: scores for kind, scores in kinds.items() if scores is not None}
+    rows = [
+        {"kind": kind, **dataclasses.asdict(row)}
+        for kind, scores in kinds.items()
+        for row in scores.classes
+    ]
+    write_text(run / "validation_classes.csv", csv_text(rows))
+    return {"images": split.size} | {kind: _numbers(scores) for kind, scores in kinds.items()}
+
+
+def _numbers(scores):
+    """Returns the numbers of `DetectionScores` over all classes."""
+    fields = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
+    return {name: value for name, value in fields.items() if name not in ("kind", "classes")}
