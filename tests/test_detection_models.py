@@ -398,6 +398,8 @@ def test_a_saved_detector_is_the_same_model(fitted, tmp_path):
     assert again.variant == SMALL
     assert again.compiled and int(again.optimizer.iterations) == 12
     assert [w.path for w in again.weights] == [w.path for w in model.weights]
+    states = [numpy(m.sample_order.seed_generator.state).tolist() for m in (model, again)]
+    assert states[0] == states[1] and states[0][1] > 0  # a run is resumed with the same samples
     images = scenes()["images"][:2]
     ours, theirs = (m.predict(images, verbose=0) for m in (model, again))
     for key in ours:

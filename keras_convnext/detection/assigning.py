@@ -3,9 +3,11 @@
 Nothing here has a gradient.
 """
 
+import keras
 from keras import ops
 
 from keras_convnext.detection.boxes import iou
+from keras_convnext.layers import ReplicaSeedGenerator, Seeded
 
 IGNORED, BACKGROUND = -1, 0
 TARGETS_AT_ONCE = 32  # bounds the memory: the IoU of 268 569 anchors with 32 targets is 34 MB
@@ -86,6 +88,22 @@ def sample(assigned, count, fraction, order=None):
     indices = ops.take_along_axis(ops.concatenate([chosen, others], axis=1), slot, axis=1)
     used = ops.take_along_axis(ops.concatenate([there, others_there], axis=1), slot, axis=1)
     return ops.where(used, indices, 0), positive, used
+
+
+class SampleOrder(Seeded):
+    """Draws the keys by which `sample` chooses at random.
+
+    Input: any array; output: float32 of its shape in [0, 1), new ones at each call. The state is
+    saved with the layer; the replicas of `tf.distribute` draw different keys.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = ReplicaSeedGenerator(name="seed_generator")
+        self.built = True
+
+    def call(self, inputs):
+        return keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator)
 
 
 def _taken(found, there, least, first):

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_convnext.detection import losses, proposals
 from keras_convnext.detection.anchors import anchors, usable
+from keras_convnext.detection.assigning import SampleOrder
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
 from keras_convnext.detection.settings import STRIDES, Settings
 from keras_convnext.features import functional
@@ -61,7 +62,7 @@ class DetectionModel(keras.Model):
         self.pyramid, self.neck, self.rpn_head = pyramid, neck, rpn_head
         self.box_heads, self.mask_heads = list(box_heads), list(mask_heads)
         self.settings = settings
-        self.sampler = keras.random.SeedGenerator(name="sampler")
+        self.sample_order = SampleOrder(name="sample_order")
         self._build_heads()
         names = LOSSES if self.mask_heads else LOSSES[:-1]
         self.loss_means = [keras.metrics.Mean(name=name) for name in names]
@@ -180,7 +181,7 @@ class DetectionModel(keras.Model):
         if self.settings.sampling == "first":
             return None
         if training:
-            return keras.random.uniform(ops.shape(like), dtype="float32", seed=self.sampler)
+            return self.sample_order(like)
         keys = ops.arange(ops.shape(like)[1], dtype="float32") * GOLDEN_RATIO % 1
         return ops.broadcast_to(keys, ops.shape(like))
 

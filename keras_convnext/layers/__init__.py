@@ -18,7 +18,12 @@ from keras_convnext.layers.norms import (
     LayerNormalization,
     SimpleNorm,
 )
-from keras_convnext.layers.residual import LayerScale, StochasticDepth
+from keras_convnext.layers.residual import (
+    LayerScale,
+    ReplicaSeedGenerator,
+    Seeded,
+    StochasticDepth,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -34,6 +39,8 @@ __all__ = [
     "LayerScale",
     "PatchConv2D",
     "PointwiseConv",
+    "ReplicaSeedGenerator",
+    "Seeded",
     "SimpleNorm",
     "StochasticDepth",
     "kernel_initializer",

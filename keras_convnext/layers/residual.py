@@ -78,8 +78,25 @@ def _replica():
     return None  # JAX draws for the whole batch, however it is shared
 
 
+class Seeded(keras.layers.Layer):
+    """A layer that draws random numbers and saves the state of its `seed_generator`, if it has one.
+
+    Keras leaves seed generators out of the files of weights; a run could not be resumed exactly.
+    """
+
+    seed_generator = None
+
+    def save_own_variables(self, store):
+        if self.seed_generator is not None:
+            store["seed_generator_state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        if self.seed_generator is not None and "seed_generator_state" in store.keys():
+            self.seed_generator.state.assign(store["seed_generator_state"])
+
+
 @serializable
-class StochasticDepth(keras.layers.Layer):
+class StochasticDepth(Seeded):
     """Drops whole samples of a residual branch while training, and scales up the others.
 
     Each sample (entry of the first axis) becomes zero with probability `rate`, else it is divided
@@ -112,15 +129,6 @@ class StochasticDepth(keras.layers.Layer):
         # drawn in float32: in bfloat16 the rate itself would be rounded
         kept = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
         return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
-
-    # Keras leaves seed generators out of the weights files; a run could not be resumed exactly.
-    def save_own_variables(self, store):
-        if self.rate:
-            store["seed_generator_state"] = ops.convert_to_numpy(self.seed_generator.state)
-
-    def load_own_variables(self, store):
-        if self.rate and "seed_generator_state" in store.keys():
-            self.seed_generator.state.assign(store["seed_generator_state"])
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
