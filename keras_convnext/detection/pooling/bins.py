@@ -45,7 +45,7 @@ def reach(start, length, extent, size):
     Returns:
         two float32 arrays of that shape. The first cell is one of the map, there is at least one.
     """
-    samples = ops.maximum(ops.ceil(length / size), 1.0) * size
+    samples = ops.maximum(_samples(length, size), 1.0) * size
     margin = 0.5 * length / samples
     first = ops.floor(start + margin)
     last = ops.floor(start + length - margin) + 1
@@ -72,7 +72,7 @@ def axis_weights(start, length, first, extent, cells, size):
         ops.reshape(ops.cast(x, "float32"), (-1, 1, 1)) for x in (start, length, first, extent)
     )
     a_bin = length / size
-    count = ops.ceil(a_bin)  # of samples in a bin
+    count = _samples(length, size)
     spacing = a_bin / ops.maximum(count, 1.0)
     bins = ops.cast(ops.arange(size, dtype="int32")[:, None], "float32")
     sample = start + bins * a_bin + 0.5 * spacing  # the first of each bin
@@ -89,3 +89,13 @@ def axis_weights(start, length, first, extent, cells, size):
         weight = ops.maximum(1.0 - ops.abs(place - cell), 0.0)
         total = total + ops.where(ops.logical_and(exists, inside), weight, 0.0)
     return total / ops.maximum(count, 1.0)
+
+
+def _samples(length, size):
+    """Returns the number of samples in a bin, ceil(length / size) without a rounding error.
+
+    Compilers multiply with the reciprocal of `size`, so that 700 / 7 may be more than 100.
+    """
+    count = ops.ceil(length / size)
+    count = ops.where((count - 1) * size >= length, count - 1, count)
+    return ops.where(count * size < length, count + 1, count)
