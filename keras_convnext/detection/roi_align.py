@@ -49,9 +49,10 @@ def pyramid_roi_align(maps, boxes, size, strides=(4, 8, 16, 32), finest=56):
 
     Source: arXiv 1612.03144, section 4.2 (levels); 1703.06870, section 3.
     """
+    maps = [ops.convert_to_tensor(features) for features in maps]
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
     boxes = ops.where(ops.all(ops.isfinite(boxes), axis=-1, keepdims=True), boxes, 0.0)
-    return pooling.pool(list(maps), _place(maps, boxes, strides, finest), size)
+    return pooling.pool(maps, _place(maps, boxes, strides, finest), size)
 
 
 def _place(maps, boxes, strides, finest):

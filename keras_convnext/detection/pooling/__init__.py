@@ -19,7 +19,7 @@ def pool(maps, placed, size):
         placed: where the boxes are on them, a `Placed`.
         size: number of bins in each direction.
     """
-    return dense(maps, placed, size)
+    return _form(maps)(maps, placed, size)
 
 
 def _form(maps):
