@@ -26,6 +26,8 @@ def _form(maps):
     backend = keras.backend.backend()
     if backend == "tensorflow" and conditions.tensorflow_on_cpu():
         if _xla_compiles():
+            if not all(isinstance(side, int) for x in maps for side in x.shape[1:]):
+                return dense
             from keras_convnext.detection.pooling.loops import pool
         else:
             from keras_convnext.detection.pooling.tensorflow import pool

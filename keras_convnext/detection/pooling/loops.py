@@ -13,7 +13,7 @@ from keras_convnext.detection.pooling.bins import axis_weights, reach
 
 # Heights and widths in cells, from small to large. A square box takes 14 to 28 cells of its map,
 # unless it is small or on the last map.
-WINDOWS = ((16, 16), (32, 32), (16, 64), (64, 16), (48, 48), (64, 64))
+WINDOWS = ((16, 16), (32, 32), (16, 64), (64, 16), (64, 64))
 # The columns of a table of boxes; what has two is of y and x.
 IMAGE, ORIGIN, EXTENT, START, LENGTH = 0, slice(1, 3), slice(3, 5), slice(5, 7), slice(7, 9)
 _functions = {}
@@ -74,13 +74,15 @@ def _pool(canvas, table, size):
 
 
 class _Plan:
-    """Which boxes take windows of which shape, and where these are.
+    """Which boxes take windows of which shape, where these are, and what is in them.
 
     Attributes:
         canvas: the shape of all maps together.
         table: of the boxes.
         size: number of bins.
-        shapes: of the windows.
+        shapes: of the windows, the last of which is the canvas itself.
+        corner: of the window of each box on the canvas, float32 `(n, 2)`.
+        weights: of the rows and columns of each window, `(n, size, cells)`; not of the last shape.
         order: the boxes, sorted by the shape of their window.
         bounds: for each shape where its boxes begin and end in the order.
     """
@@ -91,16 +93,27 @@ class _Plan:
         fitting = [(min(h, height), min(w, width)) for h, w in WINDOWS]
         self.shapes = list(dict.fromkeys([*fitting, (height, width)]))
         first, cells = reach(table[:, START], table[:, LENGTH], table[:, EXTENT], size)
-        self.corner = table[:, ORIGIN] + first
-        kind = ops.full_like(table[:, 0], len(self.shapes) - 1)
+        last = len(self.shapes) - 1
+        kind = ops.full_like(table[:, 0], last, dtype="int32")
         for number, (h, w) in reversed(list(enumerate(self.shapes[:-1]))):
             fits = ops.logical_and(cells[:, 0] <= h, cells[:, 1] <= w)
-            kind = ops.where(fits, float(number), kind)
+            kind = ops.where(fits, number, kind)
+        free = [[float(height - h), float(width - w)] for h, w in self.shapes]
+        free = ops.take(ops.convert_to_tensor(free, "float32"), kind, axis=0)
+        self.corner = ops.minimum(table[:, ORIGIN] + first, free)
+        most = [max([shape[k] for shape in self.shapes[:-1]], default=1) for k in (0, 1)]
+        self.weights = [self._weights(table, self.corner, k, most[k]) for k in (0, 1)]
         empty = ops.any(table[:, LENGTH] <= 0, axis=1)
-        kind = ops.where(empty, -1.0, kind)  # their features are 0
+        kind = ops.where(empty, -1, kind)  # their features are 0
         self.order = ops.cast(ops.argsort(kind), "int32")
         ends = [ops.sum(ops.cast(kind < k, "int32")) for k in range(len(self.shapes) + 1)]
         self.bounds = list(zip(ends[:-1], ends[1:], strict=True))
+
+    def _weights(self, table, corner, axis, cells):
+        start, length, extent, origin = (
+            table[:, columns][:, axis] for columns in (START, LENGTH, EXTENT, ORIGIN)
+        )
+        return axis_weights(start, length, corner[:, axis] - origin, extent, cells, self.size)
 
     def window(self, place, shape):
         """Returns what a loop needs of the box at a place of the order.
@@ -110,15 +123,11 @@ class _Plan:
             the rows `(size, height)` and columns `(size, width)`.
         """
         box = ops.take(self.order, place, axis=0)
-        row = ops.take(self.table, box, axis=0)
-        free = ops.convert_to_tensor([self.canvas[k + 1] - shape[k] for k in (0, 1)], "float32")
-        corner = ops.minimum(ops.take(self.corner, box, axis=0), free)
-        first = corner - row[ORIGIN]
-        start, length, extent = row[START], row[LENGTH], row[EXTENT]
-        weights = [
-            axis_weights(start[k], length[k], first[k], extent[k], shape[k], self.size)[0]
-            for k in (0, 1)
-        ]
+        row, corner = (ops.take(x, box, axis=0) for x in (self.table, self.corner))
+        if shape == self.shapes[-1]:
+            weights = [self._weights(row[None], corner[None], k, shape[k])[0] for k in (0, 1)]
+        else:
+            weights = [ops.take(self.weights[k], box, axis=0)[:, : shape[k]] for k in (0, 1)]
         image, y, x = (ops.cast(v, "int32") for v in (row[IMAGE], corner[0], corner[1]))
         return box, (image, y, x, ops.zeros_like(box)), weights
 

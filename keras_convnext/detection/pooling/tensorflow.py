@@ -10,6 +10,8 @@ from keras import ops
 from keras_convnext.detection.pooling.bins import axis_weights, reach
 from keras_convnext.detection.pooling.loops import WINDOWS
 
+CELLS_AT_ONCE = 2**16  # of gradients, which bounds the memory; each addition copies the whole table
+
 
 def pool(maps, placed, size):
     """Returns the features of boxes, as `pooling.pool`."""
@@ -86,15 +88,17 @@ def _forward(cells, group, size):
 
 def _add_gradient(total, upstream, group, size):
     boxes, index, rows, columns = group
-    upstream = tf.gather(upstream, boxes)
     channels = upstream.shape[3]
+    cells = tf.maximum(tf.reduce_prod(tf.shape(index)[1:]), 1)
+    some = tf.maximum(CELLS_AT_ONCE // cells, 1)
 
-    def step(k, total):
-        x = tf.cast(upstream[k], tf.float32)
-        x = tf.matmul(columns[k][None], x, transpose_a=True)
-        x = tf.matmul(rows[k], tf.reshape(x, (size, -1)), transpose_a=True)
-        x = tf.reshape(x, (-1, channels))
-        return k + 1, tf.tensor_scatter_nd_add(total, tf.reshape(index[k], (-1, 1)), x)
+    def step(first, total):
+        chunk = slice(first, first + some)
+        x = tf.cast(tf.gather(upstream, boxes[chunk]), tf.float32)
+        x = tf.matmul(columns[chunk, None], x, transpose_a=True)
+        x = tf.matmul(rows[chunk], tf.reshape(x, (tf.shape(x)[0], size, -1)), transpose_a=True)
+        places = tf.reshape(index[chunk], (-1, 1))
+        return first + some, tf.tensor_scatter_nd_add(total, places, tf.reshape(x, (-1, channels)))
 
-    _, total = tf.while_loop(lambda k, _: k < tf.size(boxes), step, (0, total))
+    _, total = tf.while_loop(lambda first, _: first < tf.size(boxes), step, (0, total))
     return total
