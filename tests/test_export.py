@@ -15,7 +15,15 @@ from keras_convnext.cli import main
 from keras_convnext.segmentation import UperNet
 from tests.backends import numpy, on_one_backend, randomise
 from tests.families import FAMILIES, V1
-from tests.test_golden import CLASSIFIERS, TOLERANCE, build, expected_of, relative_error
+from tests.test_golden import (
+    CASES,
+    CLASSIFIERS,
+    GOLDEN,
+    TOLERANCE,
+    build,
+    expected_of,
+    relative_error,
+)
 from tests.test_public import python
 from tests.test_roadmap import SMALL
 
@@ -405,6 +413,62 @@ def test_openvino(wide, tmp_path):
     (tmp_path / "n.xml").write_text("<net/>")
     with pytest.raises(ValueError, match="OpenVINO cannot load it"):
         ExportedClassifier(tmp_path / "n.xml")
+
+
+# ---------------------------------------------------------------- by Keras' own exporters
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["m.tflite", "m.pt2", "m"])
+def test_formats_of_keras_from_every_backend(name, tmp_path):
+    model = tiny(V2, input_shape=(32, 32, 3))
+    for _ in range(2):  # the second time it replaces the first
+        made = export(model, tmp_path / name)
+        assert made.difference <= CLOSE and made.bytes > 4 * model.count_params()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@on_one_backend
+def test_formats_of_keras_hold_the_model_as_it_is(tmp_path):
+    model = tiny(V1, input_shape=(32, 32, 3))
+    for wrong in ({"softmax": False}, {"preprocessing": False}, {"dtype": "float16"}):
+        with pytest.raises(ValueError, match=f"omit `{list(wrong)[0]}`, or write one of .onnx"):
+            export(model, tmp_path / "m.pt2", **wrong)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photo.jpg").touch()
+    with pytest.raises(FileExistsError, match="has files that are no SavedModel"):
+        export(model, tmp_path / "photos")
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns of each size that it takes for a constant
+def test_keras_own_export_to_onnx_has_a_free_batch(tmp_path):
+    """On PyTorch, where Keras asks the input of a norm for its width, which is a symbol there."""
+    model = tiny(V1, input_shape=(32, 32, 3))
+    images = pixels(3, 32, 32, 3)
+    (expected,) = outputs_of(model, images)
+    model.export(str(tmp_path / "m.onnx"), format="onnx", verbose=False)
+    (found,) = OnnxFile(tmp_path / "m.onnx")(images).values()
+    assert relative_error(found, expected) < CLOSE
+
+
+@on_one_backend
+def test_an_upernet_equals_the_original(tmp_path):
+    if "transformers_upernet" not in CASES:
+        pytest.skip("no golden UperNet")
+    row = CASES["transformers_upernet"]
+    model = UperNet(
+        Variant("golden", tuple(row["depths"]), tuple(row["dims"])),
+        weights=GOLDEN / row["file"],
+        channels=row["head_channels"],
+        auxiliary_channels=row["aux_channels"],
+        include_preprocessing=False,
+    )
+    export(model, tmp_path / "m.onnx", check=False)
+    with np.load(GOLDEN / row["expected"]) as expected:
+        found = OnnxFile(tmp_path / "m.onnx", threads=1)(expected["input"])["logits"]
+        assert relative_error(found, expected["logits"]) < TOLERANCE
 
 
 # ---------------------------------------------------------------- the proof and the file

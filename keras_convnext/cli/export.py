@@ -7,7 +7,7 @@ from keras_convnext import named_weights
 from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.export import export
-from keras_convnext.export.exporting import FORMATS
+from keras_convnext.export.exporting import ENDS, FORMATS
 
 
 def add_parser(commands):
@@ -26,7 +26,7 @@ def add_parser(commands):
         metavar="MODEL",
         help="a checkpoint's name, hf://owner/repo, a file, or the folder of a training",
     )
-    add("--to", required=True, metavar="FILE", help=f"a name that ends in {', '.join(FORMATS)}")
+    add("--to", required=True, metavar="FILE", help=f"a name that ends in {ENDS}")
     add("--force", action="store_true", help="replace FILE if it exists")
     flags.add_variant(parser)
     flags.add_activation(parser)
@@ -108,7 +108,7 @@ def _free_size():
 def _check_destination(path, arguments):
     """Checks the name of the file before any download."""
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--to {path}: the name must end in one of {', '.join(FORMATS)}.")
+        raise UsageError(f"--to {path}: the name must end in {ENDS}.")
     if arguments.no_preprocessing and arguments.input_dtype == "uint8":
         raise UsageError("--input-dtype uint8 is for files that normalise: omit one of the flags.")
     if arguments.int8 != (arguments.calibration is not None):
@@ -117,7 +117,8 @@ def _check_destination(path, arguments):
         raise UsageError("--int8 begins from float32: omit --float16.")
     if arguments.calibration is not None and not Path(arguments.calibration).is_dir():
         raise FileNotFoundError(f"No folder {arguments.calibration!r} of images.")
-    console.check_writable(path)
+    if path.suffix or not path.is_dir():  # the folder of a SavedModel may be replaced
+        console.check_writable(path)
     if path.exists() and not arguments.force:
         raise FileExistsError(f"{path} exists already; --force replaces it.")
 

@@ -10,7 +10,10 @@ from keras_convnext import checks
 from keras_convnext.atomic import replacing
 from keras_convnext.export.packages import find
 
-FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO"}  # by the end of the name
+OURS = {".onnx": "ONNX", ".xml": "OpenVINO"}  # by the end of the name
+OF_KERAS = {".tflite": "LiteRT", ".pt2": "PyTorch", "": "SavedModel"}  # whose exporters write them
+FORMATS = OURS | OF_KERAS
+ENDS = f"{', '.join(filter(None, FORMATS))}, or nothing for the folder of a SavedModel"
 RUNS = {".onnx": "onnxruntime", ".xml": "openvino"}  # what runs the file
 DTYPES = ("float32", "float16")
 
@@ -20,9 +23,9 @@ class Exported:
     """What was written.
 
     Attributes:
-        path: of the file.
-        format: "ONNX" or "OpenVINO".
-        bytes: its size, with the file of numbers beside it where there is one.
+        path: of the file or folder.
+        format: "ONNX", "OpenVINO", "LiteRT", "PyTorch" or "SavedModel".
+        bytes: its size, with all files that belong to it.
         difference: the largest difference between the file's and the model's outputs, relative to
             the largest output; `None` where nothing was compared. Of a quantized file it is that of
             the file before the quantization.
@@ -66,6 +69,10 @@ def export(
     licence of the weights: `keras-convnext run model.onnx photo.jpg` needs nothing else. `.xml` is
     the same for OpenVINO, by the package openvino; its numbers are in a `.bin` beside it.
 
+    `.tflite` (LiteRT), `.pt2` (PyTorch) and a folder (SavedModel) are written by Keras' exporters,
+    as the model is, with a free batch, and for float32 images. They need TensorFlow, or PyTorch; on
+    another backend a process of its own does it. They know neither transform nor classes.
+
     Args:
         model: a `Classifier`; or a functional or sequential `keras.Model` with one input, of the
             layers of this package and of Keras'. Layers that are not known are refused by name.
@@ -103,6 +110,8 @@ def export(
     """
     path = Path(os.fspath(path))
     check_arguments(path, dtype, quantize, calibration)
+    if path.suffix.lower() in OF_KERAS:
+        _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize)
     checks.one_of("check", check, (True, False))
     from keras_convnext.export import images as taken  # Keras, once it is needed
     from keras_convnext.export.plan import plan_of
@@ -113,8 +122,9 @@ def export(
         calibration = taken.as_model_takes_them(model, plan, calibration)
     work = _Work(plan, dtype, calibration, images, check)
     with _drafts(path) as draft:
-        work.write(draft)
-        size = sum(file.stat().st_size for file in draft.parent.iterdir())
+        (work.write if path.suffix.lower() in OURS else work.write_by_keras)(draft)
+        files = (file for file in draft.parent.rglob("*") if file.is_file())
+        size = sum(file.stat().st_size for file in files)
     facts = size, work.difference, work.note, work.agreement
     return Exported(path, FORMATS[path.suffix.lower()], *facts, plan.metadata)
 
@@ -122,7 +132,7 @@ def export(
 def check_arguments(path, dtype, quantize, calibration):
     """Raises the ValueError of arguments that contradict each other; see `export`."""
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"`path` must end in one of {', '.join(FORMATS)}, received {str(path)!r}.")
+        raise ValueError(f"`path` must end in {ENDS}; received {str(path)!r}.")
     checks.one_of("dtype", dtype, DTYPES)
     checks.one_of("quantize", quantize, (None, "int8"))
     if (quantize is None) != (calibration is None):
@@ -132,6 +142,25 @@ def check_arguments(path, dtype, quantize, calibration):
         )
     if quantize and dtype != "float32":
         raise ValueError("`quantize='int8'` begins from float32: omit `dtype='float16'`.")
+
+
+def _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
+    """Raises a ValueError if a format that Keras writes is to be another form of the model."""
+    given = {
+        "input_dtype": input_dtype == "uint8",
+        "preprocessing": preprocessing is not True,
+        "softmax": softmax is not None,
+        "dtype": dtype != "float32",
+        "quantize": quantize is not None,
+    }
+    if names := [f"`{name}`" for name, is_given in given.items() if is_given]:
+        raise ValueError(
+            f"{path.name}: Keras writes a {OF_KERAS[path.suffix.lower()]} as the model is, with "
+            f"float32 images: omit {', '.join(names)}, or write one of {', '.join(OURS)}."
+        )
+    is_other = path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").is_file()
+    if is_other:
+        raise FileExistsError(f"The folder {str(path)!r} has files that are no SavedModel.")
 
 
 @contextlib.contextmanager
@@ -144,6 +173,8 @@ def _drafts(path):
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))
         draft = Path(folder) / path.name
         yield draft
+        if draft.is_dir() and path.is_dir():  # a folder replaces no folder that has files
+            os.replace(path, Path(folder) / f"{path.name}.old")
         os.replace(draft, target)
         if beside is not None:
             os.replace(draft.with_suffix(".bin"), beside)
@@ -183,6 +214,21 @@ class _Work:
                 os.replace(source, draft)
         if self.calibration is None:
             self._prove(draft)
+
+    def write_by_keras(self, draft):
+        """Writes the file at `draft` by Keras' own exporter, and compares it."""
+        from keras_convnext.export import proof, through_keras
+
+        plan, images = dataclasses.replace(self.plan, dtype="float32"), None
+        if self.check:
+            images = proof.images_for(self.plan, self.images)
+        made = through_keras.save(plan.model, draft, plan.shape, images)
+        if images is None:
+            self.note = "not compared with the model, as asked for"
+            return
+        found = dict(zip(sorted(plan.outputs), made, strict=True))
+        found = {name: found[name] for name in plan.outputs}
+        self.difference = proof.within(plan, found, proof.outputs_of_model(plan, images))
 
     def _prove(self, path):
         package = RUNS[path.suffix.lower()]

@@ -119,10 +119,21 @@ def proven(plan, runner, images=None, bound=None):
     Raises:
         ProofError: (a ValueError) if it is larger.
     """
-    bound = bound_for(plan) if bound is None else bound
     images = images_for(plan, images)
     found = runner(plan.normalised(images))
-    difference = largest_difference(found, outputs_of_model(plan, images))
+    return within(plan, found, outputs_of_model(plan, images), bound)
+
+
+def within(plan, found, expected, bound=None):
+    """Returns the largest relative difference of outputs; arguments and errors as of `proven`.
+
+    Args:
+        plan: the `Plan`.
+        found, expected: of the file and of the model, `{name: array}`.
+        bound: as above.
+    """
+    bound = bound_for(plan) if bound is None else bound
+    difference = largest_difference(found, expected)
     if not difference <= bound:
         raise ProofError(
             f"The exported file differs from {plan.model.name} by {difference:.1e} of the largest "
