@@ -327,8 +327,40 @@ def test_probabilities_may_be_added_and_images_be_floats(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             export(plain, tmp_path / "m.onnx", **wrong)
+    assert made.metadata["task"] == "unknown"  # nothing says how its images are normalised
+    with pytest.raises(ValueError, match="does not end with a softmax or sigmoid to leave out"):
+        export(tiny(V1, include_top=False), tmp_path / "m.onnx", softmax=False)
+    with pytest.raises(ValueError, match="does not tell what its outputs are: pass a `Classifier`"):
+        export(tiny(V1, include_top=False), tmp_path / "m.onnx", softmax=True)
     with pytest.raises(ExportError, match="ties the model to one size"):
         export(around(layers.Flatten()), tmp_path / "m.onnx", input_shape=ANY)
+
+
+@on_one_backend
+def test_channels_first(tmp_path):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = tiny(V1, input_shape=(3, None, None), include_top=False)
+        made = export(model, tmp_path / "m.onnx")
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert made.difference <= CLOSE
+    runner, images = OnnxFile(tmp_path / "m.onnx"), pixels(2, 3, 40, 56)
+    (found,), (expected,) = runner(images).values(), outputs_of(model, images)
+    assert found.shape[1] == V1.dims[-1] and relative_error(found, expected) <= CLOSE
+    assert json.loads(runner.texts["input"])["layout"] == "NCHW"
+    assert runner.texts["task"] == "features"
+
+
+@on_one_backend
+def test_a_file_is_compared_on_the_images_that_are_given(tmp_path):
+    model = tiny(V1)
+    export(model, tmp_path / "m.onnx", images=pixels(20, 40, 48, 3))
+    plan, runner = plan_of(model), OnnxFile(tmp_path / "m.onnx")
+    bright = np.full((1, 40, 48, 3), 255, "uint8")
+    images = proof.images_for(plan, bright)
+    assert images.shape == (3, 40, 48, 3) and (images[2] == 255).all()
+    assert proof.proven(plan, runner, bright) <= CLOSE
 
 
 # ---------------------------------------------------------------- smaller numbers

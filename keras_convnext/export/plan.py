@@ -8,6 +8,7 @@ import numpy as np
 from keras_convnext import checks, names, outputs
 from keras_convnext.classifier import Classifier
 from keras_convnext.export.metadata import described
+from keras_convnext.features import PyramidModel
 from keras_convnext.inside import layers_of
 from keras_convnext.segmentation import SegmentationModel
 from keras_convnext.whole_models import published_row, shape_of
@@ -181,7 +182,7 @@ def _ending(model, classifier, softmax):
     """Returns what is left out at the end, what is added, and what the outputs need then."""
     last = outputs.last_operation(model)
     activation = _activation_of(classifier) if classifier else outputs.activation_of(model)
-    if softmax is None or activation is None and classifier is None:
+    if softmax is None:
         return None, None, activation
     if softmax:
         if activation is None:
@@ -210,7 +211,8 @@ def _task(model, classifier):
         return "classification"
     if isinstance(model, SegmentationModel):
         return "segmentation"
-    return "features" if getattr(model, "variant", None) else "unknown"
+    is_ours = getattr(model, "variant", None) is not None or isinstance(model, PyramidModel)
+    return "features" if is_ours and not _ends_with_head(model) else "unknown"
 
 
 def _output_names(model, task, activation):

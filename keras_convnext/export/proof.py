@@ -11,6 +11,7 @@ from keras_convnext.predictions import probabilities
 BOUND = 1e-4  # of the largest output, in float32: another order of summation, as between backends
 ROUGH_BOUND = 5e-2  # for a model that computes in half precision, which the file does not
 FLOAT16_BOUND = 1e-2  # for a file in float16
+REAL = 8  # images of those that are given, which are enough
 FREE_SIZE = 64  # pixels, where the model has no size of its own
 
 
@@ -23,22 +24,23 @@ def images_for(plan, images=None, count=2):
 
     Args:
         plan: the `Plan`.
-        images: array or list of real ones, or `None`.
+        images: array of real ones, of which the first few are taken, or `None`.
         count: how many random ones.
 
     Returns:
         float32 array `(n, ...)`: whole numbers in [0, 255] where the model takes pixels, else
-        normal ones. Where height and width are free for both, they differ.
+        normal ones. Where nothing says the size, height and width differ.
     """
     random = np.random.default_rng(0)
     shape = tuple(_side(plan, axis) for axis in range(len(plan.shape)))
+    if images is not None:
+        images = np.asarray(images[:REAL], "float32")
+        shape = images.shape[1:]
     if plan.dtype == "uint8" or plan.normalization is not None:
         made = random.integers(0, 256, (count, *shape)).astype("float32")
     else:
         made = random.standard_normal((count, *shape)).astype("float32")
-    if images is not None and np.shape(images)[1:] == shape:
-        made = np.concatenate([made, np.asarray(images, "float32")])
-    return made
+    return made if images is None else np.concatenate([made, images])
 
 
 def _side(plan, axis):
