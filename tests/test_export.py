@@ -337,6 +337,22 @@ def test_probabilities_may_be_added_and_images_be_floats(tmp_path):
 
 
 @on_one_backend
+def test_the_numbers_of_a_large_model_are_in_a_second_file(wide, tmp_path, monkeypatch):
+    whole = export(wide, tmp_path / "m.onnx").bytes
+    monkeypatch.setattr(onnx_file, "LARGEST", 10_000)
+    made = export(wide, tmp_path / "l.onnx", input_shape=ANY)
+    assert made.difference <= CLOSE and made.bytes > 0.95 * whole
+    numbers = tmp_path / "l.onnx.data"
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "l.onnx", "l.onnx.data"}
+    assert numbers.stat().st_size > 0.8 * whole
+    images = pixels(2, 32, 32, 3)
+    found, expected = (OnnxFile(tmp_path / name)(images)["logits"] for name in ("l.onnx", "m.onnx"))
+    assert np.array_equal(found, expected)
+    with pytest.raises(ExportError, match="more than 2 GB of numbers"):
+        export(wide, tmp_path / "h.onnx", dtype="float16")
+
+
+@on_one_backend
 def test_channels_first(tmp_path):
     keras.config.set_image_data_format("channels_first")
     try:

@@ -168,16 +168,14 @@ def _drafts(path):
     """Yields the path of a draft alone in a folder; its files then replace those beside `path`."""
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(replacing(path))
-        numbers = path.with_suffix(".bin")
-        beside = stack.enter_context(replacing(numbers)) if path.suffix.lower() == ".xml" else None
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))
         draft = Path(folder) / path.name
         yield draft
         if draft.is_dir() and path.is_dir():  # a folder replaces no folder that has files
             os.replace(path, Path(folder) / f"{path.name}.old")
         os.replace(draft, target)
-        if beside is not None:
-            os.replace(draft.with_suffix(".bin"), beside)
+        for numbers in filter(Path.is_file, Path(folder).iterdir()):  # OpenVINO's, a large model's
+            os.replace(numbers, path.with_name(numbers.name))
 
 
 @dataclasses.dataclass
@@ -197,23 +195,35 @@ class _Work:
         """Writes the file at `draft`, and compares it."""
         from keras_convnext.export import onnx_file, openvino_file
 
-        model = onnx_file.model_of(self.plan)
-        if self.dtype == "float16" and draft.suffix.lower() == ".onnx":  # OpenVINO does it itself
-            from keras_convnext.export.float16 import in_float16
-
-            model = in_float16(model)
         with tempfile.TemporaryDirectory(dir=draft.parent.parent) as folder:
-            source = Path(folder) / "float.onnx"
-            onnx_file.save(model, source)
+            source = Path(folder) / draft.with_suffix(".onnx").name
+            onnx_file.save(self._onnx_model(draft), source)
             if self.calibration is not None:
                 self._prove(source)
                 source = self._quantized(source)
             if draft.suffix.lower() == ".xml":
                 openvino_file.save(source, draft, self.plan.metadata, self.dtype == "float16")
             else:
+                numbers = source.with_name(source.name + onnx_file.DATA)
+                if numbers.exists():
+                    os.replace(numbers, draft.with_name(numbers.name))
                 os.replace(source, draft)
         if self.calibration is None:
             self._prove(draft)
+
+    def _onnx_model(self, draft):
+        from keras_convnext.export import onnx_file
+        from keras_convnext.export.float16 import in_float16
+        from keras_convnext.export.graph.rules import ExportError
+
+        model = onnx_file.model_of(self.plan)
+        in_half = self.dtype == "float16" and draft.suffix.lower() == ".onnx"  # OpenVINO does it
+        if (in_half or self.calibration is not None) and onnx_file.is_large(model):
+            raise ExportError(
+                f"{self.plan.model.name} has more than 2 GB of numbers, from which neither float16 "
+                "nor int8 is made here: write it in float32, or as `.xml` with `dtype='float16'`."
+            )
+        return in_float16(model) if in_half else model
 
     def write_by_keras(self, draft):
         """Writes the file at `draft` by Keras' own exporter, and compares it."""

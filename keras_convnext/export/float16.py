@@ -18,9 +18,12 @@ def in_float16(model):
     """
     float16 = need("onnxruntime.transformers.float16", "An ONNX file in float16")
     wide = [*_until_first_convolution(model.graph.node), *_sums(model.graph.node)]
-    return float16.convert_float_to_float16(
-        model, keep_io_types=True, node_block_list=wide, disable_shape_infer=False
+    found = float16.convert_float_to_float16(model, keep_io_types=True, node_block_list=wide)
+    ordered = need("onnxruntime.transformers.onnx_model", "An ONNX file in float16").OnnxModel(
+        found
     )
+    ordered.topological_sort(is_deterministic=True)  # the casts were added at the end
+    return ordered.model
 
 
 def _until_first_convolution(nodes):

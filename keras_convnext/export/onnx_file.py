@@ -1,16 +1,20 @@
 """ONNX: a model becomes a file straight from its layers, the same one on every backend.
 
-Batch, height and width are free where the plan leaves them free. The numbers are float32.
+Batch, height and width are free where the plan leaves them free. The numbers are float32. A file
+of protocol buffers holds 2 GB; the numbers of larger models are in a second one, `NAME.onnx.data`.
 """
+
+from pathlib import Path
 
 import keras
 
-from keras_convnext.export.graph import ExportError, Graph, Tensor, write_here
+from keras_convnext.export.graph import Graph, Tensor, write_here
 from keras_convnext.export.graph.builder import IR_VERSION, OPSET
 from keras_convnext.export.packages import need
 from keras_convnext.version import __version__
 
-LARGEST = 2**31 - 2**20  # bytes of a file of protocol buffers, less some room for the nodes
+LARGEST = 2**31 - 2**20  # bytes of one file, less some room for the nodes
+DATA = ".data"  # the end of the name of the second file
 TYPES = {"float32": 1, "uint8": 2}  # of ONNX
 
 
@@ -18,7 +22,7 @@ def model_of(plan):
     """Returns the `onnx.ModelProto` of a `Plan`.
 
     Raises:
-        ExportError: (a ValueError) if a layer cannot be written, or the file would be too large.
+        ExportError: (a ValueError) if a layer cannot be written.
         MissingPackageError: (an ImportError) without the package onnx.
     """
     onnx = need("onnx", "An ONNX file")
@@ -35,7 +39,6 @@ def model_of(plan):
         found = {name: graph.each(kind, tensor, **axis) for name, tensor in found.items()}
     nodes = _named(graph, {name: tensor.name for name, tensor in found.items()}, source)
     nodes, arrays = _needed(nodes, graph.arrays, list(found))
-    _check_bytes(plan.model, arrays)
     helper = onnx.helper
     made = helper.make_graph(
         nodes,
@@ -48,19 +51,29 @@ def model_of(plan):
     model = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
     model.producer_name, model.producer_version = "keras_convnext", __version__
     helper.set_model_props(model, plan.metadata)
-    onnx.checker.check_model(model)
     return model
 
 
+def is_large(model):
+    """Returns whether the numbers of an `onnx.ModelProto` need a file of their own."""
+    return sum(len(array.raw_data) for array in model.graph.initializer) > LARGEST
+
+
 def save(model, path):
-    """Writes an `onnx.ModelProto`; equal models become equal files.
+    """Writes an `onnx.ModelProto`, checked; equal models become equal files.
 
     Args:
-        model: of `model_of`.
+        model: of `model_of`; of a large one the numbers move to the second file.
         path: of the file; whoever calls sees to it that it is replaced as a whole.
     """
-    with open(path, "wb") as file:
-        file.write(model.SerializeToString(deterministic=True))
+    onnx = need("onnx", "An ONNX file")
+    path = Path(path)
+    if is_large(model):
+        numbers = path.name + DATA
+        onnx.external_data_helper.convert_model_to_external_data(model, location=numbers)
+        onnx.external_data_helper.write_external_data_tensors(model, str(path.parent))
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    onnx.checker.check_model(str(path))
 
 
 def _as_dict(made, outputs):
@@ -100,15 +113,6 @@ def _needed(nodes, arrays, outputs):
             kept.append(node)
             wanted |= set(node.input)
     return kept[::-1], {name: array for name, array in arrays.items() if name in wanted}
-
-
-def _check_bytes(model, arrays):
-    total = sum(array.nbytes for array in arrays.values())
-    if total > LARGEST:
-        raise ExportError(
-            f"{model.name} has {total / 1e9:.1f} GB of numbers, and an ONNX file holds 2 GB at "
-            "most: take a smaller variant."
-        )
 
 
 def _input_axes(shape):
