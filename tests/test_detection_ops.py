@@ -96,10 +96,9 @@ def numbered(name, image):
 
 def train_usable(arrays, config):
     border = config["train_cfg"]["rpn"]["allowed_border"]
-    found = usable(
-        map_sizes(arrays), STRIDES, image_shapes(arrays), border if border >= 0 else None
-    )
-    return [numpy(level) for level in found]
+    border = border if border >= 0 else None
+    run = compiled(lambda shapes: usable(map_sizes(arrays), STRIDES, shapes, border))
+    return [numpy(level) for level in run(image_shapes(arrays))]
 
 
 # -- anchors
@@ -109,7 +108,7 @@ def train_usable(arrays, config):
 @families
 def test_anchors_are_those_of_mmdet(family):
     arrays, config = golden(family)
-    found = anchors(map_sizes(arrays))
+    found = compiled(lambda: anchors(map_sizes(arrays)))()
     for level, boxes in enumerate(found):
         np.testing.assert_allclose(numpy(boxes), arrays[f"test.anchors.{level}"], atol=1e-5)
     counts = np.concatenate(train_usable(arrays, config), axis=1).sum(1)
@@ -425,40 +424,45 @@ def test_suppression_of_a_chain_and_of_nothing():
     assert numpy(nms(boxes[:0], start[:0, 0], 0.4)).shape == (0,)
 
 
-def proposals(arrays, image, candidates, count):
-    """Returns the boxes of an image as the region proposal network's outputs make them."""
-    boxes, scores, levels = [], [], []
+@functools.cache
+def suppression(threshold):
+    return compiled(functools.partial(batched_nms, threshold=threshold))
+
+
+def proposals(arrays, candidates, count):
+    """Returns the boxes of each image as the region proposal network's outputs make them."""
+    scores, deltas, starts, levels = [], [], [], []
     for level in range(5):
-        logits = arrays[f"test.rpn.0.{level}"][image].transpose(1, 2, 0).reshape(-1)
-        deltas = arrays[f"test.rpn.1.{level}"][image].transpose(1, 2, 0).reshape(-1, 4)
-        score = 1 / (1 + np.exp(-logits))
-        order = np.argsort(-score, kind="stable")[:candidates]
-        found = decode(
-            arrays[f"test.anchors.{level}"][order],
-            deltas[order],
-            image_shape=image_shapes(arrays)[image],
-        )
-        boxes, scores = [*boxes, numpy(found)], [*scores, score[order]]
-        levels.append(np.full(len(order), level, "int32"))
-    boxes, scores, levels = (np.concatenate(x) for x in (boxes, scores, levels))
-    valid = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    kept = numpy(batched_nms(boxes, scores, levels, 0.7, valid))
-    order = [k for k in np.argsort(-scores, kind="stable") if kept[k]][:count]
-    return boxes[order], scores[order]
+        logits = arrays[f"test.rpn.0.{level}"].transpose(0, 2, 3, 1).reshape(2, -1)
+        delta = arrays[f"test.rpn.1.{level}"].transpose(0, 2, 3, 1).reshape(2, -1, 4)
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :candidates]
+        scores.append(1 / (1 + np.exp(-np.take_along_axis(logits, order, 1))))
+        deltas.append(np.take_along_axis(delta, order[..., None], 1))
+        starts.append(arrays[f"test.anchors.{level}"][order])
+        levels.append(np.full(order.shape, level, "int32"))
+    scores, deltas, starts, levels = (
+        np.concatenate(x, axis=1) for x in (scores, deltas, starts, levels)
+    )
+    boxes = numpy(decode(starts, deltas, image_shape=image_shapes(arrays)))
+    valid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    kept = numpy(suppression(0.7)(boxes, scores, levels, valid=valid))
+    for image in (0, 1):
+        best = np.argsort(-scores[image], kind="stable")
+        best = best[kept[image][best]][:count]
+        yield boxes[image, best], scores[image, best]
 
 
 @needs_golden
 @families
 def test_proposals_are_those_of_mmdet(family):
     arrays, _ = golden(family)
-    for image in (0, 1):
-        for candidates, count, name in (
-            (150, 40, f"test.proposals.{image}"),
-            (200, 60, f"train.rpn_loss_and_proposals.1.{image}"),
-        ):
-            boxes, scores = proposals(arrays, image, candidates, count)
-            assert_close(boxes, arrays[f"{name}.bboxes"])
-            assert_close(scores, arrays[f"{name}.scores"])
+    for candidates, count, name in (
+        (150, 40, "test.proposals"),
+        (200, 60, "train.rpn_loss_and_proposals.1"),
+    ):
+        for image, (boxes, scores) in enumerate(proposals(arrays, candidates, count)):
+            assert_close(boxes, arrays[f"{name}.{image}.bboxes"])
+            assert_close(scores, arrays[f"{name}.{image}.scores"])
 
 
 @needs_golden
@@ -478,7 +482,7 @@ def test_detections_are_those_of_mmdet(family):
         boxes = decode(rois[mine, None, 1:], deltas[mine], stds, image_shape=shape)
         boxes, score = numpy(boxes).reshape(-1, 4), scores[mine, :5].reshape(-1)
         labels = np.tile(np.arange(5, dtype="int32"), mine.sum())
-        kept = numpy(batched_nms(boxes, score, labels, 0.5, score > 0.05))
+        kept = numpy(suppression(0.5)(boxes, score, labels, valid=score > 0.05))
         order = [k for k in np.argsort(-score, kind="stable") if kept[k]][:12]
         name = f"test.detections.{image}"
         np.testing.assert_array_equal(labels[order], arrays[f"{name}.labels"])
@@ -489,19 +493,25 @@ def test_detections_are_those_of_mmdet(family):
 # -- RoIAlign
 
 
+@functools.cache
+def pooling(size):
+    """Returns the compiled function of maps and boxes, whichever form of it."""
+    return compiled(functools.partial(pyramid_roi_align, size=size))
+
+
 @needs_golden
-@pytest.mark.parametrize(("family", "stages"), [("mask", 1), ("cascade", 3)])
-def test_pooled_features_are_those_of_mmdet(family, stages):
+@families
+def test_pooled_features_are_those_of_mmdet(family):
     arrays, _ = golden(family)
-    maps = maps_of(arrays)
-    cases = [("test", "box", 7), ("test", "mask", 14), ("train", "box", 7)]
-    for mode, kind, size in cases:
-        run = compiled(functools.partial(pyramid_roi_align, size=size))
-        for stage in range(stages):
-            name = f"{mode}.stage{stage}.{kind}_features"
-            boxes, place = per_image(arrays[f"{name}.in.rois"])
-            found = numpy(run(maps, boxes))[place]
-            assert_close(found.transpose(0, 3, 1, 2), arrays[name])
+    for kind, size, slots in (("box", 7, 200), ("mask", 14, 30)):
+        names = [n for n in arrays if n.endswith(f".{kind}_features")]
+        assert names
+        rois = np.concatenate([arrays[f"{name}.in.rois"] for name in names])
+        boxes, place = per_image(rois)
+        boxes = np.pad(boxes, [(0, 0), (0, slots - boxes.shape[1]), (0, 0)])
+        found = numpy(pooling(size)(maps_of(arrays), boxes))[place]
+        expected = np.concatenate([arrays[name] for name in names])
+        assert_close(found.transpose(0, 3, 1, 2), expected)
 
 
 def plain_roi_align(features, box, size, stride):
@@ -585,11 +595,18 @@ def two_images_of_boxes():
 
 @pytest.mark.parametrize("size", [7, 14])
 def test_pooling_is_the_adaptive_one_for_every_box(size):
-    expected = pooled_plainly(size)
-    found = numpy(
-        compiled(functools.partial(pyramid_roi_align, size=size))(pyramid(), two_images_of_boxes())
-    )
-    assert found.dtype == "float32"
+    assert_adaptive(pooling(size)(pyramid(), two_images_of_boxes()), size)
+
+
+def test_the_form_for_exporters_is_the_same(monkeypatch):
+    monkeypatch.setenv("KERAS_CONVNEXT_FORMS", "portable")
+    run = compiled(functools.partial(pyramid_roi_align, size=7))
+    assert_adaptive(run(pyramid(), two_images_of_boxes()), 7)
+
+
+def assert_adaptive(found, size):
+    found, expected = numpy(found), pooled_plainly(size)
+    assert found.dtype == "float32" and found.shape == expected.shape
     for place, (level, box) in enumerate(BOXES):
         for index in ((0, place), (1, len(BOXES) - 1 - place)):
             error = np.abs(found[index] - expected[index]).max()
@@ -638,18 +655,21 @@ def compiled_gradients(function, *arrays):
 
 
 def test_boxes_that_are_not_finite_give_nothing():
-    boxes = np.array([[[np.nan, 0, 9, 9], [0, 0, np.inf, 9], [0, 0, 9, 9]]], "float32")
-    found = numpy(pyramid_roi_align([m[:1] for m in pyramid()], boxes, 7))
-    assert not found[0, :2].any() and np.isfinite(found).all() and found[0, 2].any()
+    boxes = two_images_of_boxes()
+    boxes[0, :2] = [[np.nan, 0, 9, 9], [0, 0, np.inf, 9]]
+    found = numpy(pooling(7)(pyramid(), boxes))
+    assert not found[0, :2].any() and np.isfinite(found).all()
+    np.testing.assert_array_equal(
+        found[:, 2:-2], numpy(pooling(7)(pyramid(), two_images_of_boxes()))[:, 2:-2]
+    )
 
 
-def test_pooling_in_half_precision_keeps_the_dtype():
+def test_pooling_in_half_precision_rounds_once():
     boxes = two_images_of_boxes()
     maps = [ops.cast(m, "bfloat16") for m in pyramid()]
-    found = pyramid_roi_align(maps, boxes, 7)
+    found = pooling(7)(maps, boxes)
     assert "bfloat16" in str(found.dtype)
-    exact = pyramid_roi_align([ops.cast(m, "float32") for m in maps], boxes, 7)
-    # rounded once, at the end
+    exact = pooling(7)([ops.cast(m, "float32") for m in maps], boxes)
     np.testing.assert_allclose(numpy(ops.cast(found, "float32")), numpy(exact), rtol=2**-8)
 
 

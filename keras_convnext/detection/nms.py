@@ -5,9 +5,13 @@ compared in blocks: blocks of 256 by 256 pairs are all that is ever in memory. N
 gradient.
 """
 
+import functools
+
+import keras
 from keras import ops
 
 from keras_convnext.detection.boxes import intersection_and_union
+from keras_convnext.detection.one_thread import one_thread
 
 BLOCK = 256  # boxes; smaller ones take more steps, larger ones more memory and more comparisons
 LAST = 2**31 - 1  # the label of what does not exist
@@ -68,7 +72,7 @@ def _suppress(boxes, scores, labels, threshold, valid):
     parts = [sorted_(boxes[..., k]) for k in range(4)]
     parts += [] if labels is None else [sorted_(labels, LAST)]
     alive = ops.cast(sorted_(ops.cast(alive, "int32")), "bool")
-    kept = _kept(parts, alive, threshold)
+    kept = _compiled()(parts, alive, threshold)
     kept = ops.reshape(kept, (ops.shape(order)[0], -1))
     kept = ops.take_along_axis(ops.cast(kept, "int32"), ops.argsort(order, axis=1), axis=1)
     return ops.reshape(ops.cast(kept, "bool"), shape)
@@ -87,6 +91,17 @@ def _blocks(x, block, fill):
     """Returns `(rows, n)` as `(rows, n / block, block)`, filled up at the end."""
     x = ops.pad(x, [[0, 0], [0, -ops.shape(x)[1] % block]], constant_values=fill)
     return ops.reshape(x, (ops.shape(x)[0], -1, block))
+
+
+@functools.cache
+def _compiled():
+    """Returns `_kept`; JAX would compile its loops again in every call that is not compiled."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(_kept)
+    return one_thread()(_kept) if backend == "torch" else _kept
 
 
 def _kept(parts, alive, threshold):

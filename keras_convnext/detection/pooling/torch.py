@@ -6,6 +6,7 @@ the map is a product, too, added in place.
 
 import torch
 
+from keras_convnext.detection.one_thread import one_thread
 from keras_convnext.detection.pooling.bins import axis_weights, reach
 
 
@@ -16,6 +17,7 @@ def pool(maps, placed, size):
 
 class _Pool(torch.autograd.Function):
     @staticmethod
+    @one_thread()
     def forward(ctx, placed, size, *maps):
         ctx.parts, ctx.maps = _parts(*placed.flat(), size), [(x.shape, x.dtype) for x in maps]
         channels = maps[0].shape[3]
@@ -23,15 +25,14 @@ class _Pool(torch.autograd.Function):
         pooled = torch.zeros(placed.level.numel(), size, size, channels, device=maps[0].device)
         for box, level, top, left, rows, columns in ctx.parts:
             width = columns.shape[1]
-            part = tables[level][top : top + rows.shape[1], left * channels :][
-                :, : width * channels
-            ]
+            part = _part(tables[level], top, rows.shape[1], left * channels, width * channels)
             x = torch.mm(rows, part).view(size, width, channels)
             torch.bmm(columns.expand(size, size, width), x, out=pooled[box])
         return pooled.to(maps[0].dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @one_thread()
     def backward(ctx, upstream):
         channels, size = upstream.shape[3], upstream.shape[1]
         upstream = upstream.float()
@@ -39,9 +40,7 @@ class _Pool(torch.autograd.Function):
         tables = [_rows(total) for total in totals]
         for box, level, top, left, rows, columns in ctx.parts:
             width = columns.shape[1]
-            part = tables[level][top : top + rows.shape[1], left * channels :][
-                :, : width * channels
-            ]
+            part = _part(tables[level], top, rows.shape[1], left * channels, width * channels)
             x = torch.bmm(columns.t().expand(size, width, size), upstream[box])
             part.addmm_(rows.t(), x.view(size, width * channels))
         totals = (total.to(dtype) for total, (_, dtype) in zip(totals, ctx.maps, strict=True))
@@ -51,6 +50,10 @@ class _Pool(torch.autograd.Function):
 def _rows(x):
     """Returns a map as a matrix: a row for each row of each image."""
     return x.view(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
+
+
+def _part(table, top, height, left, width):
+    return table[top : top + height, left : left + width]
 
 
 def _parts(image, placed, size):
