@@ -39,13 +39,14 @@ class Child:
         arguments: strings.
         environment: variables that it has beside those of this process.
         patience: seconds after which an answer is no longer waited for.
+        python: path of the interpreter; default: that of this process.
     """
 
-    def __init__(self, module, *arguments, environment=(), patience=3600):
+    def __init__(self, module, *arguments, environment=(), patience=3600, python=sys.executable):
         self.patience, self.overdue = patience, False
         self.errors = tempfile.TemporaryFile(mode="w+", errors="replace")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -22,9 +22,18 @@ WARM_UP = 2  # steps after the first: some libraries compile again in the second
 
 
 def main(name, configuration):
+    serve(lambda: begin(CONTENDERS[name], Configuration(**json.loads(configuration))))
+
+
+def serve(start):
+    """Says what `start` tells of a contender's beginning, and answers requests until they end.
+
+    Args:
+        start: a function that returns the step and what building it cost, a dict.
+    """
     say = functools.partial(print, file=_answers(), flush=True)
     try:
-        step, beginning = begin(CONTENDERS[name], Configuration(**json.loads(configuration)))
+        step, beginning = start()
         say(json.dumps(beginning))
         for line in sys.stdin:
             say(json.dumps(measure(step, json.loads(line)["steps"])))
@@ -46,13 +55,24 @@ def begin(contender, configuration):
     Raises:
         Unsupported, ImportError or whatever the library does: the contender cannot take part.
     """
+    return started(contender, configuration, lambda r: check(r, configuration, contender))
+
+
+def started(contender, configuration, check_result):
+    """Returns the warmed-up step of a row of contenders, and what building it cost.
+
+    Args:
+        contender: has `libraries`, `build` and `options`, as of `Contender`.
+        configuration: what its function takes.
+        check_result: called with what the first step returns; raises if that is wrong.
+    """
     imports = {library: _imported(library) for library in contender.libraries}
     before = memory.resident()
     module, _, function = contender.build.partition(":")
     build = getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)
     step, build_seconds = _timed(lambda: build(configuration, **contender.options))
     result, first_seconds = _timed(step)
-    check(result, configuration, contender)
+    check_result(result)
     for _ in range(WARM_UP):
         step()
     return step, {
