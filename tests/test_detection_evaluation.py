@@ -1,6 +1,7 @@
 """Detectors are measured: ground truth as detections scores 1, mistakes are found and drawn."""
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from keras_convnext.detection.callbacks import COCOScores
 from tests.annotated_shapes import ground_truth, tiny_set, written
 from tests.backends import on_one_backend
+from training.data.coco import coco
 from training.data.dataset import DataError
 from training.evaluate import coco_set, detecting, detection_report
 from training.evaluate.detection_mistakes import LOOSE, MISSED, WRONG
@@ -26,8 +28,8 @@ class Told:
 
     size, canvas, batch_size = (800, 1333), "smallest", 2
 
-    def __init__(self, names, answers):
-        self.names, self.answers = names, answers
+    def __init__(self, names, answers, labels=True):
+        self.names, self.answers, self.labels = names, answers, labels or None
 
     def batch(self, images):
         return [self.answers[np.asarray(image).tobytes()] for image in images]
@@ -95,6 +97,20 @@ def test_the_ground_truth_of_coco_as_detections_scores_one(tmp_path):
 
 
 @on_one_backend
+def test_what_the_training_reads_scores_one_too(tmp_path):
+    """From the files through the reader of the training."""
+    path, folder = written(tmp_path)
+    places = {"train_annotations": path.name, "train_images": folder.name}
+    places |= {"validation_annotations": path.name, "validation_images": folder.name}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the splits are equal
+        photos = coco_set.of_split(coco(str(tmp_path), **places).validation)
+    evaluation = detecting.evaluate(told(photos, NAMES), photos)
+    assert evaluation.box.ap == evaluation.mask.ap == 1
+    assert (evaluation.box.images, evaluation.box.objects) == (5, 15)
+
+
+@on_one_backend
 def test_the_worst_mistakes_are_found_and_drawn(photos, tmp_path):
     """An object that is missed, a wrong class, a mask that fills its box."""
     first, second, _, _, last = photos.paths
@@ -136,7 +152,11 @@ def test_the_worst_mistakes_are_found_and_drawn(photos, tmp_path):
 def test_what_cannot_be_measured_is_refused(photos, tmp_path):
     with pytest.raises(ValueError, match="does not know 'square'"):
         detecting.label_of(Told(("disc", "bar"), {}), photos)
-    assert detecting.label_of(Told((), {}), photos) == {3: 0, 7: 1, 40: 2, 99: 3}
+    nameless = Told(("class 0", "class 1", "class 2", "class 3"), {}, labels=False)
+    assert detecting.label_of(nameless, photos) == {3: 0, 7: 1, 40: 2, 99: 3}
+    nameless.names = nameless.names[:3]
+    with pytest.raises(ValueError, match="4 categories, the detector has 3 classes"):
+        detecting.label_of(nameless, photos)
     path, folder = written(tmp_path)
     content = tiny_set()[0]
 

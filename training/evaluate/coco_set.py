@@ -108,6 +108,17 @@ def read(path, folder):
     return CocoSet(Path(path).name, content, paths, has_masks)
 
 
+def of_split(split, masks=True):
+    """Returns the CocoSet of a `training.data.coco.CocoSplit`, which has all that was usable.
+
+    Args:
+        split: the split.
+        masks: whether it was read with masks.
+    """
+    paths = {image.id: path for image, path in zip(split.images, split.paths, strict=True)}
+    return CocoSet(Path(split.file.path).name, split.truth(), paths, masks)
+
+
 def _content(path):
     try:
         if os.path.getsize(path) > LARGEST:

@@ -1,51 +1,78 @@
-"""Measures a trained or published classifier on a set of labelled images.
+"""Measures a trained or published classifier or detector on a set of labelled images.
 
     python -m training.evaluate records/2026-01-31_folder
     python -m training.evaluate records/2026-01-31_folder --data other_photos --split all
     python -m training.evaluate mine.keras --data photos
     python -m training.evaluate convnext_tiny.fb_in1k --data imagenet_v2 --data_dir ~/sets
+    python -m training.evaluate mask_rcnn_convnext_tiny.fb_in1k_ft_coco \\
+        --data annotations/instances_val2017.json --images val2017
 
 A record's folder stands for its `best.keras`, and without `--data` for the validation split that it
-was trained beside. Figures go to the screen and, with the confusion matrix and the worst mistakes,
-into a folder. Images go through the tf.data form of the transform; what is published of this
-project's ports was measured by `weights.evaluate`, with Pillow's.
+was trained beside. Figures go to the screen and, with the worst mistakes, into a folder.
+
+Classifiers get a confusion matrix. Images go through the tf.data form of the transform; what is
+published of this project's ports was measured by `weights.evaluate`, with Pillow's.
+
+Detectors are measured on an annotation file of COCO's format and the folder of its images, by the
+average precision of COCO, of boxes and masks. On JAX and TensorFlow, `--canvas fixed` compiles for
+two sizes of images in place of each.
 """
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from keras_convnext.classifier import Classifier
 from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
+from keras_convnext.detection.detector import CANVASES
+from training.evaluate import detecting, detection_report, detectors, report, subject
 from training.evaluate.images import dataset_fields, split_of
 from training.evaluate.measuring import evaluate
-from training.evaluate.report import print_report, result_of, write_report
 
-MODEL = "best.keras"
+BATCH = 64  # of a classifier's images
 
 
 def main(argv=None):
     """Returns the exit status: 0; 1 if something is not there or does not fit."""
     arguments = _parser().parse_args(argv)
+    measure = _measure_detector if detectors.are_meant(arguments) else _measure_classifier
     try:
         with console.warnings_as_notes():
-            # cheap first: what is wrong with the data shows before a model is downloaded
-            split, class_names = split_of(arguments)
-            classifier, folder = classifier_of(arguments)
-            evaluation = evaluate(classifier, split, class_names, arguments.batch_size)
-            result = result_of(classifier, split, evaluation)
-            folder = Path(arguments.output) if arguments.output else folder
-            write_report(folder, result, evaluation)
-    except (UsageError, ValueError, OSError) as error:
+            result, folder, form = measure(arguments)
+    except (UsageError, ValueError, OSError, ImportError) as error:
         console.say(f"error: {error}")
         return 1
-    print_report(result)
-    for name in ("result.json", "confusion.png", "mistakes.png"):
+    form.print_report(result)
+    for name in form.FILES:
         if (folder / name).exists():
             print(f"  {folder / name}")
     return 0
+
+
+def _measure_classifier(arguments):
+    if arguments.images or arguments.canvas:
+        raise ValueError(
+            "--images and --canvas are for detectors, whose data is an annotation file, *.json."
+        )
+    # cheap first: what is wrong with the data shows before a model is downloaded
+    split, class_names = split_of(arguments)
+    classifier, folder = classifier_of(arguments)
+    folder = Path(arguments.output or folder)
+    evaluation = evaluate(classifier, split, class_names, arguments.batch_size or BATCH)
+    result = report.result_of(classifier, split, evaluation)
+    report.write_report(folder, result, evaluation)
+    return result, folder, report
+
+
+def _measure_detector(arguments):
+    photos = detectors.photos_of(arguments)
+    detector, folder = detectors.detector_of(arguments, photos)
+    folder = Path(arguments.output or folder)
+    evaluation = detecting.evaluate(detector, photos)
+    result = detection_report.result_of(arguments.model, detector, photos, evaluation)
+    detection_report.write_report(folder, result, evaluation)
+    return result, folder, detection_report
 
 
 def _parser():
@@ -57,7 +84,12 @@ def _parser():
     )
     add = parser.add_argument
     add("model", metavar="RUN|MODEL", help="a record's folder, a .keras file, or a model's name")
-    add("--data", help="a directory with a folder per class, or a set's name")
+    add(
+        "--data",
+        help="a directory with a folder per class, or a set's name; of a detector an annotation "
+        "file of COCO's format, *.json",
+    )
+    add("--images", metavar="DIR", help="of an annotation file: the folder of its images")
     add("--data_dir", help="of a named set: where TensorFlow Datasets keeps its sets")
     add(
         "--split",
@@ -65,10 +97,20 @@ def _parser():
         help="train, validation; of a directory also all; of a prepared set any of its splits "
         "(default: %(default)s)",
     )
-    add("--batch_size", type=_positive, default=64, help="default: %(default)s")
+    add("--batch_size", type=_positive, help=f"default: {BATCH}, of a detector 1")
     add("--output", metavar="DIR", help="gets the report (default: RUN/evaluation_<data>)")
     add("--variant", help="of a file of weights that does not tell it")
-    add("--size", type=_positive, help="of the images, in pixels (default: the model's)")
+    add(
+        "--size",
+        type=_positive,
+        help="of the images, in pixels; of a detector their short side (default: the model's)",
+    )
+    add(
+        "--canvas",
+        choices=CANVASES,
+        help="what a detector's images are padded to: multiples of 32, or one of two sizes "
+        f"(default: {CANVASES[0]})",
+    )
     return parser
 
 
@@ -88,23 +130,9 @@ def classifier_of(arguments):
     """
     given = arguments.model
     is_run = os.path.isdir(given)
-    if is_run and not (Path(given) / MODEL).is_file():
-        raise FileNotFoundError(
-            f"{given} has no {MODEL}: it is no record, or of a run that is not finished. Name a "
-            "finished one, or a .keras file."
-        )
-    data_name = arguments.data or (dataset_fields(given)["dataset"] if is_run else None)
     if is_run:
-        path, folder = Path(given) / MODEL, Path(given) / f"evaluation_{_in_a_path(data_name)}"
-    else:
-        path, folder = Path(given), Path(f"evaluation_{_in_a_path(given.removesuffix('.keras'))}")
-    is_file = path.suffix == ".keras" and path.is_file()
+        subject.check_finished(given)
+    data_name = arguments.data or (dataset_fields(given)["dataset"] if is_run else None)
+    source, folder = subject.source_of(given, data_name)
     size = {"size": arguments.size} if arguments.size else None
-    source = path if is_file else given
     return Classifier(source, transform=size, variant=arguments.variant), folder
-
-
-def _in_a_path(name):
-    """Returns the last part of a name, without what the name of a folder cannot have."""
-    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-    return re.sub(r"[^\w.=-]+", "_", last) or "data"

@@ -43,15 +43,20 @@ class DetectionEvaluation:
 def label_of(detector, photos):
     """Returns `{id of a category: label}`: which of the detector's classes a category is.
 
-    Equal names are equal classes. Categories of the set without objects need no class. Without
-    names the categories are the labels 0, 1, ... in the order of their ids.
+    Equal names are equal classes. Categories of the set without objects need no class. Where the
+    detector's classes have no names, they are the categories in the order of their ids.
 
     Raises:
-        ValueError: if the detector does not know a class that the set has objects of, or if several
-            categories have its name.
+        ValueError: if the detector does not know a class that the set has objects of, if several
+            categories have its name, or, without names, if there is another number of them.
     """
     categories = photos.categories
-    if not detector.names:
+    if detector.labels is None:
+        if len(categories) != len(detector.names):
+            raise ValueError(
+                f"{photos.name} has {len(categories)} categories, the detector has "
+                f"{len(detector.names)} classes without names: they cannot be compared."
+            )
         return {key: label for label, key in enumerate(categories)}
     labels = {name: label for label, name in enumerate(detector.names)}
     used = [name for key, name in categories.items() if photos.counts[key]]

@@ -11,6 +11,7 @@ from training.evaluate.measuring import transform_for
 from training.run import pictures, record
 
 TABLE_CLASSES = 50  # more lines are read in the file
+FILES = ("result.json", "confusion.png", "mistakes.png")
 
 
 def result_of(classifier, split, evaluation):

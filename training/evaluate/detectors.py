@@ -1,0 +1,91 @@
+"""The detector and the annotated photographs that the command line names."""
+
+import os
+from pathlib import Path
+
+from keras_convnext.cli import console
+from keras_convnext.detection.detector import CANVASES, Detector
+from keras_convnext.detection.metrics import check_available
+from training.data import differences
+from training.data.coco import coco
+from training.evaluate import coco_set, subject
+from training.run import record
+
+SIZE = (800, 1333)  # of the published evaluation: limits of the short and long side
+PLACES = ("train_annotations", "train_images", "validation_annotations", "validation_images")
+SPLITS = ("train", "validation")
+
+
+def are_meant(arguments):
+    """Returns whether the data are an annotation file, or those of a record of a detector."""
+    if arguments.data is not None:
+        return Path(arguments.data).suffix.lower() == ".json"
+    return "detector" in _fields(arguments.model)
+
+
+def _fields(run):
+    """Returns the configuration in the record `run`, empty if it is none."""
+    try:
+        return record.read_config(run)["config"]
+    except record.RecordError:
+        return {}
+
+
+def photos_of(arguments):
+    """Returns the `CocoSet` that the command line names.
+
+    Raises:
+        ValueError: if it is not there or not usable.
+        ImportError: if no package that computes the scores is installed.
+    """
+    check_available()
+    if arguments.data is None:
+        return _own_photos(arguments)
+    if arguments.data_dir is not None:
+        raise ValueError(f"--data={arguments.data} is an annotation file: omit --data_dir.")
+    if arguments.images is None:
+        raise ValueError(
+            f"--data={arguments.data} is an annotation file: name the folder of its images with "
+            "--images."
+        )
+    return coco_set.read(arguments.data, arguments.images)
+
+
+def _own_photos(arguments):
+    run, fields = arguments.model, _fields(arguments.model)
+    if arguments.images is not None:
+        raise ValueError("--images belongs to an annotation file: name it with --data.")
+    if arguments.split not in SPLITS:
+        raise ValueError(f"--split={arguments.split}: the run has {' and '.join(SPLITS)}.")
+    dataset = coco(
+        fields["data_dir"], **{key: fields[key] for key in PLACES}, masks=fields["masks"]
+    )
+    then = record.read_config(run).get("data")
+    for sentence in differences(then, dataset.fingerprint()) if then else ():
+        console.say(f"Note: the data are not those of the training. {sentence}")
+    return coco_set.of_split(getattr(dataset, arguments.split), fields["masks"])
+
+
+def detector_of(arguments, photos):
+    """Returns the `Detector` that the command line names, and the folder that gets its report.
+
+    Published weights are downloaded if need be.
+
+    Raises:
+        ValueError, UsageError, OSError: if it is not there, or no detector.
+    """
+    size = SIZE
+    if os.path.isdir(arguments.model):
+        subject.check_finished(arguments.model)
+        size = sorted(map(int, _fields(arguments.model).get("size", size)))
+    if arguments.size:
+        size = arguments.size, round(arguments.size * size[1] / size[0])
+    source, folder = subject.source_of(arguments.model, Path(photos.name).stem)
+    detector = Detector(
+        source,
+        size=tuple(size),
+        canvas=arguments.canvas or CANVASES[0],
+        batch_size=arguments.batch_size or 1,
+        variant=arguments.variant,
+    )
+    return detector, folder

@@ -1,0 +1,36 @@
+"""What is measured: a record's model, a file, or published weights; and where the report goes."""
+
+import re
+from pathlib import Path
+
+MODEL = "best.keras"
+
+
+def check_finished(run):
+    """Raises FileNotFoundError if the folder `run` is not the record of a finished run."""
+    if not (Path(run) / MODEL).is_file():
+        raise FileNotFoundError(
+            f"{run} has no {MODEL}: it is no record, or of a run that is not finished. Name a "
+            "finished one, or a .keras file."
+        )
+
+
+def source_of(given, data_name):
+    """Returns the model as `Classifier` and `Detector` take it, and the folder of its report.
+
+    Args:
+        given: a record's folder, the path of a file, or a name.
+        data_name: of the data; the folder in a record is called after it.
+    """
+    if Path(given).is_dir():
+        return Path(given) / MODEL, Path(given) / f"evaluation_{_in_a_path(data_name)}"
+    path = Path(given)
+    is_file = path.suffix == ".keras" and path.is_file()
+    folder = Path(f"evaluation_{_in_a_path(given.removesuffix('.keras'))}")
+    return path if is_file else given, folder
+
+
+def _in_a_path(name):
+    """Returns the last part of a name, without what the name of a folder cannot have."""
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    return re.sub(r"[^\w.=-]+", "_", last) or "data"
