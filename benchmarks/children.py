@@ -40,20 +40,26 @@ class Child:
         environment: variables that it has beside those of this process.
         patience: seconds after which an answer is no longer waited for.
         python: path of the interpreter; default: that of this process.
+
+    Raises:
+        Failed: if the interpreter cannot be started.
     """
 
     def __init__(self, module, *arguments, environment=(), patience=3600, python=sys.executable):
         self.patience, self.overdue = patience, False
         self.errors = tempfile.TemporaryFile(mode="w+", errors="replace")
-        self.process = subprocess.Popen(
-            [python, "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | dict(environment),
-        )
+        try:
+            self.process = subprocess.Popen(
+                [python, "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                text=True,
+                cwd=ROOT,
+                env=os.environ | dict(environment),
+            )
+        except OSError as error:
+            raise Failed(f"{python} cannot be started: {error.strerror or error}") from error
 
     def __enter__(self):
         return self

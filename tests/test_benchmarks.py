@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import children, forms, memory, photo_sizes, rounds, run, scaling, startup, tables
+from benchmarks import (
+    children,
+    detection,
+    forms,
+    memory,
+    photo_sizes,
+    rounds,
+    run,
+    scaling,
+    startup,
+    tables,
+)
 from benchmarks.configuration import Configuration
 from benchmarks.contenders import CONTENDERS, PRODUCTS
 from benchmarks.findings import findings
@@ -349,3 +360,52 @@ def test_a_model_without_each_form_is_measured(tmp_path, capsys):
     assert {"all", "residual branch"} <= set(seconds)
     row = f"| {BACKEND} | test_convnext2 | inference | 1 | residual branch |"
     assert row in capsys.readouterr().out
+
+
+@pure
+def test_a_case_of_detection_is_checked_and_shown():
+    arguments = detection.parse(["--quick"])
+    assert (arguments.results, arguments.rounds, arguments.steps) == (None, 1, 1)
+    case = detection.Case("nms", "convnext_tiny", 64, 96, batch=2, boxes=8)
+    detection.check(np.ones((2, 8), bool), case)
+    for wrong in (np.ones((1, 8), bool), np.full((2, 8), np.nan)):
+        with pytest.raises(ValueError, match="expected finite"):
+            detection.check(wrong, case)
+    model = dataclasses.replace(case, subject="mask_rcnn", boxes=500)
+    detection.check({"boxes": np.ones((2, 100, 4))}, model)
+    with pytest.raises(ValueError, match="expected finite"):
+        detection.check({"boxes": np.ones((2, 8, 4))}, model)
+    rows = detection.contenders("cascade")
+    assert [row.environment.get("KERAS_BACKEND") for row in rows.values()] == [
+        *("tensorflow", "jax", "torch"),
+        None,
+    ]
+
+
+@compiles_long
+def test_detection_is_measured(tmp_path, capsys):
+    path = tmp_path / "detection.json"
+    flags = "--subjects nms --boxes 8 --height 64 --width 64 --rounds 1 --steps 2".split()
+    flags += ["--contenders", BACKEND, "torchvision", "--results", str(path)]
+    flags += ["--peer_python", "no/such/python"]
+    assert detection.main(flags) == 0
+    found = json.loads(path.read_text())
+    assert found["versions"]["keras"] == keras.__version__
+    found = found["subjects"]["nms"]
+    row = found["contenders"][BACKEND]
+    assert row["per_second"]["median"] > 0 and row["to_peer"] is None
+    assert row["peak_bytes"] > row["peak_over_imports_bytes"]
+    assert "no/such/python" in found["failures"]["torchvision"]
+    said = capsys.readouterr().out
+    assert said.startswith("## nms, convnext_tiny, 64 x 64 pixels, batch 1")
+    assert f"| {BACKEND} |" in said and "- torchvision: " in said
+
+
+@pytest.mark.slow
+def test_both_detectors_are_measured(tmp_path):
+    path = tmp_path / "detection.json"
+    flags = "--subjects mask_rcnn cascade roi_align --boxes 4 --height 64 --width 90".split()
+    flags += ["--variant", "convnext_atto", "--rounds", "1", "--steps", "1"]
+    assert detection.main([*flags, "--contenders", BACKEND, "--results", str(path)]) == 0
+    found = json.loads(path.read_text())["subjects"]
+    assert [list(rows["contenders"]) for rows in found.values()] == [[BACKEND]] * 3

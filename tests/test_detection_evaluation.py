@@ -11,12 +11,16 @@ import pytest
 from PIL import Image
 
 from keras_convnext.detection.callbacks import COCOScores
-from tests.annotated_shapes import ground_truth, tiny_set, written
+from keras_convnext.pretrained.saving import save_keras
+from tests import tiny_detector
+from tests.annotated_shapes import CATEGORIES, ground_truth, tiny_set, written
 from tests.backends import on_one_backend
 from training.data.coco import coco
 from training.data.dataset import DataError
-from training.evaluate import coco_set, detecting, detection_report
+from training.evaluate import coco_set, detecting, detection_report, detectors
+from training.evaluate import command as evaluate
 from training.evaluate.detection_mistakes import LOOSE, MISSED, WRONG
+from training.run import record
 
 pytest.importorskip("pycocotools")
 
@@ -190,6 +194,69 @@ def test_what_cannot_be_measured_is_refused(photos, tmp_path):
     path.write_text(json.dumps({**content, "annotations": boxes}))
     evaluation = detecting.evaluate(told(photos, NAMES), coco_set.read(path, folder))
     assert (evaluation.box.ap, evaluation.mask, evaluation.mistakes[LOOSE]) == (1, None, ())
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The record of a detector with random weights, trained beside the tiny set."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    folder.mkdir()
+    data_dir = tmp_path_factory.mktemp("data")
+    path, images = written(data_dir)
+    save_keras(tiny_detector.build(classes=4), folder / "best.keras")
+    classes = [[str(key), name] for key, name in CATEGORIES.items()]
+    record.write_json(folder / record.CLASSES, classes)
+    places = dict.fromkeys(detectors.PLACES[::2], path.name)
+    places |= dict.fromkeys(detectors.PLACES[1::2], images.name)
+    fields = {"detector": "mask_rcnn", "data_dir": str(data_dir), "masks": True, "size": [96, 64]}
+    record.write_json(folder / record.CONFIG, {"config": fields | places, "backend": "any"})
+    return folder
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of crowds, and splits that are equal
+def test_a_run_is_measured_by_the_command(run, tmp_path, capsys):
+    """On an annotation file, and on its own validation images: the same scores."""
+    path, folder = written(tmp_path)
+    flags = ["--data", str(path), "--images", str(folder), "--size", "32", "--canvas", "fixed"]
+    assert evaluate.main([str(run), *flags, "--batch_size", "2"]) == 0
+    said = capsys.readouterr().out
+    found = json.loads((run / "evaluation_objects/result.json").read_text())
+    assert (found["data"], found["images"], found["objects"]) == ("objects.json", 5, 15)
+    assert found["transform"] == {"size": [32, 48], "canvas": "fixed"}
+    assert 0 <= found["box"]["ap"] < 0.2 and 0 <= found["mask"]["ap"] < 0.2
+    assert found["box"]["ap_large"] is None
+    assert [row["class"] for row in found["classes"]] == list(CATEGORIES.values())
+    assert {row["kind"] for row in found["mistakes"]} >= {MISSED, WRONG}
+    for name in detection_report.FILES:
+        assert (run / "evaluation_objects" / name).exists() and name in said
+    assert "box AP " in said and "nothing of this kind\t0\t-\t-\t-\t-" in said
+    own = tmp_path / "own"
+    assert evaluate.main([str(run), "--output", str(own)]) == 0
+    assert json.loads((own / "result.json").read_text())["transform"]["size"] == [64, 96]
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--data={path}"], "name the folder of its images with --images"),
+        (["--data={path}", "--images=nowhere"], "The folder 'nowhere' does not exist"),
+        (["--data=none.json", "--images=."], "none.json cannot be read"),
+        (["--data={path}", "--images=.", "--data_dir=."], "omit --data_dir"),
+        (["--split=all"], "the run has train and validation"),
+        (["--images=."], "--images belongs to an annotation file"),
+        (["--data=digits", "--canvas=fixed"], "are for detectors"),
+    ],
+)
+def test_wrong_flags_end_in_one_sentence(run, photos, flags, message, capsys):
+    path = next(iter(photos.paths.values())).parents[1] / "objects.json"
+    assert evaluate.main([str(run), *(flag.format(path=path) for flag in flags)]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("error:") == 1
 
 
 # ---------------------------------------------------------------------------- in fit
