@@ -8,6 +8,7 @@ from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.export import export
 from keras_convnext.export.exporting import ENDS, FORMATS
+from keras_convnext.export.metadata import parsed
 
 
 def add_parser(commands):
@@ -85,7 +86,7 @@ def run(arguments):
         calibration=arguments.calibration,
         check=arguments.check == "on",
     )
-    said = dict(made.metadata)
+    said = parsed(made.metadata, made.path)
     names = said.pop("names", None)
     said.pop("ids", None)
     if names and not arguments.json:

@@ -1,9 +1,20 @@
 """Models as files that other programs run: written, proven equal to the model, and run.
 
-from keras_convnext.export import ExportedClassifier, export
+    from keras_convnext.export import ExportedClassifier, export
 
-export(classifier, "tiny.onnx")
-ExportedClassifier("tiny.onnx")("photo.jpg")   # without Keras
+    export(classifier, "tiny.onnx")
+    ExportedClassifier("tiny.onnx")("photo.jpg")   # without Keras
+
+In a program that has neither this package nor Keras:
+
+    import json, onnxruntime
+
+    session = onnxruntime.InferenceSession("tiny.onnx")
+    said = session.get_modelmeta().custom_metadata_map  # what these are: export/metadata.py
+    (outputs,) = session.run(None, {"image": pixels})  # uint8 (n, 224, 224, 3)
+    answers = [json.loads(said["names"])[best] for best in outputs.argmax(-1)]
+
+See `export/exporting.py`.
 """
 
 from keras_convnext.export.exporting import Exported, export
