@@ -377,6 +377,21 @@ def test_the_numbers_of_a_large_model_are_in_a_second_file(wide, tmp_path, monke
 
 
 @on_one_backend
+def test_images_in_0_to_1_are_floats(tmp_path):
+    """A layer before ours that normalises them does not make them pixels."""
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Normalization(mean=0.5, variance=0.04)(inputs)
+    x = tiny(V1, include_preprocessing=False, input_shape=(32, 32, 3))(x)
+    made = export(keras.Model(inputs, x), tmp_path / "m.onnx")
+    assert json.loads(made.metadata["input"]) == {
+        "layout": "NHWC",
+        "dtype": "float32",
+        "channels": 3,
+    }
+    assert made.difference <= CLOSE and made.metadata["task"] == "unknown"
+
+
+@on_one_backend
 def test_channels_first(tmp_path):
     keras.config.set_image_data_format("channels_first")
     try:

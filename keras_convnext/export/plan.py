@@ -109,9 +109,17 @@ def _check_model(model):
 
 
 def takes_pixels(model):
-    """Returns whether a model, or one inside of it, normalises images of range [0, 255]."""
-    kinds = (keras.layers.Normalization, keras.layers.Rescaling)
-    return any(isinstance(layer, kinds) for layer in layers_of(model))
+    """Returns whether a model, or one inside of it, normalises images of range [0, 255].
+
+    A layer that normalises numbers of [0, 1] has a deviation below 1, and does not tell that.
+    """
+    return any(_is_of_pixels(layer) for layer in layers_of(model))
+
+
+def _is_of_pixels(layer):
+    if isinstance(layer, keras.layers.Rescaling):
+        return bool(np.max(np.abs(layer.scale)) < 0.1)  # 1 / 255 or 1 / 127.5
+    return isinstance(layer, keras.layers.Normalization) and bool(moments(layer)[1].max() > 1)
 
 
 def _classifier_of(model):
