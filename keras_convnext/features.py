@@ -27,7 +27,8 @@ def functional(kind):
 class PyramidModel(keras.Model):
     """A functional model of the layers of `ConvNeXt(...)` that has `pyramid_outputs`.
 
-    Clones, and models loaded from a file, are of this class too.
+    Clones, and models loaded from a file, are of this class too. Keras' `clone_model` hands on
+    nothing but the layers: a clone has new weights, and neither `published` nor `variant`.
 
     Attributes:
         published: name of the published weights that the model began with, for example
