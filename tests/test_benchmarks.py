@@ -349,7 +349,7 @@ def test_each_form_can_be_left_out():
         assert before == {attribute: getattr(fast.forms, attribute) for attribute in before}
 
 
-@compiles_long
+@pytest.mark.slow
 def test_a_model_without_each_form_is_measured(tmp_path, capsys):
     path = tmp_path / "forms.json"
     flags = ["--backends", BACKEND, "--variants", "test_convnext2", "--tasks", "inference"]
