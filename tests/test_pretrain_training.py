@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant
 from keras_convnext.pretraining import FCMAE
-from tests.backends import on_one_backend
+from tests.backends import compiles_long, on_one_backend
 from tests.tiny_imagenet import jpeg
 from training import command, data, train
 from training.data.unlabelled import unlabelled_folder
@@ -44,6 +44,7 @@ def whole(tmp_path_factory):
     return root, config, *train.train(command.Request(config))
 
 
+@compiles_long
 def test_a_run_leaves_its_record(whole):
     root, config, folder, result = whole
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -76,6 +77,7 @@ def test_a_run_leaves_its_record(whole):
     assert model.reconstructions(images).shape[:2] == shown[::-1]
 
 
+@on_one_backend
 def test_the_encoder_of_a_run_is_fine_tuned(whole, tmp_path):
     """The lines that a run ends with are Python and a command that work."""
     root, config, folder, _ = whole
@@ -105,6 +107,7 @@ def test_the_encoder_of_a_run_is_fine_tuned(whole, tmp_path):
     np.testing.assert_allclose(features.predict(image), encoder.predict(image), atol=1e-5)
 
 
+@compiles_long
 def test_a_run_goes_on_where_it_was_stopped(whole):
     """Without its result and the last checkpoint, the second epoch is trained again: to the bit."""
     root, config, folder, result = whole

@@ -1,5 +1,7 @@
 """The masked autoencoder: what the authors' code computes, what is hidden, `fit`, and its files."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -343,6 +345,22 @@ def test_the_encoder_goes_on_as_a_classifier(tmp_path, grn):
     kernels = [m.get_layer(block).pwconv1.kernel for m in (classifier, model.encoder)]
     assert np.array_equal(*map(numpy, kernels))
     np.testing.assert_allclose(numpy(classifier(IMAGES)).sum(-1), 1, rtol=1e-5)
+
+
+@on_one_backend
+@pytest.mark.parametrize("grn", [True, False])
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_a_whole_model_is_a_file_of_weights(tmp_path, grn, suffix):
+    variant = dataclasses.replace(SMALL, layer_scale=None if grn else 0.5, grn=grn)
+    model = randomise(FCMAE(variant, decoder_width=8))
+    path = tmp_path / f"whole{suffix}"
+    (model.save if suffix == ".keras" else model.save_weights)(path)
+    again = FCMAE(variant, decoder_width=8, weights=path)
+    pairs = zip(model.weights, again.weights, strict=True)
+    assert all(np.array_equal(numpy(a), numpy(b)) for a, b in pairs)
+    classifier = ConvNeXt(variant, classes=5, weights=path)
+    kernels = [m.get_layer("stage1_block0").pwconv1.kernel for m in (classifier, model.encoder)]
+    assert np.array_equal(*map(numpy, kernels))
 
 
 # Pictures

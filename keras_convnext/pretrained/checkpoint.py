@@ -127,14 +127,17 @@ class Checkpoint:
         """Returns whether it is of masked pre-training: no classifier, and no norm before it.
 
         V1 models are only known from our own pre-training, which writes the layers up to the last
-        block and nothing else.
+        block, and perhaps its decoder.
         """
         if any(map(self.found, self._heads() + HEAD_NORM)):
             return False
-        match = self.file.match
-        body = self.layout.body(match.prefix)
-        only_body = not match.others and all(name.startswith(body) for name in self.tensors)
-        return self.variant.grn or (self.layout.name == "keras_convnext" and only_body)
+        return self.variant.grn or (self.layout.name == "keras_convnext" and self._is_body_alone())
+
+    def _is_body_alone(self):
+        match, ignorable = self.file.match, re.compile("|".join(self.layout.ignorable))
+        begin = self.layout.body(match.prefix)
+        rest = [name for name in self.tensors if not name.startswith(begin)]
+        return all(map(ignorable.fullmatch, (*match.others, *rest)))
 
     @property
     def classes(self):

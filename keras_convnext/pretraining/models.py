@@ -123,8 +123,11 @@ class FCMAE(keras.Model):
         from keras_convnext import pretrained  # the readers of files are imported if one is read
 
         checkpoint = pretrained.open_checkpoint(weights, self.variant, include_top=False)
-        has_decoder = checkpoint.found("decoder/proj/kernel")
-        checkpoint.load_into(self if has_decoder else self.encoder)
+        if any(name.startswith("decoder/") for name in checkpoint.file.match.others):
+            self.load_weights(checkpoint.path)  # a whole model of ours
+        else:
+            has_decoder = checkpoint.found("decoder/proj/kernel")
+            checkpoint.load_into(self if has_decoder else self.encoder)
 
     @property
     def mask_ratio(self):

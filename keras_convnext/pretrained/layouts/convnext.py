@@ -311,7 +311,7 @@ LAYOUTS = (
         "keras_convnext",
         rf"(?P<prefix>(?:[^/]+{SEPARATOR})?)stem/conv1?/0",
         ours,
-        (r".*/seed_generator_state",),
+        (r".*/seed_generator_state", fcmae.OUR_DECODER),
         keras=True,
     ),
     Layout(

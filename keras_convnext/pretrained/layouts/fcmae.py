@@ -16,6 +16,7 @@ PARTS = ("dwconv", "norm", "pwconv1", "grn", "pwconv2")
 DECODER = {f"decoder/{name}": name for name in ("proj", "mask_token", "pred")} | {
     f"decoder/block{n}/{part}": f"decoder.{n}.{part}" for n in range(BLOCKS) for part in PARTS
 }
+OUR_DECODER = r"decoder/(proj|mask_token|pred|block\d+)/.+"  # in a file of a whole model of ours
 # A module of the encoder, and what their sparse one has in its place; the stem is dense.
 SPARSE = (
     (r"(downsample_layers\.[1-9]\d*\.0|stages\.\d+\.\d+\.norm)\.", r"\1.ln."),
