@@ -14,6 +14,7 @@ from benchmarks import (
     children,
     detection,
     forms,
+    masked_encoder,
     memory,
     photo_sizes,
     rounds,
@@ -409,3 +410,20 @@ def test_both_detectors_are_measured(tmp_path):
     assert detection.main([*flags, "--contenders", BACKEND, "--results", str(path)]) == 0
     found = json.loads(path.read_text())["subjects"]
     assert [list(rows["contenders"]) for rows in found.values()] == [[BACKEND]] * 3
+
+
+@on_one_backend
+def test_the_masked_encoder_is_measured(tmp_path, monkeypatch, capsys):
+    def in_this_process(backend, arguments):
+        if backend == "jax":
+            return {"failed": "no memory"}
+        return masked_encoder.in_this_process(arguments)
+
+    monkeypatch.setattr(masked_encoder, "measured", in_this_process)
+    path = tmp_path / "masked.json"
+    flags = "--backends torch jax --variant test_convnext2 --size 64 --batch 1 --rounds 2".split()
+    assert masked_encoder.main([*flags, "--results", str(path)]) == 0
+    found = json.loads(path.read_text())["backends"]["torch"]
+    assert set(found) == {"forward", "training"} and len(found["forward"]["ratios"]) == 2
+    out = capsys.readouterr().out
+    assert "| torch | training |" in out and "| jax | no memory |" in out
