@@ -29,7 +29,7 @@ from benchmarks.findings import findings
 from benchmarks.medians import ratio, read_results, save_results, spread
 from benchmarks.multiply_adds import multiply_adds
 from keras_convnext import VARIANTS, ConvNeXt, fast
-from tests.backends import BACKEND, compiles_long
+from tests.backends import BACKEND, compiles_long, on_one_backend
 from tests.shape_only import shapes_only
 
 pure = pytest.mark.skipif(BACKEND != "jax", reason="the same on every backend")

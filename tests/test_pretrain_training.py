@@ -11,7 +11,8 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt, Variant
 from keras_convnext.pretraining import FCMAE
-from tests.backends import compiles_long, on_one_backend
+from tests.backends import BACKEND, compiles_long, on_one_backend
+from tests.test_distribution import start, surroundings
 from tests.tiny_imagenet import jpeg
 from training import command, data, train
 from training.data.unlabelled import unlabelled_folder
@@ -248,3 +249,23 @@ def test_fine_tuning_after_masked_pre_training():
     assert not base.decay_each_block and (base.mixup, base.cutmix) == (0.8, 1.0)
     tuned = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights="imagenet")
     assert tuned.epochs == 30  # these are fine-tuned already
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND == "jax", reason="GSPMD shares the same program of one process")
+def test_two_processes_share_a_batch(tmp_path):
+    """They hide other patches than one process does, so that the losses are not the same."""
+    photos(tmp_path / "photos", 8)
+    command = (
+        "--config=fcmae --smoke --variant=test_convnext2 --tensorboard=false --epochs=1 "
+        f"--data_dir={tmp_path / 'photos'}"
+    ).split()
+    program = ("-m", "training.pretrain")
+    output = tmp_path / "records"
+    runs = [start(output, "multiworker", env, program, command) for env in surroundings()]
+    for run in runs:
+        _, errors = run.communicate(timeout=400)
+        assert run.returncode == 0, errors[-3000:]
+    (folder,) = output.iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert 0 < result["loss"] < 10 and (folder / "encoder.weights.h5").exists()

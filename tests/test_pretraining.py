@@ -280,6 +280,23 @@ def test_fit_of_a_dataset():
 
 
 @on_one_backend
+def test_mixed_precision():
+    images = IMAGES[:, :32, :32]
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = FCMAE(SMALL, decoder_width=8, seed=0)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        outputs = model(images)
+        assert keras.backend.standardize_dtype(outputs["prediction"].dtype) == "float32"
+        assert model.encoder.get_layer("stage0_block0").compute_dtype == policy[6:]
+        model.compile("adam")
+        assert np.isfinite(fit(model, images)).all()
+        assert all(np.isfinite(numpy(weight)).all() for weight in model.weights)
+
+
+@on_one_backend
 def test_labels_losses_and_weights(model):
     outputs = model(IMAGES)
     with pytest.warns(UserWarning, match="learns without labels: those of the data are ignored"):
