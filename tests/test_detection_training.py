@@ -13,6 +13,7 @@ from keras_convnext.detection import Detector
 from tests import tiny_objects
 from tests.backends import BACKEND, compiles_long, on_one_backend
 from training import command, train
+from training.evaluate import command as evaluate
 from training.run import checkpoint, course
 from training.tasks.detection import building
 from training.tasks.table import TASKS
@@ -62,6 +63,7 @@ def test_a_run_leaves_its_record_and_resumes_to_the_bit(shapes, tmp_path):
         "log.jsonl",
         "result.json",
         "validation_classes.csv",
+        "validation_mistakes.png",
     ]
     assert json.loads((folder / "result.json").read_text()) == result
     assert result["validation"]["images"] == 3 and 0 <= result["validation"]["box"]["ap"] <= 1
@@ -102,6 +104,14 @@ def test_every_experiment_trains(name, shapes, tmp_path):
     folder, result = train.train(command.Request(config))
     assert json.loads((folder / "result.json").read_text()) == result
     assert ("mask" in result["validation"]) == (name == "pennfudan")
+    assert (folder / "validation_mistakes.png").read_bytes().startswith(b"\x89PNG")
+    if name == "pennfudan":
+        flags = ["--canvas=fixed", f"--batch_size={config.micro_batch}"]
+        assert evaluate.main([str(folder), *flags]) == 0
+        (file,) = folder.glob("evaluation_*/result.json")
+        measured, known = json.loads(file.read_text()), result["validation"]
+        for kind in ("box", "mask"):
+            assert measured[kind]["ap"] == pytest.approx(known[kind]["ap"], abs=1e-6)
 
 
 @on_one_backend

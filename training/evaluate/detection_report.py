@@ -57,6 +57,12 @@ def write_report(folder, result, evaluation):
     """Writes `result.json`, `classes.csv` and `mistakes.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "classes.csv", csv_text(result["classes"]))
+    draw_mistakes(evaluation, folder / "mistakes.png")
+    record.write_json(folder / "result.json", result)
+
+
+def draw_mistakes(evaluation, path):
+    """Draws the worst mistakes of a `DetectionEvaluation` by their kinds; `path` is of the PNG."""
     sections = [
         (heading, [(each.truth, each.found, each.title) for each in evaluation.mistakes[kind]])
         for kind, heading in HEADINGS.items()
@@ -66,8 +72,7 @@ def write_report(folder, result, evaluation):
         f"Left: what is annotated. Right: what was detected, with scores from {SHOWN_SCORE:g}. "
         "The mistake is framed in red."
     )
-    pictures.pairs(sections, note, folder / "mistakes.png")
-    record.write_json(folder / "result.json", result)
+    pictures.pairs(sections, note, path)
 
 
 def print_report(result):

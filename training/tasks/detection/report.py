@@ -4,8 +4,7 @@ import dataclasses
 
 from keras_convnext.atomic import write_text
 from keras_convnext.detection import Detector
-from training.evaluate import detecting
-from training.evaluate.coco_set import CocoSet
+from training.evaluate import coco_set, detecting, detection_report
 from training.run import models, pictures, record
 from training.run.logs import csv_text
 from training.tasks.detection import building
@@ -50,7 +49,8 @@ def headline(result):
 
 
 def assess(run, split, model, config):
-    """Writes `validation_classes.csv` and `detections.json`; returns {"box": scores, ...}.
+    """Writes `validation_classes.csv`, `validation_mistakes.png` and `detections.json`; returns
+    {"box": scores, ...}.
 
     Args:
         run: the folder of the record.
@@ -67,10 +67,9 @@ def assess(run, split, model, config):
         canvas="fixed",
         batch_size=config.micro_batch,
     )
-    paths = {image.id: path for image, path in zip(split.images, split.paths, strict=True)}
-    photos = CocoSet(split.file.path, split.truth(), paths, config.masks)
-    found = detecting.evaluate(detector, photos, keep=0)
+    found = detecting.evaluate(detector, coco_set.of_split(split, config.masks))
     record.write_json(run / "detections.json", found.results)
+    detection_report.draw_mistakes(found, run / "validation_mistakes.png")
     kinds = {"box": found.box, "mask": found.mask}
     kinds = {kind: scores for kind, scores in kinds.items() if scores is not None}
     rows = [

@@ -12,7 +12,7 @@ PYTHON = """\
 
 
 def usage(run, config, dataset):
-    """Returns lines of text: a command and Python to try the best model.
+    """Returns lines of text: commands and Python to try the best model.
 
     Args:
         run: the folder of the record.
@@ -22,5 +22,8 @@ def usage(run, config, dataset):
     short, long = sorted(map(int, config.size))
     command = f"  {shell.program('keras-convnext')} detect --model {shlex.quote(str(run))}"
     command += f" --size {short} {long}"
+    measure = f"  {shell.python()} -m training.evaluate {shlex.quote(str(run))}"
+    measure += " --data instances.json --images FOLDER  # its scores on other photographs"
     python = PYTHON.format(run=str(run), size=(short, long))
-    return "\n".join(["To use the best model:", f"{command} photo.jpg", "and in Python:", python])
+    lines = ["To use the best model:", f"{command} photo.jpg", measure, "and in Python:", python]
+    return "\n".join(lines)
