@@ -207,7 +207,7 @@ def test_whole_models_of_files_and_trainings(model, tmp_path):
     model.save(tmp_path / "best.keras")
     (tmp_path / "classes.json").write_text('["ant", "bee", "cat"]')
     expected = Detector(model, size=(64, 96), threshold=0)(photo)
-    for source in (tmp_path, tmp_path / "best.keras", str(tmp_path / "best.keras")):
+    for source in (tmp_path, str(tmp_path / "best.keras")):
         detect = Detector(source, size=(64, 96), threshold=0)
         found = detect(photo)
         assert detect.names == ("ant", "bee", "cat")
@@ -230,6 +230,20 @@ def test_unusual_photos(detect):
         detect(np.full((40, 50, 3), np.nan))
     with pytest.raises(ImageError, match=r"images\[1\]: .*No such file"):
         detect.batch([grey, "nowhere.jpg"])
+
+
+@on_one_backend
+def test_damaged_weights_are_not_taken_for_an_empty_photo():
+    model, photo = tiny_detector.build(), tiny_detector.photo(1)
+    detect = Detector(model, size=(64, 96))
+    assert len(detect(photo))
+    nothing = {"boxes": np.zeros((6, 4)), "scores": np.zeros(6), "labels": np.full(6, -1)}
+    assert len(detect.in_photo(nothing, (64, 85), (48, 64))) == 0
+    for part in ("regressor", "classifier"):
+        kernel = next(w for w in model.weights if w.path.endswith(f"box_head0/{part}/kernel"))
+        kernel.assign(np.full(kernel.shape, np.nan))
+        with pytest.raises(ValueError, match="mask_rcnn_tiny has NaN or infinite weights"):
+            Detector(model, size=(64, 96))(photo)
 
 
 @on_one_backend

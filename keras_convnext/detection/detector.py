@@ -6,9 +6,11 @@ found.draw("photo.jpg").save("seen.png")
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
+from keras import ops
 
 from keras_convnext import checks
 from keras_convnext.detection import sources
@@ -108,6 +110,7 @@ class Detector:
 
         Raises:
             ImageError: (a ValueError) if it cannot be read.
+            ValueError: if weights of the model are NaN or infinite.
         """
         photo = self._photo(0, image)
         return self._detections(self._canvas_of(photo), [photo])[0]
@@ -181,11 +184,19 @@ class Detector:
                 "labels" (n,) with -1 for what is not there, and "masks" (n, 28, 28) if there are.
             shape: (height, width) of the image in that input, without what it was padded with.
             size: (height, width) of the photo.
+
+        Raises:
+            ValueError: if nothing is found, or boxes that are NaN, and weights of the model are NaN
+                or infinite.
         """
         factors = np.array([shape[1] / size[1], shape[0] / size[0]] * 2, "float32")
         limits = np.array([size[1], size[0]] * 2, "float32")
         scores, labels = outputs["scores"], outputs["labels"].astype("int32")
         kept = np.flatnonzero((labels >= 0) & (scores >= self.threshold))
+        # NaN is above no threshold: nothing would be found, without a word
+        sound = len(kept) and np.isfinite(outputs["boxes"][kept]).all()
+        if not sound and not self._weights_are_finite:
+            raise ValueError(f"{self.model.name} has NaN or infinite weights: they are damaged.")
         labels = labels[kept]
         return Detections(
             boxes=np.clip(outputs["boxes"][kept].astype("float32") / factors, 0, limits),
@@ -195,4 +206,12 @@ class Detector:
             size=tuple(map(int, size)),
             categories=np.array(self.categories, "int64")[labels],
             crops=outputs["masks"][kept].astype("float32") if "masks" in outputs else None,
+        )
+
+    @functools.cached_property
+    def _weights_are_finite(self):
+        return all(
+            bool(ops.convert_to_numpy(ops.all(ops.isfinite(weight.value))))
+            for weight in self.model.weights
+            if "float" in weight.dtype
         )
