@@ -340,7 +340,7 @@ def test_photos_are_predicted_twice(tmp_path):
 
 
 def test_each_form_can_be_left_out():
-    ours = {name: form for name, form in forms.FORMS.items() if BACKEND in form.backends}
+    ours = {n: form for n, form in forms.FORMS.items() if BACKEND in form.backends and form.without}
     assert len(ours) >= 4
     for name, form in ours.items():
         before = {attribute: getattr(fast.forms, attribute) for attribute in form.without}
