@@ -664,6 +664,10 @@ def test_boxes_that_are_not_finite_give_nothing():
     )
 
 
+def test_pooling_of_no_boxes():
+    assert pyramid_roi_align(pyramid(), np.zeros((2, 0, 4), "float32"), 7).shape == (2, 0, 7, 7, 5)
+
+
 def test_pooling_in_half_precision_rounds_once():
     boxes = two_images_of_boxes()
     maps = [ops.cast(m, "bfloat16") for m in pyramid()]

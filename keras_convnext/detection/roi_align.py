@@ -50,6 +50,9 @@ def pyramid_roi_align(maps, boxes, size, strides=(4, 8, 16, 32), finest=56):
     Source: arXiv 1612.03144, section 4.2 (levels); 1703.06870, section 3.
     """
     maps = [ops.convert_to_tensor(features) for features in maps]
+    if boxes.shape[1] == 0:
+        shape = (ops.shape(maps[0])[0], 0, size, size, maps[0].shape[3])
+        return ops.zeros(shape, dtype=maps[0].dtype)
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
     boxes = ops.where(ops.all(ops.isfinite(boxes), axis=-1, keepdims=True), boxes, 0.0)
     return pooling.pool(maps, _place(maps, boxes, strides, finest), size)
