@@ -3,6 +3,8 @@
 import json
 import math
 import warnings
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from training.data.coco import coco, grouped
 from training.data.packed import Packed
 
 pytestmark = on_one_backend
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -458,3 +461,53 @@ def test_grey_and_deep_images_are_read(tmp_path):
     deep.save(root / "train2017" / "001.png")
     (batch,) = training(coco(root), 2, on_bad=pairs.refuse_pair(coco_objects.verify))
     assert batch["images"].shape == (2, 64, 96, 3)
+
+
+# ---------------------------------------------------------------------------- photographs
+
+
+def photographs(name, root, count=8):
+    """Unpacks the first images of each split of a set in ../shared/data."""
+    if not (SHARED / f"{name}.zip").exists():
+        pytest.skip(f"needs ../shared/data/{name}.zip")
+    with zipfile.ZipFile(SHARED / f"{name}.zip") as archive:
+        for split in ("train", "val"):
+            entries = json.loads(archive.read(f"{name}/instances_{split}.json"))
+            entries["images"] = entries["images"][:count]
+            kept = {image["id"] for image in entries["images"]}
+            entries["annotations"] = [a for a in entries["annotations"] if a["image_id"] in kept]
+            (root / f"instances_{split}.json").write_text(json.dumps(entries))
+            names = {image["file_name"] for image in entries["images"]}
+            for member in archive.namelist():
+                if "/images/" in member and member.rpartition("/")[2] in names:
+                    path = root / member.removeprefix(f"{name}/")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(archive.read(member))
+    return root
+
+
+@pytest.mark.parametrize(("name", "classes"), [("coco200", 80), ("pennfudan", 1)])
+def test_photographs_and_their_masks(name, classes, tmp_path):
+    """At half of their size, a mask covers the same share of its box."""
+    dataset = quiet(photographs(name, tmp_path))
+    assert len(dataset.class_names) == classes and dataset.validation.size == 8
+    truth = dataset.validation.truth()
+    split = dataset.validation
+    checked = 0
+    for image, path in zip(split.images, split.paths, strict=True):
+        picture, objects = coco_objects.read(Path(path).read_bytes(), image.objects.encode())
+        assert picture.size == image.size
+        width, height = picture.size
+        fit = Fit((640, 640), size=(max(width, height) // 2, min(width, height) // 2))
+        found = fit(picture, objects, (0, 0, 0))
+        own = [a for a in truth["annotations"] if a["image_id"] == image.id and not a["iscrowd"]]
+        scale = np.divide(found["image_shape"][::-1], picture.size)
+        for row, annotation in enumerate(own[:100]):
+            x, y, w, h = annotation["bbox"]
+            corners = np.multiply([x, y, x + w, y + h], [*scale, *scale])
+            np.testing.assert_allclose(found["boxes"][row], corners, rtol=1e-5, atol=1e-3)
+            if min(w, h) >= 32:
+                share = annotation["area"] / (w * h)
+                assert found["mask_crops"][row].mean() == pytest.approx(share, abs=0.02)
+                checked += 1
+    assert checked >= 8
