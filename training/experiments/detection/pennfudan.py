@@ -2,7 +2,8 @@
 
 Command: `KERAS_BACKEND=torch python -m training.detect --config pennfudan --data_dir PENNFUDAN`,
 where PENNFUDAN has `instances_train.json`, `instances_val.json` and the folder `images`.
-Score and time: not yet measured.
+Score and time: not yet measured; a step takes 0.9 seconds of one core, and the loss of a validation
+14 seconds (torch, one thread, eight steps).
 
 A small ConvNeXt without layer scale, which has no time to grow from 1e-6, narrow heads, and few
 proposals: there are one to eight people in an image. Images within 384 x 256 pixels.
@@ -35,7 +36,7 @@ def config(variant=PEOPLE):
         box_samples=64,
         candidates=300,
         proposals=100,
-        epochs=80,
+        epochs=120,
         batch_size=4,
         learning_rate=1e-3,
         warmup_updates=100,
