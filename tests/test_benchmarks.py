@@ -403,6 +403,7 @@ def test_detection_is_measured(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@on_one_backend
 def test_both_detectors_are_measured(tmp_path):
     path = tmp_path / "detection.json"
     flags = "--subjects mask_rcnn cascade roi_align --boxes 4 --height 64 --width 90".split()
