@@ -2,11 +2,13 @@
 
     python -m benchmarks.forms
 
-One process per backend, variant and task builds a model with all forms and one model without each
-of them, which takes the portable form in its place. They take turns, one step each and in another
-order each time, so that a disturbance affects all of them alike; a row says how many times as long
-a step takes without the form. A second model with all forms shows how far equal models differ. A
-form that does not exceed that anywhere it is taken is to be deleted. In float32, on a CPU.
+writes `benchmarks/results/forms.json` and `forms.md`. One process per backend, variant and task
+builds a model with all forms and one model without each of them, which takes the portable form in
+its place. They take turns, one step each and in another order each time, so that a disturbance
+affects all of them alike; a row says how many times as long a step takes without the form. A second
+model with all forms shows how far equal models differ. A form that does not exceed that anywhere it
+is taken is to be deleted, unless it is there for memory, for half precision or for an exporter, as
+its docstring then says. In float32, on a CPU.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from benchmarks.contenders import BACKENDS, ENVIRONMENT, keras_models
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
 from benchmarks.medians import ratio, read_results, save_results, spread
+from keras_convnext.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results" / "forms.json"
 VARIANTS = ("convnext_atto", "convnext_tiny", "convnextv2_atto")
@@ -103,6 +106,7 @@ def main(argv=None):
                     print(f"{backend} {name} {task}: {failure}", file=sys.stderr)
                 rows = {"clock": arguments.clock, "size": arguments.size, "seconds": found}
                 save_results(arguments.results, rows | machine("keras", "numpy", *BACKENDS))
+    write_text(arguments.results.with_suffix(".md"), table(found) + "\n")
     print(table(found))
     return int(failed)
 
