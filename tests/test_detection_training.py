@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from keras_convnext.detection import Detector
 from tests import tiny_objects
-from tests.backends import BACKEND, compiles_long, on_one_backend
+from tests.backends import BACKEND, on_one_backend
 from training import command, train
 from training.evaluate import command as evaluate
 from training.run import checkpoint, course
@@ -93,12 +93,10 @@ def test_a_run_leaves_its_record_and_resumes_to_the_bit(shapes, tmp_path):
     assert set(detections.names) <= {"rectangle", "ellipse"}
 
 
-@compiles_long
-@pytest.mark.parametrize("name", ["folder", "pennfudan"])
+@on_one_backend
+@pytest.mark.parametrize("name", ["folder", pytest.param("pennfudan", marks=pytest.mark.slow)])
 def test_every_experiment_trains(name, shapes, tmp_path):
     """COCO's run is the one above."""
-    if BACKEND != "torch" and name == "pennfudan":
-        pytest.skip("the same on every backend")
     fields = {"masks": False, "gradient_accumulation": 2} if name == "folder" else {}
     config = load(name, shapes, tmp_path, **fields)
     folder, result = train.train(command.Request(config))
