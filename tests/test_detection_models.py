@@ -6,6 +6,7 @@ each sampler takes the first candidates.
 """
 
 import dataclasses
+import inspect
 import json
 
 import keras
@@ -19,6 +20,8 @@ from keras_convnext.detection import (
     MASK_RCNN,
     CascadeMaskRCNN,
     MaskRCNN,
+    Stage,
+    checkpoints,
     losses,
     proposals,
 )
@@ -396,6 +399,7 @@ def test_a_saved_detector_is_the_same_model(fitted, tmp_path):
     assert again.settings == model.settings and again.classes == 2
     assert not again.box_heads[1].convolutions[0].trainable
     assert again.variant == SMALL
+    assert again.dtype_policy.name == model.dtype_policy.name
     assert again.compiled and int(again.optimizer.iterations) == 12
     assert [w.path for w in again.weights] == [w.path for w in model.weights]
     states = [numpy(m.sample_order.seed_generator.state).tolist() for m in (model, again)]
@@ -421,6 +425,65 @@ def test_the_losses_are_the_models_own():
         model.compile("adamw", loss="mse")
     with pytest.raises(ValueError, match="mask_crops|masks.* is missing"):
         model.losses_of({"images": np.zeros((1, SIDE, SIDE, 3), "float32")})
+
+
+def test_objects_fit_each_other_and_the_images():
+    model, images = small("mask"), np.zeros((2, SIDE, SIDE, 3), "float32")
+    right = {"images": images, "boxes": np.zeros((2, 3, 4)), "labels": np.zeros((2, 3), "int32")}
+    right["masks"] = np.zeros((2, 3, SIDE, SIDE), "uint8")
+    wrong = {"boxes": (2, 3, 5), "labels": (2, 2), "masks": (2, 3, 20, 20)}
+    for key, shape in wrong.items():
+        with pytest.raises(ValueError, match=f"'{key}' must be .* received .2, "):
+            model.losses_of({**right, key: np.zeros(shape, "int32")})
+
+
+@compiles_long
+def test_images_without_objects_and_labels_out_of_range():
+    """No objects at all are background; a class that is not there is no background."""
+    model = small("mask")
+    images = {"images": scenes(2)["images"]}
+    some = {**images, "boxes": np.array([[[4, 4, 40, 40]]] * 2, "float32")}
+    some |= {"labels": np.full((2, 1), 2), "mask_crops": np.ones((2, 1, 8, 8), "uint8")}
+    none = {key: value[:, :0] for key, value in some.items() if key != "images"} | images
+    run = compiled(lambda some, none: (model.losses_of(some), model.losses_of(none)))
+    some, none = map(arrays, run(some, none))
+    assert np.isnan(some["class_loss"]) and np.isfinite(some["mask_loss"])
+    assert all(map(np.isfinite, none.values()))
+    assert none["rpn_class_loss"] > 0 and none["class_loss"] > 0
+    assert none["box_loss"] == none["mask_loss"] == none["rpn_box_loss"] == 0
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="its graphs alone do not know the number")
+@pytest.mark.slow
+def test_a_graph_need_not_know_how_many_objects_there_are():
+    import tensorflow as tf
+
+    model, inputs = small("mask"), scenes(2)
+    free = {key: tf.TensorSpec((None, None, *value.shape[2:])) for key, value in inputs.items()}
+    free |= {"images": tf.TensorSpec((None, SIDE, SIDE, 3)), "labels": tf.TensorSpec((None, None))}
+    graph = tf.function(model.losses_of, input_signature=[free])
+    found = graph({key: tf.cast(value, "float32") for key, value in inputs.items()})
+    known = compiled(model.losses_of)(inputs)
+    for name, value in arrays(known).items():
+        assert numpy(found[name]) == pytest.approx(value, rel=1e-4)
+
+
+def test_a_size_without_published_weights_is_random_by_default():
+    from keras_convnext import detection
+
+    for name in ("Tiny", "Small", "Base"):
+        factory = getattr(detection, f"MaskRCNNConvNeXt{name}")
+        default = inspect.signature(factory).parameters["weights"].default
+        published = [r for r in checkpoints.rows() if r.head == "mask_rcnn"]
+        there = any(row.variant == f"convnext_{name.lower()}" for row in published)
+        assert default == ("coco" if there else None)
+
+
+def test_settings_are_settings():
+    with pytest.raises(TypeError, match="must be a `Settings` or None, received 'paper'"):
+        MaskRCNN(SMALL, settings="paper")
+    with pytest.raises(ValueError, match="`stds` must be a number > 0, received 0"):
+        Stage(stds=(0.1, 0.1, 0.2, 0))
 
 
 def test_images_are_as_large_as_the_pyramid_needs():

@@ -131,7 +131,7 @@ def run(arguments):
         console.print_table(COLUMNS, _cells(results))
     failed = sum("error" in result for result in results)
     if failed:
-        console.say(f"Nothing was found in {failed} of {len(results)} images: see above.")
+        console.say(f"{failed} of {len(results)} images could not be used: see above.")
     return 1 if failed else 0
 
 
@@ -199,14 +199,22 @@ def _detected(name, source, stem, image_id, detector, classes):
     with replacing(path) as draft:
         found.draw(photo, threshold=0).save(draft)
     objects = found.to_coco(image_id)
-    return {**result, "picture": console.printable(str(path)), "found": found, "objects": objects}
+    return {
+        **result,
+        "picture": console.printable(str(path)),
+        "objects": objects,
+        "rows": _rows(found),
+    }
+
+
+def _rows(found):
+    """Returns what is printed of detections; their masks need not be kept until then."""
+    boxes = (" ".join(f"{side:.0f}" for side in box) for box in found.boxes)
+    scores = (f"{score:.2f}" for score in found.scores)
+    return list(zip(found.names, scores, boxes, strict=True)) or [("nothing", "", "")]
 
 
 def _cells(results):
     for result in results:
-        found = result.get("found")
-        if found is not None and not len(found):
-            yield result["image"], "nothing", "", "", result["picture"]
-        for n in range(0 if found is None else len(found)):
-            box = " ".join(f"{side:.0f}" for side in found.boxes[n])
-            yield result["image"], found.names[n], f"{found.scores[n]:.2f}", box, result["picture"]
+        for name, score, box in result.get("rows", ()):
+            yield result["image"], name, score, box, result["picture"]

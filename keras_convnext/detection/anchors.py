@@ -4,11 +4,10 @@ import math
 
 from keras import ops
 
-from keras_convnext.detection.settings import STRIDES
+from keras_convnext.detection.settings import MULTIPLE, STRIDES
 
 SCALE = 8
 RATIOS = (0.5, 1.0, 2.0)
-MULTIPLE = 32  # of the sides of a padded image
 
 
 def anchors(sizes, strides=STRIDES, scale=SCALE, ratios=RATIOS):

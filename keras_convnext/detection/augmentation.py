@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from keras_convnext import checks
+from keras_convnext.detection.settings import MULTIPLE
 from keras_convnext.segmentation.resampling import fitting, scaled
 
-MASK_SIDE = 112  # of a mask that is cropped to its box
-STRIDE = 32  # the sides of a canvas are multiples of it
+CROP_SIDE = 112  # of a mask that is cropped to its box
 DRAWS = 8
 THINNEST = 0.01  # pixels; what a crop leaves of a box is dropped below
 LEAST_PART = 1e-3  # pixels of a mask that Pillow resizes
@@ -107,7 +107,7 @@ def _cropped(mask, corners):
     (x1, y1), (x2, y2) = np.floor(low).astype(int), np.ceil(high).astype(int)
     part = Image.fromarray(np.where(mask[y1:y2, x1:x2], np.uint8(255), np.uint8(0)))
     box = tuple(float(edge) for edge in (*(low - [x1, y1]), *(high - [x1, y1])))
-    shown = part.resize((MASK_SIDE, MASK_SIDE), Image.Resampling.BILINEAR, box)
+    shown = part.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BILINEAR, box)
     return (np.asarray(shown) > 127).astype("uint8")
 
 
@@ -180,7 +180,7 @@ class Recipe:
         result["boxes"][filled] = boxes[kept]
         result["labels"][filled] = objects.labels[kept]
         if objects.mask is not None:
-            crops = np.zeros((self.objects, MASK_SIDE, MASK_SIDE), "uint8")
+            crops = np.zeros((self.objects, CROP_SIDE, CROP_SIDE), "uint8")
             for row, number in enumerate(kept):
                 crops[row] = view.mask(objects.mask(number), boxes[number])
             result["mask_crops"] = crops
@@ -199,11 +199,11 @@ def checked_canvas(name, canvas):
     multiples of 32."""
     good = isinstance(canvas, tuple | list) and len(canvas) == 2
     good = good and all(checks.is_number(side) and side > 0 for side in canvas)
-    if not good or any(side % STRIDE for side in canvas) or canvas[0] > canvas[1]:
+    if not good or any(side % MULTIPLE for side in canvas) or canvas[0] > canvas[1]:
         checks.fail(
             name,
             canvas,
-            f"(height, width) in multiples of {STRIDE}, the width not below the height, as "
+            f"(height, width) in multiples of {MULTIPLE}, the width not below the height, as "
             "portraits have it turned",
         )
 

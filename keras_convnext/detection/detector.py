@@ -6,7 +6,6 @@ found.draw("photo.jpg").save("seen.png")
 """
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,8 @@ from keras import ops
 from keras_convnext import checks
 from keras_convnext.detection import sources
 from keras_convnext.detection.detections import Detections
-from keras_convnext.detection.resizing import MULTIPLE, canvas_of, fitted
+from keras_convnext.detection.resizing import canvas_of, fitted
+from keras_convnext.detection.settings import MULTIPLE
 from keras_convnext.images import ImageError, load_image
 
 CANVASES = ("smallest", "fixed")
@@ -195,7 +195,7 @@ class Detector:
         kept = np.flatnonzero((labels >= 0) & (scores >= self.threshold))
         # NaN is above no threshold: nothing would be found, without a word
         sound = len(kept) and np.isfinite(outputs["boxes"][kept]).all()
-        if not sound and not self._weights_are_finite:
+        if not sound and not self._weights_are_finite():
             raise ValueError(f"{self.model.name} has NaN or infinite weights: they are damaged.")
         labels = labels[kept]
         return Detections(
@@ -208,7 +208,6 @@ class Detector:
             crops=outputs["masks"][kept].astype("float32") if "masks" in outputs else None,
         )
 
-    @functools.cached_property
     def _weights_are_finite(self):
         return all(
             bool(ops.convert_to_numpy(ops.all(ops.isfinite(weight.value))))

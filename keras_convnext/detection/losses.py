@@ -1,7 +1,8 @@
 """The losses of a detector: which anchors and boxes are trained, towards what, and how.
 
 Every term is the published one (arXiv 2201.03545, Appendix A.3, with the configurations published
-for it): sums over the samples of the batch, divided by the number of samples, positive or not.
+for it): sums over the samples of the batch, divided by the number of samples, positive or not; of
+the masks, the mean over those with an object.
 """
 
 from typing import NamedTuple
@@ -16,12 +17,13 @@ from keras_convnext.detection.roi_align import roi_align
 REGION_POSITIVE, REGION_NEGATIVE = 0.7, 0.3  # IoU with an object of anchors that are, and are not
 GIOU_WEIGHT = 10.0
 MASK_THRESHOLD = 0.5
+WHOLE_MASKS_AT_ONCE = 32  # per image; of 800 x 1344 pixels: 138 MB
 
 
 class Objects(NamedTuple):
     """The objects in a batch of images.
 
-    Fields:
+    Attributes:
         boxes: `(batch, objects, 4)`, float32.
         labels: `(batch, objects)`, int32; -1 where there is none.
         masks: `(batch, objects, h, w)`, or `None`.
@@ -42,13 +44,13 @@ class Objects(NamedTuple):
 class Sample(NamedTuple):
     """The boxes that a stage is trained on; those with an object come first.
 
-    Fields:
+    Attributes:
         boxes: `(batch, k, 4)`.
         used: `(batch, k)`; False for what only fills up.
         positive: `(batch, k)`, whether there is an object.
         object: `(batch, k)`, its index among the objects of the image, 0 if there is none.
         labels: `(batch, k)`, its class; the number of classes if there is none.
-        targets: `(batch, k, 4)`, its box; a box of its own kind where there is none.
+        targets: `(batch, k, 4)`, its box; where there is none, any box.
         own: `(batch, k)`, whether the box is an object's itself.
     """
 
@@ -120,9 +122,16 @@ def region_losses(settings, logits, deltas, anchors, usable, objects, order):
     errors = ops.sum(
         smooth_l1(rows(deltas, index) - encode(boxes, targets), settings.region_beta), axis=-1
     )
-    count = _count(used)
+    count = _region_count(positive, used)
     class_loss = _sum(_cross_entropy_of_logits(logits, positive), used) / count
     return class_loss, _sum(errors, positive) / count
+
+
+def _region_count(positive, used):
+    """Returns the number of samples, where an image without one of a kind counts as having one."""
+    negative = ops.logical_and(used, ops.logical_not(positive))
+    per_image = (ops.sum(ops.cast(x, "float32"), axis=1) for x in (positive, negative))
+    return ops.sum(sum(ops.maximum(count, 1.0) for count in per_image))
 
 
 def sample_boxes(settings, stage, classes, boxes, valid, objects, order):
@@ -146,7 +155,7 @@ def sample_boxes(settings, stage, classes, boxes, valid, objects, order):
         least=stage.overlap,
         low_quality=settings.low_quality,
     )
-    count = objects.labels.shape[1]
+    count = ops.shape(objects.labels)[1]  # a tensor where a graph of TensorFlow does not know it
     own = ops.where(objects.valid, ops.arange(1, count + 1, dtype="int32"), -1)
     assigned = ops.concatenate([own, ops.cast(assigned, "int32")], axis=1)
     boxes = ops.concatenate([objects.boxes, boxes], axis=1)
@@ -187,8 +196,7 @@ def mask_targets(sample, objects, side):
         objects: `Objects` with masks.
         side: of the result, in pixels.
     """
-    masks = rows(objects.masks, sample.object)
-    height, width = ops.shape(masks)[2:]
+    height, width = ops.shape(objects.masks)[2:]
     boxes, around = _pairs(sample.positive, sample.boxes, sample.targets)
     if objects.cropped:  # from pixels of the image to pixels of the crop
         scale = ops.cast(ops.stack([width, height]), "float32") / (
@@ -196,10 +204,26 @@ def mask_targets(sample, objects, side):
         )
         corner = ops.tile(around[..., :2], (1, 1, 2))
         boxes = (boxes - corner) * ops.tile(scale, (1, 1, 2))
-    masks = ops.reshape(ops.cast(masks, "float32"), (-1, height, width, 1))
-    inside = roi_align(masks, ops.reshape(boxes, (-1, 1, 4)), side, 1)
-    inside = ops.reshape(inside, (-1, sample.labels.shape[1], side, side))
+    inside = _masks_in(objects, sample.object, boxes, side)
     return ops.cast(inside >= MASK_THRESHOLD, "float32")
+
+
+def _masks_in(objects, index, boxes, side):
+    """Returns the shares of the masks' pixels, `(batch, k, side, side)`, one box for each mask."""
+    batch, count, height, width = ops.shape(objects.masks)
+    masks = ops.reshape(objects.masks, (-1, height, width, 1))
+    first = ops.arange(batch, dtype="int32")[:, None] * count
+    boxes_per_image, at_once = boxes.shape[1], boxes.shape[1]
+    if not objects.cropped:  # masks as large as the images: a few at a time
+        at_once = WHOLE_MASKS_AT_ONCE
+    found = []
+    for start in range(0, boxes_per_image, at_once):
+        some = slice(start, start + at_once)
+        chosen = ops.take(masks, ops.reshape(first + index[:, some], (-1,)), axis=0)
+        some = ops.reshape(boxes[:, some], (-1, 1, 4))
+        inside = roi_align(ops.cast(chosen, "float32"), some, side, 1)
+        found.append(ops.reshape(inside, (batch, -1, side, side)))
+    return ops.concatenate(found, axis=1)
 
 
 def mask_loss(logits, targets, positive):

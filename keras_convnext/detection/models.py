@@ -2,10 +2,12 @@
 
 import inspect
 
+import keras
+
 from keras_convnext.checks import integer, keywords, knowing_other_names, one_of
 from keras_convnext.detection.heads import BoxHead, FeaturePyramid, MaskHead, RegionProposalHead
 from keras_convnext.detection.rcnn import LEVELS, DetectionModel
-from keras_convnext.detection.settings import CASCADE_MASK_RCNN, MASK_RCNN
+from keras_convnext.detection.settings import CASCADE_MASK_RCNN, MASK_RCNN, MULTIPLE, Settings
 from keras_convnext.features import feature_model
 from keras_convnext.layers.initializers import kernels_will_be_loaded
 from keras_convnext.models import ConvNeXt, check_before_download
@@ -101,8 +103,15 @@ def _detector(
 ):
     if isinstance(variant, str):
         variant = VARIANTS[one_of("variant", variant, VARIANTS)]
-    _check_sides(input_shape)
+    if not isinstance(settings, Settings):
+        raise TypeError(f"`settings` must be a `Settings` or None, received {settings!r}.")
+    if keras.config.image_data_format() == "channels_first":
+        raise ValueError(
+            "Detectors take channels-last images: call "
+            "`keras.config.set_image_data_format('channels_last')` first."
+        )
     check_before_download(variant, classes, None, input_shape, drop_path_rate)
+    _check_sides(input_shape)
     checkpoint = _checkpoint(weights, backbone_weights, variant, settings)
     if checkpoint is not None and classes is None:
         classes = checkpoint.classes
@@ -161,18 +170,18 @@ def _checkpoint(weights, backbone_weights, variant, settings):
 
 def _check_sides(input_shape):
     sides = [side for side in input_shape or () if side not in (None, 3)]
-    if any(side % 32 for side in sides):
+    if any(side % MULTIPLE for side in sides):
         raise ValueError(
-            "Height and width of `input_shape` must be multiples of 32, or None for any, received "
-            f"{input_shape}."
+            f"Height and width of `input_shape` must be multiples of {MULTIPLE}, or None for any, "
+            f"received {input_shape}."
         )
 
 
-def _factory(build, name, variant):
-    """Returns `MaskRCNN` or `CascadeMaskRCNN` of one variant, with `weights="coco"` by default."""
+def _factory(build, name, variant, weights="coco"):
+    """Returns `MaskRCNN` or `CascadeMaskRCNN` of one variant, with these weights by default."""
     signature = inspect.signature(build)
     arguments = [
-        argument.replace(default="coco") if argument.name == "weights" else argument
+        argument.replace(default=weights) if argument.name == "weights" else argument
         for argument in list(signature.parameters.values())[1:]
     ]
     signature = signature.replace(parameters=arguments)
@@ -181,22 +190,27 @@ def _factory(build, name, variant):
         keywords(name, kwargs, signature.parameters)
         given = signature.bind(*args, **kwargs).arguments
         if given.get("backbone_weights") is None:
-            given.setdefault("weights", "coco")
+            given.setdefault("weights", weights)
         return build(variant, **given)
 
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = __name__
     factory.__signature__ = signature
     factory.__doc__ = (
-        f"`{build.__name__}({variant!r}, ...)`, with `weights='coco'` by default unless "
-        f"`backbone_weights` are given: see `{build.__name__}`."
+        f"`{build.__name__}({variant!r}, ...)`, "
+        + (
+            f"with `weights={weights!r}` by default unless `backbone_weights` are given: "
+            if weights
+            else "for which no weights were published: "
+        )
+        + f"see `{build.__name__}`."
     )
     return factory
 
 
 MaskRCNNConvNeXtTiny = _factory(MaskRCNN, "MaskRCNNConvNeXtTiny", "convnext_tiny")
-MaskRCNNConvNeXtSmall = _factory(MaskRCNN, "MaskRCNNConvNeXtSmall", "convnext_small")
-MaskRCNNConvNeXtBase = _factory(MaskRCNN, "MaskRCNNConvNeXtBase", "convnext_base")
+MaskRCNNConvNeXtSmall = _factory(MaskRCNN, "MaskRCNNConvNeXtSmall", "convnext_small", None)
+MaskRCNNConvNeXtBase = _factory(MaskRCNN, "MaskRCNNConvNeXtBase", "convnext_base", None)
 CascadeMaskRCNNConvNeXtTiny = _factory(
     CascadeMaskRCNN, "CascadeMaskRCNNConvNeXtTiny", "convnext_tiny"
 )

@@ -25,7 +25,7 @@ def propose(logits, deltas, anchors, image_shape, candidates, count, overlap):
         image_shape: `(batch, 2)`, height and width that the boxes are clipped to.
         candidates: number of anchors of a level that are looked at, those with the best scores.
         count: number of boxes that are returned.
-        overlap: IoU from which on a box is suppressed by a better one of its level.
+        overlap: IoU above which a box is suppressed by a better one of its level.
 
     Returns:
         boxes `(batch, count, 4)`, from the best to the worst, and `valid` `(batch, count)`.
@@ -112,8 +112,8 @@ def mask_logits(head, maps, boxes, labels):
         `(batch, k, side, side)`, float32.
     """
     x = ops.cast(head(_flat(pyramid_roi_align(maps, boxes, MASK_SIDE))), "float32")
-    chosen = ops.one_hot(ops.reshape(labels, (-1,)), head.classes, dtype="float32")
-    x = ops.sum(x * chosen[:, None, None], axis=-1)
+    labels = ops.reshape(labels, (-1, 1, 1, 1))
+    x = ops.take_along_axis(x, labels, axis=-1)[..., 0]
     return ops.reshape(x, (-1, boxes.shape[1], *x.shape[1:]))
 
 

@@ -14,12 +14,12 @@ from keras_convnext.detection import losses, proposals
 from keras_convnext.detection.anchors import anchors, usable
 from keras_convnext.detection.assigning import SampleOrder
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
-from keras_convnext.detection.settings import STRIDES, Settings
+from keras_convnext.detection.settings import MULTIPLE, STRIDES, Settings
 from keras_convnext.features import functional
 
 LEVELS = ("P2", "P3", "P4", "P5")
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
-GOLDEN_RATIO = 0.6180339887498949  # its multiples spread evenly over [0, 1)
+SPREAD, KEYS = 20249, 32768  # the multiples of the one modulo the other are spread evenly
 
 
 @functional
@@ -33,7 +33,8 @@ class DetectionModel(keras.Model):
     - `"image_shape"` `(batch, 2)`: height and width of each image without the padding at the bottom
       and on the right; without it nothing is padding;
     - `"boxes"` `(batch, objects, 4)`: x1, y1, x2, y2 of the objects, in pixels;
-    - `"labels"` `(batch, objects)`: their classes from 0; -1 stands for no object;
+    - `"labels"` `(batch, objects)`: their classes from 0; a negative one stands for no object, and
+      so does a box without area. The loss is NaN where a label is too large;
     - `"masks"` `(batch, objects, height, width)`: 0 or 1; or `"mask_crops"` `(batch, objects, h,
       w)`: what is within their boxes, at any size. Not asked for without mask heads.
 
@@ -56,9 +57,11 @@ class DetectionModel(keras.Model):
 
     published = None
 
-    def __init__(self, pyramid, neck, rpn_head, box_heads, mask_heads, settings, name=None):
+    def __init__(
+        self, pyramid, neck, rpn_head, box_heads, mask_heads, settings, name=None, dtype=None
+    ):
         # Keras would cast the boxes to the dtype of the computation, which rounds them to 8 pixels
-        super().__init__(name=name, autocast=False)
+        super().__init__(name=name, dtype=dtype, autocast=False)
         self.pyramid, self.neck, self.rpn_head = pyramid, neck, rpn_head
         self.box_heads, self.mask_heads = list(box_heads), list(mask_heads)
         self.settings = settings
@@ -89,6 +92,11 @@ class DetectionModel(keras.Model):
     def variant(self):
         """The `Variant` of the ConvNeXt."""
         return self.pyramid.variant
+
+    @property
+    def backbone_channels(self):
+        """Number of channels of the images."""
+        return self.pyramid.input_shape[-1]
 
     @property
     def backbone(self):
@@ -124,6 +132,8 @@ class DetectionModel(keras.Model):
             )
             for name, term in terms.items():
                 found[name] = found.get(name, 0.0) + stage.weight * term
+        known = ops.all(objects.labels < self.classes)
+        found["class_loss"] = ops.where(known, found["class_loss"], float("nan"))
         return found
 
     def _maps(self, images, training):
@@ -182,8 +192,8 @@ class DetectionModel(keras.Model):
             return None
         if training:
             return self.sample_order(like)
-        keys = ops.arange(ops.shape(like)[1], dtype="float32") * GOLDEN_RATIO % 1
-        return ops.broadcast_to(keys, ops.shape(like))
+        keys = ops.arange(ops.shape(like)[1], dtype="int32") % KEYS * SPREAD % KEYS
+        return ops.broadcast_to(ops.cast(keys, "float32"), ops.shape(like))
 
     def _checked(self, inputs):
         inputs = dict(inputs) if isinstance(inputs, dict) else {"images": inputs}
@@ -193,12 +203,13 @@ class DetectionModel(keras.Model):
                 f"received the keys {sorted(inputs)}."
             )
         shape = inputs["images"].shape
-        stride = STRIDES[-2]
-        if len(shape) != 4 or any(side is not None and side % stride for side in shape[1:3]):
+        fits = len(shape) == 4 and shape[-1] == self.backbone_channels
+        if not fits or any(side is not None and side % MULTIPLE for side in shape[1:3]):
             raise ValueError(
-                "Images must be (batch, height, width, 3) with sides that are multiples of "
-                f"{stride}, received {tuple(shape)}: pad them at the bottom and on the right, and "
-                "say their size without the padding in `image_shape`; a `Detector` does."
+                f"Images must be (batch, height, width, {self.backbone_channels}) with sides that "
+                f"are multiples of {MULTIPLE}, received {tuple(shape)}: pad them at the bottom and "
+                "on the right, and say their size without the padding in `image_shape`; a "
+                "`Detector` does."
             )
         return inputs
 
@@ -214,11 +225,35 @@ class DetectionModel(keras.Model):
                 f"{', '.join(missing)} is missing. For boxes without masks build it with "
                 "`masks=False`."
             )
-        boxes = ops.cast(inputs["boxes"], "float32")
+        found = {key: ops.convert_to_tensor(inputs[key]) for key in needed}
+        self._check_objects(found, inputs["images"].shape)
+        if not found["boxes"].shape[1]:  # none, or a number that the graph does not know
+            found = {key: _with_one_more(value) for key, value in found.items()}
+        boxes = ops.cast(found["boxes"], "float32")
         there = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
-        labels = ops.where(there, ops.cast(inputs["labels"], "int32"), -1)
-        masks = inputs[needed[-1]] if self.mask_heads else None
+        labels = ops.cast(found["labels"], "int32")
+        labels = ops.where(ops.logical_and(there, labels >= 0), labels, -1)
+        masks = found[needed[-1]] if self.mask_heads else None
         return losses.Objects(boxes, labels, masks, crops)
+
+    def _check_objects(self, objects, image_shape):
+        """Raises the ValueError of objects whose shapes do not fit each other or the images."""
+        shapes = {key: tuple(value.shape) for key, value in objects.items()}
+        count = shapes["boxes"][1] if len(shapes["boxes"]) > 1 else None
+        sides = image_shape[1:3] if "masks" in objects else (None, None)
+        wanted = {"boxes": (count, 4), "labels": (count,)}
+        wanted |= {key: (count, *sides) for key in ("masks", "mask_crops") if key in objects}
+        for key, shape in wanted.items():
+            shape = (image_shape[0], *shape)
+            given = shapes[key]
+            fits = len(given) == len(shape) and all(
+                None in (a, b) or a == b for a, b in zip(given, shape, strict=True)
+            )
+            if not fits:
+                raise ValueError(
+                    f"{key!r} must be {_written(shape)} here, as the images and the boxes are, "
+                    f"received {_written(given)}."
+                )
 
     def compute_output_spec(self, inputs, training=False):
         if training:
@@ -233,7 +268,8 @@ class DetectionModel(keras.Model):
         Raises:
             ValueError: if a loss or metrics are given.
         """
-        if loss is not None or metrics:
+        others = [kwargs.pop(name, None) for name in ("loss_weights", "weighted_metrics")]
+        if loss is not None or metrics or any(others):
             raise ValueError(
                 f"{self.name} has losses of its own: omit `loss` and `metrics`. The average "
                 "precision of its detections is measured after an epoch, by a callback."
@@ -264,6 +300,7 @@ class DetectionModel(keras.Model):
         config["mask_heads"] = [_serialized(head) for head in self.mask_heads]
         settings = dataclasses.asdict(self.settings)
         config |= {"settings": settings, "name": self.name, "trainable": self.trainable}
+        config["dtype"] = keras.dtype_policies.serialize(self.dtype_policy)
         return config | ({"published": self.published} if self.published else {})
 
     @classmethod
@@ -275,7 +312,8 @@ class DetectionModel(keras.Model):
             for name in ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads")
         }
         settings = Settings(**config["settings"])
-        model = cls(**parts, settings=settings, name=config["name"])
+        dtype = config.get("dtype")
+        model = cls(**parts, settings=settings, name=config["name"], dtype=dtype)
         model.published = published
         if not trainable:
             model.trainable = False
@@ -289,6 +327,17 @@ class _Regions(NamedTuple):
     deltas: list
     anchors: list
     sizes: list
+
+
+def _with_one_more(objects):
+    """Returns an array of n objects, `(batch, n, ...)`, and of one that is none."""
+    padding = [[0, 0], [0, 1], *([0, 0] for _ in objects.shape[2:])]
+    fill = -1 if len(objects.shape) == 2 else 0
+    return ops.pad(objects, padding, constant_values=fill)
+
+
+def _written(shape):
+    return "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"
 
 
 def _serialized(layer):

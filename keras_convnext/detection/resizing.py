@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from keras_convnext.detection.settings import MULTIPLE
 from keras_convnext.segmentation.resampling import fitting, scaled
-
-MULTIPLE = 32  # of the sides that a detector takes: the stride of its coarsest stage
 
 
 def resized(pixels, height, width):

@@ -9,6 +9,7 @@ import dataclasses
 from keras_convnext import checks
 
 STRIDES = (4, 8, 16, 32, 64)  # of the maps P2 to P6
+MULTIPLE = 32  # of the sides that a detector takes: the stride of its coarsest stage
 BOX_LOSSES = ("l1", "giou")
 
 
@@ -28,7 +29,11 @@ class Stage:
 
     def __post_init__(self):
         checks.number("overlap", self.overlap, above=0, most=1)
-        object.__setattr__(self, "stds", tuple(self.stds))
+        checks.number("weight", self.weight, least=0)
+        if len(self.stds) != 4:
+            checks.fail("stds", self.stds, "four numbers > 0")
+        stds = tuple(checks.number("stds", std, above=0) for std in self.stds)
+        object.__setattr__(self, "stds", stds)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +59,10 @@ class Settings:
         positive_share: the share of these that is positive at most; these train the masks.
         train_candidates, test_candidates: anchors per level with the highest scores.
         train_proposals, test_proposals: of these, boxes per image after the suppression.
-        region_overlap: IoU from which on a proposal is suppressed by a better one.
+        region_overlap: IoU above which a proposal is suppressed by a better one.
         score_threshold: detections have higher scores.
         detection_candidates: pairs of box and class with the highest scores that are looked at.
-        detection_overlap: IoU from which on a detection is suppressed by a better one of its class.
+        detection_overlap: IoU above which a detection is suppressed by a better one of its class.
         detections: per image at most.
         sampling: "random", or "first": the first candidates in their order, to repeat a training
             step elsewhere.

@@ -93,11 +93,26 @@ def given_classes(labels):
         if labels in checkpoints.LABEL_SETS:
             return _of_label_set(labels)
         return _with_ids(label_sets.read_names(labels))
+    if not isinstance(labels, (dict, list, tuple)) or not labels:
+        raise ValueError(
+            "`labels` must be the name of a label set, the path of a file, or a list or dict of "
+            f"names, received {labels!r}."
+        )
     if isinstance(labels, dict):
         labels = {str(index): _entry(name) for index, name in labels.items()}
     else:
         labels = [_entry(name) for name in labels]
-    return _with_ids(label_sets.checked_names(labels))
+    try:
+        found = _with_ids(label_sets.checked_names(labels))
+    except ValueError as error:
+        raise ValueError(f"`labels`: {error}.") from None
+    ids = [number for number, _ in found if number is not None]
+    if len(set(ids)) < len(ids):
+        raise ValueError(
+            f"`labels` must have a different id for each name, received {len(set(ids))} different "
+            f"ids for {len(ids)} names."
+        )
+    return found
 
 
 def _entry(name):

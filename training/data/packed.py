@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from keras_convnext.augmentation.resampling import in_numpy
-from keras_convnext.detection.augmentation import MASK_SIDE
+from keras_convnext.detection.augmentation import CROP_SIDE
 from training.data.coco_objects import read
 
 
@@ -32,7 +32,7 @@ class Packed:
             "labels": objects * 4,
         }
         if masks:
-            self.parts["mask_crops"] = objects * MASK_SIDE**2
+            self.parts["mask_crops"] = objects * CROP_SIDE**2
 
     def image(self, pair, key):
         """Returns a uint8 vector, in TensorFlow's graph.
@@ -82,7 +82,7 @@ class Packed:
         }
         found = self._without_objects_if(tf, ~tf.reduce_any(usable), found)
         if "mask_crops" in parts:
-            found["mask_crops"] = tf.reshape(parts["mask_crops"], (-1, rows, MASK_SIDE, MASK_SIDE))
+            found["mask_crops"] = tf.reshape(parts["mask_crops"], (-1, rows, CROP_SIDE, CROP_SIDE))
         return {"images": self._images(tf, parts["image"], found["image_shape"]), **found}
 
     def _without_objects_if(self, tf, nothing, found):

@@ -14,7 +14,7 @@ def pool(maps, placed, size):
     """Returns the features of boxes, as `pooling.pool`. Boxes per image are a known number."""
     count = placed.level.shape[1]
     parts = []
-    for first in range(0, count, BOXES_AT_ONCE):
+    for first in range(0, max(count, 1), BOXES_AT_ONCE):
         some = type(placed)(*(x[:, first : first + BOXES_AT_ONCE] for x in placed))
         levels = [_of_a_level(x, number, some, size) for number, x in enumerate(maps)]
         parts.append(ops.cast(sum(levels[1:], levels[0]), maps[0].dtype))
