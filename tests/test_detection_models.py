@@ -367,10 +367,10 @@ def scenes(count=4, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """A cascade after a few epochs of two batches, and what Keras said of them."""
+    """A detector after a few epochs of two batches, and what Keras said of them."""
     keras.utils.set_random_seed(0)
-    model = small("cascade", drop_path_rate=0.2)
-    model.box_heads[1].convolutions[0].trainable = False
+    model = small("mask", drop_path_rate=0.2)
+    model.box_heads[0].dense[0].trainable = False
     model.compile(keras.optimizers.Adam(1e-3))
     history = model.fit(scenes(), batch_size=2, epochs=6, validation_data=scenes(2, 1), verbose=0)
     return model, history.history
@@ -392,12 +392,12 @@ def test_fit_minimises_the_sum_of_the_losses(fitted):
 @compiles_long
 def test_a_saved_detector_is_the_same_model(fitted, tmp_path):
     model, _ = fitted
-    model.published = "cascade_mask_rcnn_small.mine"
+    model.published = "mask_rcnn_small.mine"
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(again, DetectionModel) and again.published == model.published
     assert again.settings == model.settings and again.classes == 2
-    assert not again.box_heads[1].convolutions[0].trainable
+    assert not again.box_heads[0].dense[0].trainable
     assert again.variant == SMALL
     assert again.dtype_policy.name == model.dtype_policy.name
     assert again.compiled and int(again.optimizer.iterations) == 12
