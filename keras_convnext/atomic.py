@@ -15,15 +15,26 @@ def replacing(path):
     Raises:
         FileNotFoundError: if the folder of `path` does not exist.
     """
+    with draft_folder(path) as folder:
+        # a folder and not a name: Keras chooses the format by the whole name of the file
+        draft = folder / Path(path).name
+        yield draft
+        os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def draft_folder(path):
+    """Yields a new folder beside `path`, for its drafts; it is deleted once the block has ended.
+
+    Raises:
+        FileNotFoundError: if the folder of `path` does not exist.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist: make it first.")
     try:
-        # a folder and not a name: Keras chooses the format by the whole name of the file
         with tempfile.TemporaryDirectory(prefix=DRAFT, dir=path.parent) as folder:
-            draft = Path(folder) / path.name
-            yield draft
-            os.replace(draft, path)
+            yield Path(folder)
     except OSError as error:
         if error.filename is None or DRAFT not in os.fsdecode(error.filename):
             raise

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import sys
 import textwrap
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -36,7 +38,11 @@ from keras_convnext.export import (  # noqa: E402
     MissingPackageError,
     export,
     onnx_file,
+    placing,
     proof,
+    quantization,
+    runners,
+    through_keras,
 )
 from keras_convnext.export.graph import ExportError  # noqa: E402
 from keras_convnext.export.metadata import DescriptionError  # noqa: E402
@@ -470,6 +476,25 @@ def test_a_block_that_int8_spoils_stays_in_float(tmp_path):
 
 
 @on_one_backend
+def test_an_agreement_that_stays_low_is_said(wide, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantization, "COSINE", 1.1)  # which no two files reach
+    images = pixels(4, 32, 32, 3)
+    with pytest.warns(UserWarning, match=r"int8.onnx: in int8, the best .* with 2 blocks left in"):
+        export(wide, tmp_path / "int8.onnx", quantize="int8", calibration=images)
+
+
+@pytest.mark.slow
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:.* in int8, the best class")
+def test_the_sizes_of_atto_are_those_that_are_told(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = ConvNeXt("convnext_atto", input_shape=(32, 32, 3), classes=1000)
+    images = pixels(8, 32, 32, 3)
+    made = export(model, tmp_path / "m.onnx", quantize="int8", calibration=images)
+    assert made.agreement.float_bytes <= 15.0e6 and made.bytes <= 4.9e6
+
+
+@on_one_backend
 def test_calibration_and_int8_belong_together(wide, tmp_path):
     images = pixels(2, 32, 32, 3)
     for wrong, said in (
@@ -497,6 +522,21 @@ def test_openvino(wide, tmp_path):
     expected = wide.probabilities([images[0]])
     assert np.allclose(answer.probabilities([images[0]]), expected, atol=1e-5)
     assert answer.description["transform"] == json.loads(made.metadata["transform"])
+    files = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    calibration = pixels(8, 32, 32, 3)
+    small = export(
+        wide, path, quantize="int8", calibration=calibration, images=pixels(4, 32, 32, 3)
+    )
+    assert {file.name for file in tmp_path.iterdir()} == {"m.xml", "m.bin"}
+    assert all(file.read_bytes() != content for file, content in files.items())
+    assert small.agreement.bytes == small.bytes < 0.55 * small.agreement.float_bytes
+    assert small.agreement.float_bytes == pytest.approx(made.bytes, rel=0.02)
+    found = runners.OpenVinoFile(path)(pixels(4, 32, 32, 3))["logits"].astype("float64")
+    expected = outputs_of(wide.model, pixels(4, 32, 32, 3))[0].astype("float64")
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert small.agreement.cosine == pytest.approx(
+        min((found * expected).sum(1) / lengths), rel=1e-4
+    )
     (tmp_path / "n.xml").write_text("<net/>")
     with pytest.raises(ValueError, match="OpenVINO cannot load it"):
         ExportedClassifier(tmp_path / "n.xml")
@@ -525,8 +565,72 @@ def test_formats_of_keras_hold_the_model_as_it_is(tmp_path):
             export(model, tmp_path / "m.pt2", **wrong)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "photo.jpg").touch()
-    with pytest.raises(FileExistsError, match="has files that are no SavedModel"):
-        export(model, tmp_path / "photos")
+    (tmp_path / "file").touch()
+    (tmp_path / "m.bin").write_bytes(b"mine")
+    (tmp_path / "n.onnx.data").write_bytes(b"mine")
+    (tmp_path / "o.onnx").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for name, error, said in (
+        ("photos", FileExistsError, "has files that are no SavedModel"),
+        ("file", FileExistsError, "file' is a file, and a SavedModel is a folder"),
+        (
+            "m.xml",
+            FileExistsError,
+            "m.bin' is where the numbers of m.xml go, and there is no m.xml",
+        ),
+        ("n.onnx", FileExistsError, "n.onnx.data' is where the numbers of n.onnx go"),
+        ("o.onnx", IsADirectoryError, "o.onnx' is a folder"),
+    ):
+        with pytest.raises(error, match=said):
+            export(None, tmp_path / name)  # said before the model is looked at
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@on_one_backend
+def test_what_belongs_together_is_replaced_together_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "m").mkdir()
+    before = {"m.xml": "old", "m.bin": "old", "m/saved_model.pb": "old"}
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+
+    def found():
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        return {file.relative_to(tmp_path).as_posix(): file.read_text() for file in files}
+
+    with pytest.raises(FileNotFoundError), placing.drafts(tmp_path / "m.xml") as draft:
+        draft.with_suffix(".bin").write_text("new")  # and no model, so that its move fails
+    assert found() == before
+    move, moves, faults = os.replace, [], [OSError]
+
+    def failing(source, target):
+        moves.append(Path(target))
+        if Path(target) == tmp_path / "m" and len(moves) == 2 and faults:
+            raise faults.pop()(5, "Input/output error", str(source))
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="Input/output"), placing.drafts(tmp_path / "m") as draft:
+        draft.mkdir()
+        (draft / "saved_model.pb").write_text("new")
+    assert found() == before and len(moves) == 3
+    for name in ("m", "m.xml"):
+        moves.clear()
+        with placing.drafts(tmp_path / name) as draft:
+            draft.mkdir() if name == "m" else draft.write_text("new")
+            beside = draft / "saved_model.pb" if name == "m" else draft.with_suffix(".bin")
+            beside.write_text("new")
+    assert found() == dict.fromkeys(before, "new") and len(list(tmp_path.iterdir())) == 3
+    assert [path.name for path in moves] == ["m.xml", "m.bin", "m.bin", "m.xml"]
+    assert moves[2:] == [tmp_path / "m.bin", tmp_path / "m.xml"]
+
+
+@on_one_backend
+def test_another_process_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    monkeypatch.setattr(through_keras, "SECONDS", 0.05)
+    with pytest.raises(ExportError, match="which was ended after 0.05 seconds, its limit"):
+        export(tiny(V1, input_shape=(32, 32, 3)), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
 
 
 @on_one_backend
@@ -670,7 +774,14 @@ def test_the_commands(classifier, tmp_path, capsys):
     assert main(["run", path, photo, "-k", "1"]) == 0
     assert classifier(photo)[0].name in capsys.readouterr().out
     assert main(["export", model, "--to", path]) == 1
-    assert "exists already; --force replaces it" in capsys.readouterr().err
+    assert "exists already; --force replaces it." in capsys.readouterr().err
+    (tmp_path / "m.onnx.data").write_bytes(b"numbers")
+    assert main(["export", model, "--to", path]) == 1
+    assert "exists already; --force replaces it, with m.onnx.data." in capsys.readouterr().err
+    (tmp_path / "m.onnx.data").unlink()
+    (tmp_path / "s.bin").write_bytes(b"mine")
+    assert main(["export", "no such model", "--to", str(tmp_path / "s.xml"), "--force"]) == 1
+    assert "s.bin' is where the numbers of s.xml go" in capsys.readouterr().err
     more = ["--force", "--no-softmax", "--check=off", *labels]
     assert main(["export", model, "--to", path, *more]) == 0
     assert "as asked for" in capsys.readouterr().out
@@ -684,6 +795,35 @@ def test_the_commands(classifier, tmp_path, capsys):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     assert main(["run", str(tmp_path / "broken.onnx"), photo]) == 1
     assert "ONNX Runtime cannot load it" in capsys.readouterr().err
+
+
+@on_one_backend
+def test_files_from_elsewhere_are_refused_in_a_sentence(exported, tmp_path, capsys):
+    helper, photo = onnx.helper, tmp_path / "p.png"
+    Image.fromarray(pixels(60, 44, 3)).save(photo)
+    texts = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+
+    def said(inputs, outputs, width):
+        nodes = [helper.make_node("Identity", ["a"], [name]) for name in outputs]
+        infos = [
+            [helper.make_tensor_value_info(name, 1, ["n", width, 32, 3]) for name in names]
+            for names in (inputs, outputs)
+        ]
+        model = helper.make_model(
+            helper.make_graph(nodes, "elsewhere", *infos),
+            opset_imports=[helper.make_opsetid("", 18)],
+            ir_version=9,
+        )
+        helper.set_model_props(model, texts)
+        onnx.save(model, tmp_path / "m.onnx")
+        assert main(["run", str(tmp_path / "m.onnx"), str(photo)]) == 1
+        return capsys.readouterr().err
+
+    assert "m.onnx: it takes 2 inputs and returns 1 outputs" in said("ab", "c", 32)
+    assert "m.onnx returns 2 outputs: a classifier returns one" in said("a", "bc", 32)
+    wrong = said("a", "b", 31)
+    assert "ONNX Runtime cannot run it on float32 images of shape" in wrong and "x32x32x3" in wrong
+    assert "'classes' of its description is damaged" in said("a", "b", 32)
 
 
 @on_one_backend

@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_convnext import named_weights
 from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
-from keras_convnext.export import export
+from keras_convnext.export import export, placing
 from keras_convnext.export.exporting import ENDS, FORMATS
 from keras_convnext.export.metadata import parsed
 
@@ -120,8 +120,11 @@ def _check_destination(path, arguments):
         raise FileNotFoundError(f"No folder {arguments.calibration!r} of images.")
     if path.suffix or not path.is_dir():  # the folder of a SavedModel may be replaced
         console.check_writable(path)
+    placing.check(path)
     if path.exists() and not arguments.force:
-        raise FileExistsError(f"{path} exists already; --force replaces it.")
+        numbers = placing.companion(path)
+        both = f", with {numbers.name}" if numbers is not None and numbers.exists() else ""
+        raise FileExistsError(f"{path} exists already; --force replaces it{both}.")
 
 
 def _model(arguments):

@@ -1,13 +1,12 @@
 """`export()`: a model becomes a file that other programs run, proven equal to it."""
 
-import contextlib
 import dataclasses
 import os
 import tempfile
 from pathlib import Path
 
 from keras_convnext import checks
-from keras_convnext.atomic import replacing
+from keras_convnext.export import placing
 from keras_convnext.export.packages import find
 
 OURS = {".onnx": "ONNX", ".xml": "OpenVINO"}  # by the end of the name
@@ -76,8 +75,8 @@ def export(
     Args:
         model: a `Classifier`; or a functional or sequential `keras.Model` with one input, of the
             layers of this package and of Keras'. Layers that are not known are refused by name.
-        path: of the file, whose end says the format. An existing file is replaced, and only once
-            the new one is complete.
+        path: of the file, whose end says the format. An existing one is replaced with the numbers
+            beside it, and only once the new one is complete.
         input_shape: of one input, without the batch; `None` for sizes that are free:
             `(None, None, 3)`. Default: that of the model.
         input_dtype: `"uint8"` or `"float32"`. Default: uint8 where the model takes images of range
@@ -106,6 +105,8 @@ def export(
         ValueError: if an argument has a value that is not allowed.
         TypeError: if `model` is none.
         MissingPackageError: (an ImportError) if a package is missing.
+        FileExistsError: (an OSError) if a `.bin` is there without its `.xml`, or the numbers of an
+            `.onnx` without it, or another file or folder than a SavedModel where one is to be.
         OSError: if the file cannot be written.
     """
     path = Path(os.fspath(path))
@@ -113,6 +114,7 @@ def export(
     if path.suffix.lower() in OF_KERAS:
         _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize)
     checks.one_of("check", check, (True, False))
+    placing.check(path)
     from keras_convnext.export import images as taken  # Keras, once it is needed
     from keras_convnext.export.plan import plan_of
 
@@ -121,7 +123,7 @@ def export(
     if calibration is not None:
         calibration = taken.as_model_takes_them(model, plan, calibration)
     work = _Work(plan, dtype, calibration, images, check)
-    with _drafts(path) as draft:
+    with placing.drafts(path) as draft:
         (work.write if path.suffix.lower() in OURS else work.write_by_keras)(draft)
         files = (file for file in draft.parent.rglob("*") if file.is_file())
         size = sum(file.stat().st_size for file in files)
@@ -158,24 +160,6 @@ def _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
             f"{path.name}: Keras writes a {OF_KERAS[path.suffix.lower()]} as the model is, with "
             f"float32 images: omit {', '.join(names)}, or write one of {', '.join(OURS)}."
         )
-    is_other = path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").is_file()
-    if is_other:
-        raise FileExistsError(f"The folder {str(path)!r} has files that are no SavedModel.")
-
-
-@contextlib.contextmanager
-def _drafts(path):
-    """Yields the path of a draft alone in a folder; its files then replace those beside `path`."""
-    with contextlib.ExitStack() as stack:
-        target = stack.enter_context(replacing(path))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))
-        draft = Path(folder) / path.name
-        yield draft
-        if draft.is_dir() and path.is_dir():  # a folder replaces no folder that has files
-            os.replace(path, Path(folder) / f"{path.name}.old")
-        os.replace(draft, target)
-        for numbers in filter(Path.is_file, Path(folder).iterdir()):  # OpenVINO's, a large model's
-            os.replace(numbers, path.with_name(numbers.name))
 
 
 @dataclasses.dataclass
@@ -193,23 +177,28 @@ class _Work:
 
     def write(self, draft):
         """Writes the file at `draft`, and compares it."""
-        from keras_convnext.export import onnx_file, openvino_file
+        from keras_convnext.export import onnx_file
 
         with tempfile.TemporaryDirectory(dir=draft.parent.parent) as folder:
             source = Path(folder) / draft.with_suffix(".onnx").name
             onnx_file.save(self._onnx_model(draft), source)
-            if self.calibration is not None:
-                self._prove(source)
-                source = self._quantized(source)
-            if draft.suffix.lower() == ".xml":
-                openvino_file.save(source, draft, self.plan.metadata, self.dtype == "float16")
+            if self.calibration is None:
+                self._convert(source, draft)
+                self._prove(draft)
             else:
-                numbers = source.with_name(source.name + onnx_file.DATA)
-                if numbers.exists():
-                    os.replace(numbers, draft.with_name(numbers.name))
-                os.replace(source, draft)
-        if self.calibration is None:
-            self._prove(draft)
+                self._quantize(source, draft)
+
+    def _convert(self, source, target):
+        """Makes the file `target` of an ONNX file, by moving it where it is one as well."""
+        if target.suffix.lower() == ".xml":
+            from keras_convnext.export import openvino_file
+
+            openvino_file.save(source, target, self.plan.metadata, self.dtype == "float16")
+            return
+        numbers = placing.companion(source)
+        if numbers.exists():
+            os.replace(numbers, target.with_name(numbers.name))
+        os.replace(source, target)
 
     def _onnx_model(self, draft):
         from keras_convnext.export import onnx_file
@@ -253,17 +242,18 @@ class _Work:
             runner = runners.opened(path)
             self.difference = proof.proven(self.plan, runner, self.images, bound)
 
-    def _quantized(self, source):
+    def _quantize(self, source, draft):
+        """Writes the int8 form of an ONNX file at `draft`, and compares both in its format."""
         from keras_convnext.export import quantization
 
-        target = source.with_name("int8.onnx")
-        ranges, compared = (
-            self.plan.normalised(part)
-            for part in (
-                self.calibration,
-                self.images if self.images is not None else self.calibration,
-            )
-        )
+        images = self.calibration if self.images is None else self.images
+        ranges, compared = map(self.plan.normalised, (self.calibration, images))
         has_classes = self.plan.metadata["task"] in ("classification", "segmentation")
-        self.agreement = quantization.quantize(source, target, ranges, compared, has_classes)
-        return target
+        whole, target = source, source.with_name(f"{source.stem}.int8.onnx")
+        if draft.suffix.lower() != source.suffix:  # both are compared in the format of the draft
+            whole = source.with_name(f"{source.stem}.float{draft.suffix}")
+            self._convert(source, whole)
+        self._prove(whole)
+        left = quantization.quantize(source, target, ranges, compared, has_classes)
+        self._convert(target, draft)
+        self.agreement = quantization.agreement(whole, draft, compared, has_classes, left)

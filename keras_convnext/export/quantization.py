@@ -9,10 +9,12 @@ import dataclasses
 import logging
 import statistics
 import time
+import warnings
 
 import numpy as np
 
 from keras_convnext import names
+from keras_convnext.export import placing, runners
 from keras_convnext.export.packages import need
 from keras_convnext.export.runners import OnnxFile
 
@@ -49,7 +51,7 @@ class Agreement:
 
 
 def quantize(source, path, calibration, images, has_classes):
-    """Writes the int8 form of an ONNX file, and returns the `Agreement` of both.
+    """Writes the int8 form of an ONNX file, and returns the names of the blocks left in float.
 
     Args:
         source: path of the float file.
@@ -70,10 +72,35 @@ def quantize(source, path, calibration, images, has_classes):
             left = order[: len(left) + 1]
             task.write(left)
             found = task.compare(images)
-    top1, cosine = found
-    times = _times(task.float, OnnxFile(path), images[:1])
-    sizes = source.stat().st_size, path.stat().st_size
-    return Agreement(len(images), top1, cosine, *sizes, *times, tuple(left))
+    return tuple(left)
+
+
+def agreement(whole, path, images, has_classes, left_in_float):
+    """Returns the `Agreement` of two files of one format, a float one and its int8 form.
+
+    Args:
+        whole: path of the float file.
+        path: of the int8 file.
+        images: array of images, as the files take them, on which both are compared.
+        has_classes: whether the last axis of the outputs are classes.
+        left_in_float: names of the blocks that were not quantized.
+
+    Warns:
+        UserWarning: if they agree too rarely, whatever was left in float.
+    """
+    before, after = runners.opened(whole), runners.opened(path)
+    found = top1, cosine = _compared(after, before, images, has_classes)
+    if _is_low(found):
+        share = "" if top1 is None else f"the best class is the same in {top1:.1%}, and "
+        warnings.warn(
+            f"{path.name}: in int8, {share}the smallest cosine of the outputs is {cosine:.3f} "
+            f"(wanted: {TOP1:.0%}, {COSINE}), with {len(left_in_float)} blocks left in float. "
+            "Calibrate with more images like those that will come, or write the model in float.",
+            stacklevel=5,  # the caller of `export`
+        )
+    sizes = placing.size_of(whole), placing.size_of(path)
+    times = _times(before, after, images[:1])
+    return Agreement(len(images), top1, cosine, *sizes, *times, left_in_float)
 
 
 def _is_low(found):
@@ -117,14 +144,7 @@ class _Task:
 
     def compare(self, images):
         """Returns the share of equal best classes, or `None`, and the smallest cosine."""
-        found, expected = (_outputs(file, images) for file in (OnnxFile(self._path), self.float))
-        top1 = None
-        if self._has_classes and found.shape[-1] > 1:
-            top1 = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
-        if self._has_classes and self.float.names == ["probabilities"]:
-            found, expected = (np.log(np.maximum(part, 1e-30)) for part in (found, expected))
-            found, expected = (part - part.mean(-1, keepdims=True) for part in (found, expected))
-        return top1, _smallest_cosine(found, expected)
+        return _compared(OnnxFile(self._path), self.float, images, self._has_classes)
 
     def by_cost(self, images):
         """Returns the blocks, those whose quantization alone changes the outputs most first."""
@@ -133,6 +153,18 @@ class _Task:
             self._write([name for name in self._nodes if _group(name) != group])
             costs[group] = -self.compare(images)[1]
         return sorted(costs, key=costs.get, reverse=True)
+
+
+def _compared(file, whole, images, has_classes):
+    """Returns the share of equal best classes, or `None`, and the smallest cosine."""
+    found, expected = (_outputs(each, images) for each in (file, whole))
+    top1 = None
+    if has_classes and found.shape[-1] > 1:
+        top1 = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
+    if has_classes and whole.names == ["probabilities"]:
+        found, expected = (np.log(np.maximum(part, 1e-30)) for part in (found, expected))
+        found, expected = (part - part.mean(-1, keepdims=True) for part in (found, expected))
+    return top1, _smallest_cosine(found, expected)
 
 
 @contextlib.contextmanager

@@ -42,15 +42,25 @@ class OnnxFile:
             )
         except Exception as error:  # the classes of its errors are not public
             raise ValueError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from None
-        (source,) = self._session.get_inputs()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        _check_counts(path, inputs, outputs)
+        (source,) = inputs
         self._input, self._dtype = source.name, _DTYPES.get(source.type, "float32")
         self.texts = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.names = [output.name for output in self._session.get_outputs()]
+        self.names = [output.name for output in outputs]
 
     def __call__(self, images):
-        """Returns the outputs for an array of images, `{name: array}`."""
+        """Returns the outputs for an array of images, `{name: array}`.
+
+        Raises:
+            ValueError: if ONNX Runtime cannot run the file on them.
+        """
         images = np.ascontiguousarray(images, self._dtype)
-        return dict(zip(self.names, self._session.run(None, {self._input: images}), strict=True))
+        try:
+            made = self._session.run(None, {self._input: images})
+        except Exception as error:  # as above
+            raise _cannot_run(self.path, "ONNX Runtime", images, error) from None
+        return dict(zip(self.names, made, strict=True))
 
 
 class OpenVinoFile:
@@ -73,15 +83,24 @@ class OpenVinoFile:
         try:
             model = core.read_model(str(path))
             self._model = core.compile_model(model, "CPU", settings)
+            _check_counts(path, self._model.inputs, self._model.outputs)
+            self._dtype = self._model.input(0).get_element_type().to_dtype()
+            self.names = [output.get_any_name() for output in self._model.outputs]
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO cannot load it: {_first_line(error)}") from None
-        self._dtype = self._model.input(0).get_element_type().to_dtype()
         self.texts = _texts(model, path)
-        self.names = [output.get_any_name() for output in self._model.outputs]
 
     def __call__(self, images):
-        """Returns the outputs for an array of images, `{name: array}`."""
-        made = self._model(np.ascontiguousarray(images, self._dtype))
+        """Returns the outputs for an array of images, `{name: array}`.
+
+        Raises:
+            ValueError: if OpenVINO cannot run the file on them.
+        """
+        images = np.ascontiguousarray(images, self._dtype)
+        try:
+            made = self._model(images)
+        except RuntimeError as error:
+            raise _cannot_run(self.path, "OpenVINO", images, error) from None
         return {name: made[number].copy() for number, name in enumerate(self.names)}
 
 
@@ -112,6 +131,22 @@ def opened(path, **arguments):
     if kind is None:
         raise ValueError(f"{path}: the name must end in one of {', '.join(RUNNERS)}.")
     return kind(path, **arguments)
+
+
+def _check_counts(path, inputs, outputs):
+    if len(inputs) != 1 or not outputs:
+        raise ValueError(
+            f"{path}: it takes {len(inputs)} inputs and returns {len(outputs)} outputs; files with "
+            "one input, the images, and with outputs are run here."
+        )
+
+
+def _cannot_run(path, runtime, images, error):
+    shape = "x".join(map(str, images.shape))
+    return ValueError(
+        f"{path}: {runtime} cannot run it on {images.dtype} images of shape {shape}: "
+        f"{_first_line(error)}"
+    )
 
 
 def _first_line(error):

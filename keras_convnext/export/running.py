@@ -50,6 +50,10 @@ class ExportedClassifier(Predictor):
             raise DescriptionError(
                 f"{self.name} is for {self.description.get('task')}: only classifiers are run here."
             )
+        if len(self._run.names) != 1:
+            raise DescriptionError(
+                f"{self.name} returns {len(self._run.names)} outputs: a classifier returns one."
+            )
         self.transform = self._transform()
         self.classes = self._checked("classes", self._is_count)
         self._activation = self._checked("activation", ACTIVATIONS.__contains__)

@@ -119,9 +119,16 @@ def _in_other_process(model, path, shape, images, backend):
         paths = os.pathsep.join(filter(None, sys.path))
         environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": paths}
         command = [sys.executable, "-m", "keras_convnext.export.through_keras", str(folder)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=SECONDS
-        )
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise ExportError(
+                f"{path.name} is written by Keras on {backend}, in another process, which was "
+                f"ended after {SECONDS} seconds, its limit. Start Python with "
+                f"KERAS_BACKEND={backend} and export the model there, where there is none."
+            ) from None
         if done.returncode:
             line = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
             raise ExportError(
