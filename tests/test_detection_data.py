@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from keras_convnext.detection import rle
+from keras_convnext.detection.annotations import checked_truth
 from keras_convnext.detection.augmentation import CropAndResize, Fit, LargeScaleJitter, Objects
 from tests import tiny_objects
 from tests.backends import on_one_backend
 from training.data import DataError, coco_objects, pairs, stream
 from training.data.coco import coco, grouped
 from training.data.packed import Packed
+from training.evaluate import coco_set
 
 pytestmark = on_one_backend
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -106,8 +108,8 @@ def appended(key, **fields):
 
 
 LEFT_OUT = [
-    (changed("annotations", bbox=[5, 5, 0, 9]), "Left out: 1 object with a box narrower than a"),
-    (changed("annotations", bbox=[500, 5, 9, 9]), "Left out: 1 object outside of their image"),
+    (changed("annotations", bbox=[5, 5, 0, 9]), "Not learned: 1 object with a box narrower than"),
+    (changed("annotations", bbox=[500, 5, 9, 9]), "Not learned: 1 object outside of their image"),
     (changed("annotations", iscrowd=1), "Not learned: 1 object that are crowds"),
     (changed("annotations", category_id=4), "1 object of categories not listed"),
     (changed("annotations", image_id=4), "1 object of images that are not listed"),
@@ -141,6 +143,10 @@ LEFT_OUT = [
     (appended("images"), "Repeated: 1 record about an image"),
     (appended("images", id=99, file_name="lost.png"), "Left out: 1 image of .* that are not in"),
     (
+        appended("categories", id=0, name="ellipse "),
+        r"Left out: 1 label without objects, of the name of another, the first is ellipse \(id 0\)",
+    ),
+    (
         appended("images", id=99),
         "Not trained on: 1 image without an object to learn, which only validation uses",
     ),
@@ -152,6 +158,7 @@ def test_what_is_left_out_is_said(change, sentence, tmp_path):
     root = tiny_objects.write_coco(tmp_path, changed=change)
     with pytest.warns(UserWarning, match=sentence):
         dataset = coco(root)
+    assert dataset.class_names == ("rectangle", "ellipse")
     assert dataset.train.size == 6 and 11 <= dataset.train.objects <= 13
 
 
@@ -161,10 +168,17 @@ REFUSED = [
     (changed("images", file_name="/etc/passwd"), "does not lead out of it"),
     (changed("images", file_name="..\\secret.png"), "does not lead out of it"),
     (changed("images", file_name="\0.png"), "needs a `file_name`"),
+    (changed("images", file_name="C:photo.jpg"), "does not lead out of it"),
+    (changed("images", file_name="x" * 5000), "a `file_name` of at most 2000 bytes"),
+    (changed("images", file_name="x/" * 1001), "a `file_name` of at most 2000 bytes, 255 between"),
     (changed("images", width=-5), "whole numbers `width` and `height` >= 1"),
     (changed("images", width=10**9, height=10**9), "at most 178,956,970 pixels"),
     (changed("images", id="first"), "a whole number `id`"),
     (appended("images", file_name="001.png"), "two images of the id 10"),
+    (
+        changed("categories", name="rectangle"),
+        "two categories of the name 'rectangle', the ids 3 an",
+    ),
     (appended("categories", name="circle"), "two categories of the id 7"),
     (lambda content: content.update(categories=[]), "has no categories"),
     (changed("categories", name="circle"), "have other categories: the id 7 is 'circle'"),
@@ -212,10 +226,71 @@ def test_files_that_are_no_annotations_are_refused(shapes, tmp_path):
         coco(tmp_path)
     with pytest.raises(DataError, match="There is no annotation file"):
         coco(shapes, train_annotations="nothing.json")
+    tiny_objects.write(tmp_path / "a.json", tmp_path / "images", 3)
+    file.unlink()
     with pytest.raises(DataError, match="needs --validation_annotations"):
-        coco(
-            shapes, train_annotations="annotations/instances_train2017.json", validation_images="x"
-        )
+        coco(tmp_path, train_annotations="a.json", validation_images="x")
+
+
+def test_a_file_is_looked_for_unless_it_is_named(tmp_path):
+    """Two files that could be meant, of which one is named; files for tests do not matter."""
+    tiny_objects.write_coco(tmp_path)
+    annotations = tmp_path / "annotations"
+    for name, first in (("val", 200), ("test", 300), ("test2017", 400)):
+        tiny_objects.write(annotations / f"instances_{name}.json", tmp_path / "more", 4, first)
+    with pytest.raises(DataError, match="Name one with --validation_annotations"):
+        coco(tmp_path)
+    file = "annotations/instances_val2017.json"
+    dataset = coco(tmp_path, validation_annotations=file)
+    assert (dataset.train.size, dataset.validation.size) == (6, 3)
+    (annotations / "instances_val.json").unlink()
+    dataset = coco(tmp_path, train_annotations="annotations/instances_train2017.json")
+    assert (dataset.train.size, dataset.validation.size) == (6, 3)
+    alone = coco(tmp_path, train_annotations=file)
+    assert (alone.train.size, alone.validation.size) == (2, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Left out", "ignore:Not learned")
+def test_what_is_not_learned_is_measured(tmp_path):
+    """Boxes of half a pixel and outside, and an object without a mask, are in the truth alone."""
+    root = tiny_objects.write_coco(tmp_path, validation=2)
+    file = root / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    first, second, *_ = content["annotations"]
+    first["bbox"][2], second["bbox"][0] = 0.5, 500
+    file.write_text(json.dumps(content))
+    split = quiet(root).validation
+    assert split.objects == 2 and len(split.truth()["annotations"]) == 4
+    photos = coco_set.of_split(split)
+    boxes = sorted(row["bbox"] for row in content["annotations"])
+    assert sorted(row["bbox"] for row in photos.content["annotations"]) == boxes
+    assert photos.has_masks and coco_set.read(file, split.folder).has_masks
+    first["segmentation"] = []
+    for number in range(4, 24):  # a tenth may be unusable
+        content["annotations"].append({**content["annotations"][-1], "id": number + 100})
+    file.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="masks of the validation are not measured.*: 1 object of"):
+        split = coco(root).validation
+    photos, read = coco_set.of_split(split), coco_set.read(file, split.folder)
+    assert not photos.has_masks and not read.has_masks
+    assert len(photos.content["annotations"]) == len(read.content["annotations"]) == 24
+
+
+def test_whole_numbers_may_have_a_point(tmp_path):
+    def points(content):
+        for name in ("images", "categories"):
+            for row in content[name]:
+                row["id"] = float(row["id"])
+
+    root = tiny_objects.write_coco(tmp_path, changed=points)
+    split = coco(root).train
+    assert all(type(image.id) is int for image in split.images)
+    assert all(type(key) is int for key in split.file.categories)
+    truth = checked_truth(split.truth())
+    file = root / "annotations" / "instances_train2017.json"
+    read = checked_truth(json.loads(file.read_text()), masks=True)
+    assert truth.images == read.images and truth.categories == {3: 1, 7: 2}
+    assert all(type(key) is int for key in (*read.images, *read.categories))
 
 
 def test_boxes_alone_need_no_masks(tmp_path):
@@ -428,10 +503,19 @@ def test_an_order_in_groups_has_every_image():
         assert len(found) == size
         whole = found[: size // batch * batch].reshape(-1, batch)
         assert all(len(set(kinds[part])) == 1 for part in whole)
-        filled = size // batch - sum(count // batch for count in np.bincount(kinds, minlength=2))
-        assert filled in (0, 1)
-        _, times = np.unique(whole, return_counts=True)
-        assert (times == 1).all() or filled and (times > 1).sum() < batch
+        again = grouped(order, kinds, batch, np.random.default_rng(seed))
+        assert set(found) <= set(order) and (found == again).all()
+
+
+def test_the_rarer_kind_is_trained_on():
+    """Three portraits among a hundred landscapes, in batches of sixteen."""
+    kinds, seen = np.arange(103) < 3, np.zeros(103, int)
+    for epoch in range(40):
+        random = np.random.default_rng(epoch)
+        found = grouped(random.permutation(103), kinds, 16, random)[:96].reshape(-1, 16)
+        assert all(len(set(kinds[part])) == 1 for part in found)
+        seen[found] += 1
+    assert (seen[:3] > 20).all() and (seen[3:] > 20).all()
 
 
 @pytest.mark.parametrize("all_bad", [False, True])

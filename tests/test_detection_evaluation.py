@@ -163,6 +163,12 @@ def test_what_cannot_be_measured_is_refused(photos, tmp_path):
         detecting.label_of(nameless, photos)
     path, folder = written(tmp_path)
     content = tiny_set()[0]
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    categories = [{"id": 0, "name": "disc"}, *content["categories"]]
+    path.write_text(json.dumps({**content, "categories": categories}))
+    detector = Told(("disc", "bar", "square"), {})
+    known = detecting.label_of(detector, coco_set.read(path, folder))
+    assert {names[key]: label for key, label in known.items()} == {"disc": 0, "bar": 1, "square": 2}
 
     def refused(match, **changes):
         path.write_text(json.dumps({**content, **changes}))

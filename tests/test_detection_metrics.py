@@ -187,6 +187,8 @@ WRONG = {
     "negative box": (lambda t, r: t["annotations"][0].update(bbox=[0, 0, -1, 5]), "bbox of four"),
     "box of NaN": (lambda t, r: r[0].update(bbox=[0, 0, float("nan"), 5]), "bbox of four"),
     "no box": (lambda t, r: r[0].pop("bbox"), "bbox of four"),
+    "huge score": (lambda t, r: r[0].update(score=10**400), "finite score"),
+    "huge box": (lambda t, r: r[0].update(bbox=[1, 2, 3, 10**400]), "four finite numbers"),
     "score": (lambda t, r: r[0].update(score=float("inf")), "finite score"),
     "no score": (lambda t, r: r[0].pop("score"), "finite score"),
     "crowd": (lambda t, r: t["annotations"][0].update(iscrowd=2), "iscrowd"),

@@ -59,8 +59,8 @@ def checked_truth(truth, masks=False):
     for name in ("images", "categories"):
         if not lists[name]:
             raise ValueError(f"The ground truth has no {name}: there is nothing to measure.")
-    images = {row["id"]: row for row in _rows("image", lists["images"])}
-    categories = {row["id"]: row for row in _rows("category", lists["categories"])}
+    images = {int(row["id"]): row for row in _rows("image", lists["images"])}
+    categories = {int(row["id"]): row for row in _rows("category", lists["categories"])}
     sizes = {key: _size(key, row) for key, row in images.items()} if masks else {}
     place_of, number_of = _numbered(images), _numbered(categories)
     names = tuple(str(categories[key].get("name", key)) for key in number_of)
@@ -113,7 +113,7 @@ def _rows(kind, rows, optional=False):
         if optional and "id" not in row:
             continue
         key = row.get("id")
-        if not isinstance(key, numbers.Integral) or isinstance(key, bool):
+        if not _is_whole(key):
             raise ValueError(f"The id of each {kind} must be a whole number, received {key!r}.")
         seen[key] += 1
     twice = [key for key, count in seen.items() if count > 1]
@@ -135,7 +135,7 @@ def _numbered(rows):
 
 def _size(key, row):
     size = row.get("height"), row.get("width")
-    if not all(isinstance(side, numbers.Integral) and side > 0 for side in size):
+    if not all(_is_whole(side) and side > 0 for side in size):
         raise ValueError(
             f"The image {key} must have a height and a width in whole pixels >= 1, received "
             f"{size[0]!r} x {size[1]!r}."
@@ -148,7 +148,7 @@ def _known(where, row, images, categories):
     found = {}
     for field, known in (("image_id", images), ("category_id", categories)):
         key = row.get(field)
-        if not isinstance(key, numbers.Integral) or key not in known:
+        if not _is_whole(key) or key not in known:
             raise ValueError(
                 f"{where} has the {field} {key!r}, which the ground truth does not list; it lists "
                 f"{_some(list(known))}."
@@ -197,4 +197,14 @@ def _box(where, box):
 
 def _is_finite(value):
     real = isinstance(value, (numbers.Real, np.number)) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    try:
+        return real and math.isfinite(value)
+    except OverflowError:  # an integer that no float can be
+        return False
+
+
+def _is_whole(value):
+    """Returns whether a value is a whole number: 1.0 is one, as in JSON."""
+    if isinstance(value, (float, np.floating)):
+        return float(value).is_integer()
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -56,9 +56,9 @@ class CocoSplit(IndexedSplit):
         """Returns the split in another order, in which `batch` consecutive images of an epoch are
         all portraits or all not.
 
-        The images left over of both kinds may be enough for one more batch: it is then of the kind
-        of which more are left, filled up with images that come once more in that epoch. So there
-        are as many batches as without this.
+        The last batch of a kind is filled up with images that come once more in that epoch. There
+        are as many batches as without this: where there would be one more, those that an epoch
+        leaves out are drawn anew for each, so that the rarer kind is trained on however rare it is.
         """
         return dataclasses.replace(self, batch=batch, shape_of=shape_of)
 
@@ -77,23 +77,17 @@ class CocoSplit(IndexedSplit):
             width, height = image.size
             images.append({"id": image.id, "width": width, "height": height})
             objects = json.loads(image.objects)
-            for is_crowd, rows in enumerate((objects, objects["crowds"])):
-                for row in range(len(rows["labels"])):
-                    x1, y1, x2, y2 = rows["boxes"][row]
-                    entry = {"id": len(annotations) + 1, "image_id": image.id, "iscrowd": is_crowd}
-                    entry |= {"category_id": keys[rows["labels"][row]]}
-                    entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1]}
-                    if rows["areas"][row] is not None:
-                        entry["area"] = rows["areas"][row]
-                    if "segmentations" in rows:
-                        entry["segmentation"] = rows["segmentations"][row]
-                    annotations.append(entry)
+            kinds = (objects, 0), (objects["crowds"], 1), (objects.get("unlearned"), 0)
+            for rows, is_crowd in kinds:
+                for entry in _annotations(rows, keys) if rows else ():
+                    about = {"id": len(annotations) + 1, "image_id": image.id, "iscrowd": is_crowd}
+                    annotations.append(about | entry)
         categories = [{"id": key, "name": name} for key, name in self.file.categories.items()]
         return {"images": images, "annotations": annotations, "categories": categories}
 
     @property
     def objects(self):
-        """The number of objects that are no crowds."""
+        """The number of objects that are trained on, crowds not among them."""
         return sum(image.count for image in self.images)
 
     def _order(self, seed, epoch):
@@ -123,6 +117,18 @@ class CocoSplit(IndexedSplit):
             yield f"{image.id} {file_identity(path, self.folder)} {image.objects}"
 
 
+def _annotations(rows, keys):
+    """Yields what COCO's format says about each of some objects."""
+    masks = rows.get("segmentations", [None] * len(rows["boxes"]))
+    for row, (x1, y1, x2, y2) in enumerate(rows["boxes"]):
+        entry = {"category_id": keys[rows["labels"][row]], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        if rows["areas"][row] is not None:
+            entry["area"] = rows["areas"][row]
+        if masks[row] is not None:
+            entry["segmentation"] = masks[row]
+        yield entry
+
+
 def grouped(order, is_portrait, batch, random):
     """Returns an order in which each `batch` consecutive places are of one kind.
 
@@ -130,18 +136,16 @@ def grouped(order, is_portrait, batch, random):
         order: int array (n,), a permutation.
         is_portrait: bool array (n,), the kind by the values of `order`.
         batch: number of places. The last `n % batch` places are of either kind.
-        random: `numpy.random.Generator` that the order of the batches is drawn from.
+        random: `numpy.random.Generator` that the order of the batches is drawn from, and which of
+            them are left out where filling up makes one too many.
     """
-    batches, left = [], []
+    batches = []
     for kind in (False, True):
         members = order[is_portrait[order] == kind]
-        whole = len(members) // batch * batch
-        batches += list(members[:whole].reshape(-1, batch))
-        left.append((members[whole:], members))
-    if len(batches) < len(order) // batch:
-        rest, members = max(left, key=lambda pair: len(pair[0]))
-        batches.append(np.resize(np.concatenate([rest, members]), batch))
-    batches = [batches[place] for place in random.permutation(len(batches))]
+        whole = -(-len(members) // batch) * batch
+        batches += list(np.resize(members, whole).reshape(-1, batch))
+    chosen = random.permutation(len(batches))[: len(order) // batch]
+    batches = [batches[place] for place in chosen]
     shown = np.concatenate([*batches, order[:0]])
     unseen = order[~np.isin(order, shown)]
     return np.concatenate([shown, unseen, order])[: len(order)]
@@ -162,7 +166,8 @@ def coco(
 
     Args:
         data_dir: the directory, in one of the layouts of `training.data.coco_layout`.
-        train_annotations, validation_annotations: files in it, where it has another layout.
+        train_annotations, validation_annotations: files in it, where it has another layout. One
+            that is not named is looked for.
         train_images, validation_images: the folders of their images.
         masks: whether objects need masks.
 
@@ -187,6 +192,7 @@ def coco(
     else:
         how = f"{_counted(splits['validation'])} for validation"
         _refuse_other_classes(splits["train"].file, splits["validation"].file)
+    notes += _without_masks(splits["validation"]) if masks else []
     if not splits["validation"].objects:
         raise DataError(
             f"The {counted(splits['validation'].size, 'image')} for validation have no objects: "
@@ -204,7 +210,9 @@ def coco(
 
 def _places(root, train_file, train_folder, validation_file, validation_folder):
     """Returns `{split: Place}`: what a user named, else what the directory has."""
-    found = {} if train_file is not None else coco_layout.recognise(root)
+    given = {"train": train_file, "validation": validation_file}
+    given = {split: file for split, file in given.items() if file is not None}
+    found = coco_layout.recognise(root, given)
     flags = {
         "train": (train_file, train_folder),
         "validation": (validation_file, validation_folder),
@@ -272,6 +280,17 @@ def _divided(split):
     return {
         name: dataclasses.replace(split.where(wanted), name=name) for name, wanted in parts.items()
     }
+
+
+def _without_masks(split):
+    """Returns a note if some objects have no usable mask, as `coco_set.of_split` needs."""
+    rows = split.truth()["annotations"]
+    count = sum("segmentation" not in row for row in rows)
+    return [
+        "The masks of the validation are not measured, its boxes alone: "
+        f"{counted(count, 'object')} of {split.file.path} without a usable mask. Correct or remove "
+        "what has none."
+    ] * (count > 0)
 
 
 def _to_learn_from(split):

@@ -7,6 +7,7 @@ and said once; where they are many, the file is refused.
 import dataclasses
 import json
 import os
+from pathlib import PureWindowsPath
 
 from training.data.coco_objects import (
     MOST_PIXELS,
@@ -23,6 +24,7 @@ from training.data.listing import counted, readable, unreadable
 MOST_BYTES = 2 * 2**30  # of a file; COCO's largest has half a GiB
 TOLERATED = 0.1  # share of the objects that may be unusable
 SHOWN = 60  # letters of a value in a message
+LONGEST, LONGEST_PART = 2000, 255  # bytes of a `file_name`, and of what is between slashes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +38,10 @@ class CocoImage:
         objects: JSON text, a dict with `size`; with lists of the same length, one entry for each
             object that is no crowd: `boxes` (x1, y1, x2, y2 in pixels), `labels` (from 0, in the
             order of the ids of the categories), `areas` (as the file has them, or null) and, where
-            masks were asked for, `segmentations` as COCO has them; and with `crowds`, a dict of the
-            same lists.
-        count: number of objects that are no crowds.
+            masks were asked for, `segmentations` as COCO has them; with `crowds`, a dict of the
+            same lists; and, where there are any, with `unlearned`, such a dict of what counts in a
+            measurement and is not trained on. There a segmentation may be null.
+        count: number of objects that are trained on.
     """
 
     id: int
@@ -56,7 +59,7 @@ class CocoFile:
         path: of the file.
         categories: `{id: name}` in the order of the ids.
         images: list of `CocoImage` in the order of the file.
-        counts: number of usable objects of each category.
+        counts: number of objects of each category that are trained on.
         notes: sentences about what was left out, and why.
     """
 
@@ -112,8 +115,9 @@ def read(path, masks=True):
             f"No object of {path} has a mask: train on boxes alone with --masks=false, or give "
             "annotations with `segmentation`."
         )
-    repeated, flaws, others, crowds = Tally(), Tally(), Tally(), Tally()
+    repeated, flaws, others, crowds, twins = (Tally() for _ in range(5))
     categories = _categories(path, content["categories"])
+    categories = _told_apart(path, categories, content["annotations"], twins)
     images = _images(path, content["images"], repeated)
     objects = _Objects(categories, images, masks, flaws, others, crowds)
     for annotation in _once(path, content["annotations"], repeated):
@@ -121,8 +125,9 @@ def read(path, masks=True):
     _refuse_many(path, flaws, len(content["annotations"]))
     notes = (
         *repeated.sentences("Repeated", "record"),
+        *twins.sentences("Left out", "label"),
         *flaws.sentences("Left out", "object"),
-        *others.sentences("Left out", "object"),
+        *others.sentences("Not learned", "object"),
         *crowds.sentences("Not learned", "object"),
     )
     counts = tuple(objects.counts)
@@ -178,10 +183,28 @@ def _categories(path, entries):
                 f"{str(path)!r} has two categories of the id {key}, {found[key]!r} and {name!r}: "
                 "give each its own."
             )
-        found[key] = name.strip()
+        found[int(key)] = name.strip()
     if not found:
         raise DataError(f"{str(path)!r} has no categories: nothing could be told apart.")
     return dict(sorted(found.items()))
+
+
+def _told_apart(path, categories, annotations, twins):
+    """Returns the categories without those that have the name of another one and no objects, such
+    as the group that some programs export before its only class."""
+    used = {key for a in annotations if is_whole(key := a.get("category_id"))}
+    kept = {}
+    for key, name in sorted(categories.items(), key=lambda item: (item[0] in used, item[0])):
+        other = kept.get(name)
+        if other is not None and other in used:
+            raise DataError(
+                f"{str(path)!r} has objects of two categories of the name {_text(name)}, the ids "
+                f"{other} and {key}: rename one of them, or give their objects one id."
+            )
+        if other is not None:
+            twins.add("without objects, of the name of another", f"{name} (id {other})")
+        kept[name] = key
+    return {key: name for key, name in categories.items() if kept[name] == key}
 
 
 def _images(path, entries, repeated):
@@ -199,7 +222,7 @@ def _images(path, entries, repeated):
                     f"{image[0]!r}: give each its own."
                 )
             repeated.add("about an image", f"{image[0]} (id {key})")
-        found[key] = image
+        found[int(key)] = image
     if not found:
         raise DataError(f"{str(path)!r} has no images.")
     return found
@@ -211,7 +234,12 @@ def _name(path, entry):
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise _malformed(path, "the image", entry, "a `file_name`")
     parts = name.replace("\\", "/").split("/")
-    if ".." in parts or parts[0] == "" or parts[0].endswith(":"):
+    lengths = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
+    if max(lengths) > LONGEST_PART or sum(lengths) + len(parts) > LONGEST:
+        wish = f"a `file_name` of at most {LONGEST} bytes, {LONGEST_PART} between slashes"
+        raise _malformed(path, "the image", entry, wish)
+    leads_out = parts[0].endswith(":") or PureWindowsPath(parts[0]).drive  # C:photo.jpg too
+    if ".." in parts or parts[0] == "" or leads_out:
         raise DataError(
             f"{str(path)!r} has the image {_text(name)}: a `file_name` is relative to the folder "
             "of the images, and does not lead out of it."
@@ -259,6 +287,9 @@ def _refuse_many(path, flaws, total):
 # ---------------------------------------------------------------- its objects
 
 
+LEARNED, CROWD, UNLEARNED = range(3)
+
+
 class _Objects:
     """Collects the objects of each image."""
 
@@ -266,7 +297,7 @@ class _Objects:
         self.masks, self.flaws, self.others, self.crowds = masks, flaws, others, crowds
         self.labels = {key: label for label, key in enumerate(categories)}
         self.entries, self.counts = images, [0] * len(categories)
-        self.found = {key: ([], []) for key in images}
+        self.found = {key: ([], [], []) for key in images}
 
     def add(self, annotation):
         """Adds an object, or counts why not."""
@@ -276,25 +307,34 @@ class _Objects:
             key = _known(annotation, "category_id", self.labels, "of categories not listed")
             label, size = self.labels[key], self.entries[image][1]
             box = checked_box(annotation, size)
-            seen = self._in_sight(box, size, place)
-            mask = checked_mask(annotation, size) if self.masks and seen else None
         except UnusableError as flaw:
             self.flaws.add(str(flaw), place)
             return
-        if not seen:
-            return
-        is_crowd = bool(annotation.get("iscrowd"))
-        self.found[image][is_crowd].append((box, label, checked_area(annotation), mask))
-        if is_crowd:
+        mask, is_usable = self._mask(annotation, size, place)
+        kind = CROWD if annotation.get("iscrowd") else LEARNED
+        if kind == CROWD:
             self.crowds.add("that are crowds", place)
+        elif not is_usable or not self._in_sight(box, size, place):
+            kind = UNLEARNED
         else:
             self.counts[label] += 1
+        self.found[image][kind].append((box, label, checked_area(annotation), mask))
+
+    def _mask(self, annotation, size, place):
+        """Returns the mask, `None` without one, and whether it can be used; counts it if not."""
+        if not self.masks:
+            return None, True
+        try:
+            return checked_mask(annotation, size), True
+        except UnusableError as flaw:
+            self.flaws.add(str(flaw), place)
+            return None, False
 
     def _in_sight(self, box, size, place):
         """Returns whether there is anything to learn of a box; counts it if not."""
         x1, y1, x2, y2 = box
         width, height = size or (float("inf"), float("inf"))
-        if min(x2 - x1, y2 - y1) < 1:  # the reference leaves these out
+        if min(x2 - x1, y2 - y1) < 1:  # the reference does not train on these, but measures them
             self.others.add("with a box narrower than a pixel", place)
         elif min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
             self.others.add("outside of their image", place)
@@ -306,8 +346,9 @@ class _Objects:
         """Returns the list of `CocoImage`; the objects are forgotten on the way."""
         result = []
         for key, (name, size) in self.entries.items():
-            found, crowds = self.found.pop(key)
+            found, crowds, unlearned = self.found.pop(key)
             content = {"size": size, **self._columns(found), "crowds": self._columns(crowds)}
+            content |= {"unlearned": self._columns(unlearned)} if unlearned else {}
             text = json.dumps(content, separators=(",", ":"))
             result.append(CocoImage(key, name, size, text, len(found)))
         return result
@@ -322,4 +363,4 @@ def _known(annotation, field, known, otherwise):
     key = annotation.get(field)
     if not is_whole(key) or key not in known:
         raise UnusableError(otherwise)
-    return key
+    return int(key)

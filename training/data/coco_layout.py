@@ -54,18 +54,23 @@ class Place:
         return best
 
 
-def recognise(root):
+def recognise(root, given=None):
     """Returns `{split: Place}` of a directory: "train" and perhaps "validation", or "all".
 
     Args:
         root: Path of the directory.
+        given: `{split: file}` that a user named, relative to `root`: these splits are not looked
+            for, and these files are not taken for another split.
 
     Raises:
         DataError: if there is no annotation file, or several could be meant.
     """
-    found = {}
+    found, given = {}, given or {}
+    wanted = {"train", "validation"} - set(given)
+    named_files = {(root / file).resolve() for file in given.values()}
     for file, name in _candidates(root):
-        if role := _role(name):
+        role = _role(name)
+        if role in wanted and file.resolve() not in named_files:
             found.setdefault(role, []).append(Place(file, _folders(root, file, name)))
     for role, places in found.items():
         if len(places) > 1:
@@ -74,7 +79,7 @@ def recognise(root):
                 f"{str(root)!r} has several annotation files for {role}, {files} Name one with "
                 f"--{role}_annotations."
             )
-    if "train" in found:
+    if "train" in found or "train" in given:
         return {role: found[role][0] for role in ("train", "validation") if role in found}
     for name in SINGLE:
         if (root / name).is_file():

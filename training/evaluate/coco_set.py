@@ -113,10 +113,13 @@ def of_split(split, masks=True):
 
     Args:
         split: the split.
-        masks: whether it was read with masks.
+        masks: whether it was read with masks. Where an object has none, masks are not measured, as
+            with `read`.
     """
     paths = {image.id: path for image, path in zip(split.images, split.paths, strict=True)}
-    return CocoSet(Path(split.file.path).name, split.truth(), paths, masks)
+    content = split.truth()
+    masks = masks and all("segmentation" in row for row in content["annotations"])
+    return CocoSet(Path(split.file.path).name, content, paths, masks)
 
 
 def _content(path):

@@ -67,26 +67,30 @@ def label_of(detector, photos):
             f"{', ...' if len(unknown) > 5 else ''} of {photos.name}; it knows "
             f"{', '.join(map(repr, detector.names[:5]))}{', ...' * (len(detector.names) > 5)}."
         )
-    known = {key: labels[name] for key, name in categories.items() if name in labels}
-    if len(set(known.values())) < len(known):
-        raise ValueError(f"Several categories of {photos.name} have one name: rename them.")
-    return known
+    known = {labels[name]: key for key, name in categories.items() if name in labels}
+    known |= {labels[name]: key for key, name in categories.items() if photos.counts[key]}
+    if len(set(used)) < len(used):
+        raise ValueError(
+            f"{photos.name} has objects of several categories of one name: rename them."
+        )
+    return {key: label for label, key in known.items()}
 
 
-def evaluate(detector, photos, keep=6):
+def evaluate(detector, photos, keep=6, labels=None):
     """Measures a detector on a set; returns the DetectionEvaluation.
 
     Args:
         detector: a `Detector`.
         photos: a `CocoSet`.
         keep: how many mistakes of each kind are kept at most.
+        labels: `{id of a category: label}`; by default as `label_of` says.
 
     Raises:
         DataError: (a ValueError) if an image cannot be read, or has another size than the
             annotation file says.
         ValueError: if the classes are not such as the detector knows.
     """
-    labels = label_of(detector, photos)
+    labels = label_of(detector, photos) if labels is None else labels
     category_of = {label: key for key, label in labels.items()}
     mistakes, results, has_masks = WorstMistakes(keep), [], photos.has_masks
     start = time.perf_counter()

@@ -67,7 +67,9 @@ def assess(run, split, model, config):
         canvas="fixed",
         batch_size=config.micro_batch,
     )
-    found = detecting.evaluate(detector, coco_set.of_split(split, config.masks))
+    labels = {key: label for label, key in enumerate(split.file.categories)}
+    photos = coco_set.of_split(split, config.masks)
+    found = detecting.evaluate(detector, photos, labels=labels)
     record.write_json(run / "detections.json", found.results)
     detection_report.draw_mistakes(found, run / "validation_mistakes.png")
     kinds = {"box": found.box, "mask": found.mask}
