@@ -238,8 +238,8 @@ def test_a_set_smaller_than_a_batch(tmp_path):
 
 
 @on_one_backend
-def test_fine_tuning_after_masked_pre_training():
-    from keras_convnext import VARIANTS
+def test_fine_tuning_after_masked_pre_training(tmp_path):
+    from keras_convnext import VARIANTS, ConvNeXt
 
     atto = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights="fcmae")
     assert (atto.epochs, atto.learning_rate, atto.layer_decay, atto.mixup) == (600, 2e-4, 0.9, 0)
@@ -249,6 +249,11 @@ def test_fine_tuning_after_masked_pre_training():
     assert not base.decay_each_block and (base.mixup, base.cutmix) == (0.8, 1.0)
     tuned = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights="imagenet")
     assert tuned.epochs == 30  # these are fine-tuned already
+    for name, top, epochs in (("classifier", {"classes": 2}, 30), ("encoder", {}, 600)):
+        file = tmp_path / f"{name}.weights.h5"
+        ConvNeXt("convnextv2_atto", include_top=bool(top), **top).save_weights(file)
+        found = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights=str(file))
+        assert found.epochs == epochs
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def _images(place):
     for note in found.notes(place):
         warnings.warn(note, stacklevel=3)
     if not found.images:
-        raise DataError(f"{str(place)!r} has no images, in folders below neither: add some.")
+        raise DataError(f"{str(place)!r} has no images, nor have the folders below it: add some.")
     return found.images
 
 

@@ -21,7 +21,7 @@ Augmentation is "exact", for exact resume (see `imagenet1k`); no mixup and no cu
 import dataclasses
 
 from keras_convnext import VARIANTS
-from keras_convnext.pretrained import resolve
+from keras_convnext.pretrained import checkpoint, resolve
 from training.experiments.classification import imagenet1k
 from training.tasks.classification.config import Config
 
@@ -97,13 +97,14 @@ def config(variant=VARIANTS["convnext_tiny"], weights=None, dataset="imagenet201
 
 
 def _is_masked(weights, variant):
-    """Returns whether weights are of masked pre-training: published ones without classes, or a
-    file, which is taken for that."""
+    """Returns whether weights are of masked pre-training: they have no classifier."""
     try:
         row = resolve.row_of(weights, variant.name)
-    except FileNotFoundError:  # said where the weights are opened
+        if row is not None:
+            return not row.classes
+        return checkpoint.open(weights).read_as(variant).classes is None
+    except (OSError, ValueError):  # said where the weights are opened
         return True
-    return row is None or not row.classes
 
 
 def _table_6(variant, weights):

@@ -62,8 +62,11 @@ class Pipeline(Batches):
         super().__init__(config, dataset, devices, steps_per_epoch, packed, bad_images)
 
     def validation(self):
-        """Returns each image once, landscapes first; in the last batch of each kind the first
-        image is repeated where there are too few."""
+        """Returns the batches of all images, landscapes first.
+
+        The last batch of each kind is filled up with its first image. Its repetitions count in the
+        scores after an epoch, which choose the best one, and not in those of the final model.
+        """
         frame = self.config.validation_recipe
         split = self.dataset.validation
         is_portrait = np.array([frame.view(image.size).is_portrait for image in split.images])
