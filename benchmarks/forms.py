@@ -77,14 +77,6 @@ FORMS = {
     "norm": Form(("tensorflow", "torch"), {"layer_norm": _nothing}),
     "gelu with erf": Form(("jax",), {"gelu": _nothing}),
     "activation by XLA": Form(("tensorflow",), {"_activation": _same}, TRAINING),
-    "layer scale by XLA": Form(
-        ("tensorflow",),
-        {
-            "_scaled": lambda x, gamma: x * gamma,
-            "_scaled_sum": lambda inputs, x, gamma: inputs + x * gamma,
-        },
-        TRAINING,
-    ),
 }
 
 

@@ -55,7 +55,7 @@ def _add_file(parser):
         help="leave the normalisation of the images out: the file says mean and std",
     )
     add("--float16", action="store_true", help="numbers of half the size")
-    add("--int8", action="store_true", help="products in int8, a third of the size or less")
+    add("--int8", action="store_true", help="products in int8: a smaller file")
     add(
         "--calibration",
         metavar="FOLDER",

@@ -86,7 +86,7 @@ def export(
         softmax: `True`: the file ends with probabilities; `False`: with logits; `None`: as the
             model does.
         dtype: `"float32"`, or `"float16"`, half as large. Input and outputs stay as they are.
-        quantize: `"int8"`: products and convolutions in int8, a third of the size or less. Blocks
+        quantize: `"int8"`: products and convolutions in int8, which makes the file smaller. Blocks
             that cost too much of the agreement stay in float by themselves. Or `None`.
         calibration: with `quantize`: 100 to 500 images like those that will come; array `(n,
             height, width, channels)` as the model takes them, or of a `Classifier` whatever it

@@ -33,9 +33,6 @@ def residual_branch(block, x, inputs, training):
     if block.grn:
         x = ops.reshape(block.grn(ops.reshape(x, (*outer, x.shape[-1]))), (-1, x.shape[-1]))
     x = ops.reshape(_layer_dense(block.pwconv2, x), (*outer, channels))
-    if own and block.gamma:
-        gamma = ops.convert_to_tensor(block.gamma.gamma)
-        return _scaled(x, gamma) if inputs is None else _scaled_sum(inputs, x, gamma)
     x = block.gamma(x) if block.gamma else x
     return x if inputs is None else inputs + x
 
@@ -142,20 +139,6 @@ def _layer_norm(epsilon):
         return tf.cast(scaled * _wide(gamma) + _wide(beta), x.dtype)
 
     return fused(normed)
-
-
-def _product(x, gamma):
-    """Returns x, of any float dtype, times gamma `(channels,)`, computed in the wider dtype."""
-    return tf.cast(tf.cast(x, gamma.dtype) * gamma, x.dtype)
-
-
-_scaled = fused(_product)
-
-
-@fused
-def _scaled_sum(inputs, x, gamma):
-    """Returns `inputs + _scaled(x, gamma)`."""
-    return inputs + _product(x, gamma)
 
 
 # ---------------------------------------------------------------- LayerNormalization by oneDNN
