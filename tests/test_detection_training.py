@@ -180,6 +180,7 @@ def test_flags_change_fields():
     [
         (["--canvas=810,1344"], "`canvas` must be (height, width) in multiples of 32"),
         (["--canvas=1344,832"], "the width not below the height"),
+        (["--size=80,16"], "`size` must be two whole numbers of pixels >= 32"),
         (["--size=2000,800"], "`size` must be at most (long, short) = 1344, 832"),
         (["--long_side=1400"], "`long_side` must be at most"),
         (["--short_side=800,480"], "`short_side` must be (least, most)"),

@@ -168,6 +168,9 @@ def test_folders_of_splits(tmp_path):
     (tmp_path / "valid").mkdir()
     with pytest.raises(data.DataError, match="are both for validation"):
         unlabelled_folder(tmp_path)
+    photos(tmp_path / "other" / "test", 2, ("a",))
+    with pytest.raises(data.DataError, match="no folder of images to train on"):
+        unlabelled_folder(tmp_path / "other")
 
 
 @on_one_backend

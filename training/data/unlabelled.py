@@ -66,8 +66,14 @@ def _places(root):
             )
         if role:
             roles[role] = folder
-    if "train" not in roles:
+    if not roles:
         return {"train": root}
+    if "train" not in roles:
+        found = next(iter(roles.values()))
+        raise DataError(
+            f"{str(found)!r} is for measuring, and there is no folder of images to train on beside "
+            "it: call that one `train`, or name another directory."
+        )
     return {split: roles[split] for split in ("train", "validation") if split in roles}
 
 

@@ -1,6 +1,7 @@
 """The configuration of an experiment with detection."""
 
 import dataclasses
+import functools
 
 from keras_convnext import checks
 from keras_convnext.detection import CASCADE_MASK_RCNN, MASK_RCNN
@@ -10,6 +11,7 @@ from keras_convnext.detection.augmentation import (
     LargeScaleJitter,
     checked_canvas,
 )
+from keras_convnext.detection.settings import MULTIPLE
 from training.run.config import Run
 from training.run.knobs import knob
 
@@ -19,13 +21,13 @@ AUGMENTATIONS = ("crop", "jitter", "none")
 DECAYS = (3 / 4, 11 / 12)
 
 
-def _pixels(name, value):
+def _pixels(name, value, least=1):
     if not (
         isinstance(value, tuple)
         and len(value) == 2
-        and all(checks.is_number(side) and side >= 1 and side == int(side) for side in value)
+        and all(checks.is_number(side) and side >= least and side == int(side) for side in value)
     ):
-        checks.fail(name, value, "two whole numbers of pixels >= 1")
+        checks.fail(name, value, f"two whole numbers of pixels >= {least}")
 
 
 def _epochs(name, value):
@@ -148,7 +150,7 @@ class DetectConfig(Run):
         "validation",
         "long,short that images are resized to, keeping their ratio",
         (1333, 800),
-        check=_pixels,
+        check=functools.partial(_pixels, least=MULTIPLE),
     )
     score_epochs: int = knob(
         "validation",
