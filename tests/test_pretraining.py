@@ -254,9 +254,11 @@ def test_fit_and_resume(tmp_path):
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.get_config() == model.get_config()
     last = [fit(trained, images) for trained in (model, again)]
-    assert last[0] == last[1]
+    # TensorFlow adds up in another order each time, unless it is told to be deterministic
+    atol = 1e-5 if BACKEND == "tensorflow" else 0
+    np.testing.assert_allclose(*last, rtol=atol)
     for weight, other in zip(model.variables, again.variables, strict=True):
-        assert np.array_equal(numpy(weight), numpy(other)), weight.path
+        np.testing.assert_allclose(numpy(weight), numpy(other), 0, atol, err_msg=weight.path)
 
 
 def fit(model, images, **arguments):
