@@ -18,6 +18,7 @@ from keras_convnext.detection.settings import MULTIPLE, STRIDES, Settings
 from keras_convnext.features import functional
 
 LEVELS = ("P2", "P3", "P4", "P5")
+PARTS = ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads")  # of a `DetectionModel`
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
 SPREAD, KEYS = 20249, 32768  # the multiples of the one modulo the other are spread evenly
 
@@ -50,12 +51,14 @@ class DetectionModel(keras.Model):
     Sources: arXiv 2201.03545, section 4 (Table 3) and Appendix A.3; 1703.06870; 1906.09756.
 
     Attributes:
+        pyramid: the ConvNeXt with its norms, a functional model to `{"P2": ..., "P5": ...}`.
         settings: the `Settings`.
         classes: number of classes.
         published: name of the published weights that the model began with, or `None`.
     """
 
     published = None
+    _is_validated = False  # while `evaluate` calls the model, which asks for losses alone
 
     def __init__(
         self, pyramid, neck, rpn_head, box_heads, mask_heads, settings, name=None, dtype=None
@@ -93,19 +96,9 @@ class DetectionModel(keras.Model):
         """The `Variant` of the ConvNeXt."""
         return self.pyramid.variant
 
-    @property
-    def backbone_channels(self):
-        """Number of channels of the images."""
-        return self.pyramid.input_shape[-1]
-
-    @property
-    def backbone(self):
-        """The ConvNeXt with its norms, a functional model to `{"P2": ..., "P5": ...}`."""
-        return self.pyramid
-
     def call(self, inputs, training=False):
-        if training:
-            return self.losses_of(inputs, training=True)
+        if training or self._is_validated:
+            return self.losses_of(inputs, training)
         inputs = self._checked(inputs)
         image_shape = _image_shape(inputs)
         maps = self._maps(inputs["images"], training=False)
@@ -202,11 +195,11 @@ class DetectionModel(keras.Model):
                 f"{self.name} needs images: pass an array or a dict with the key 'images', "
                 f"received the keys {sorted(inputs)}."
             )
-        shape = inputs["images"].shape
-        fits = len(shape) == 4 and shape[-1] == self.backbone_channels
+        shape, channels = inputs["images"].shape, self.pyramid.input_shape[-1]
+        fits = len(shape) == 4 and shape[-1] == channels
         if not fits or any(side is not None and side % MULTIPLE for side in shape[1:3]):
             raise ValueError(
-                f"Images must be (batch, height, width, {self.backbone_channels}) with sides that "
+                f"Images must be (batch, height, width, {channels}) with sides that "
                 f"are multiples of {MULTIPLE}, received {tuple(shape)}: pad them at the bottom and "
                 "on the right, and say their size without the padding in `image_shape`; a "
                 "`Detector` does."
@@ -282,22 +275,26 @@ class DetectionModel(keras.Model):
         self.compile(**{key: value for key, value in config.items() if key not in own})
         self.optimizer.build(self.trainable_variables)
 
+    def test_step(self, *arguments):
+        self._is_validated = True
+        try:
+            return super().test_step(*arguments)
+        finally:
+            self._is_validated = False
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        found = y_pred if training else self.losses_of(x)
         for mean in self.loss_means:
-            mean.update_state(found[mean.name])
+            mean.update_state(y_pred[mean.name])
         # what Keras does with each loss: it divides by the number of replicas where there are some
-        terms = [*(found[mean.name] for mean in self.loss_means), *self.losses]
+        terms = [*(y_pred[mean.name] for mean in self.loss_means), *self.losses]
         return sum(self._aggregate_additional_loss(term) for term in terms)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return self.get_metrics_result()
 
     def get_config(self):
-        layers = {"pyramid": self.pyramid, "neck": self.neck, "rpn_head": self.rpn_head}
-        config = {name: _serialized(layer) for name, layer in layers.items()}
-        config["box_heads"] = [_serialized(head) for head in self.box_heads]
-        config["mask_heads"] = [_serialized(head) for head in self.mask_heads]
+        serialize = keras.saving.serialize_keras_object
+        config = {name: serialize(getattr(self, name)) for name in PARTS}
         settings = dataclasses.asdict(self.settings)
         config |= {"settings": settings, "name": self.name, "trainable": self.trainable}
         config["dtype"] = keras.dtype_policies.serialize(self.dtype_policy)
@@ -309,7 +306,7 @@ class DetectionModel(keras.Model):
         published, trainable = config.pop("published", None), config.pop("trainable", True)
         parts = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads")
+            for name in PARTS
         }
         settings = Settings(**config["settings"])
         dtype = config.get("dtype")
@@ -338,10 +335,6 @@ def _with_one_more(objects):
 
 def _written(shape):
     return "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"
-
-
-def _serialized(layer):
-    return keras.saving.serialize_keras_object(layer)
 
 
 def _build(layer, shape):

@@ -6,7 +6,7 @@ import os
 import keras
 
 from keras_convnext.augmentation.train_step import DeviceAugmented, augmented
-from keras_convnext.detection.rcnn import DetectionModel
+from keras_convnext.detection.rcnn import PARTS, DetectionModel
 from keras_convnext.optimization import AdamW
 from keras_convnext.pretraining import FCMAE
 from keras_convnext.segmentation.models import SegmentationModel
@@ -24,8 +24,8 @@ def training_model(model, devices):
         return augmented(model) if is_classifier else model
     make = {"tensorflow": _multi_worker, "torch": _all_reduced}[keras.backend.backend()]
     if isinstance(model, DetectionModel):
-        parts = ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads", "settings", "name")
-        return make(DetectionModel)(**{part: getattr(model, part) for part in parts})
+        parts = {part: getattr(model, part) for part in (*PARTS, "settings", "name")}
+        return make(DetectionModel)(**parts, dtype=model.dtype_policy)
     kind = make(DeviceAugmented if is_classifier else SegmentationModel)
     return kind(model.input, model.output, name=model.name)
 
