@@ -432,10 +432,12 @@ def test_factories_take_arguments_as_the_classifiers_do(monkeypatch):
     with pytest.raises(ValueError, match=call):
         UperNetConvNeXtTiny("ade20k")
     given = []
-    monkeypatch.setattr(upernets, "UperNet", lambda variant, **arguments: given.append(arguments))
-    UperNetConvNeXtTiny(classes=3)
-    UperNetConvNeXtTiny(backbone_weights="fb_in1k")
-    UperNetConvNeXtTiny(True, None)
+    record = functools.wraps(UperNet)(lambda variant, **arguments: given.append(arguments))
+    monkeypatch.setattr(upernets, "UperNet", record)
+    factory = upernets._factory("UperNetConvNeXtTiny", "convnext_tiny")
+    factory(classes=3)
+    factory(backbone_weights="fb_in1k")
+    factory(True, None)
     assert given == [
         {"classes": 3, "weights": "ade20k"},
         {"backbone_weights": "fb_in1k"},

@@ -65,25 +65,6 @@ def _categories(label_set):
     return tuple((int(number), name) for number, name in lines)
 
 
-def open_checkpoint(weights, variant, head):
-    """Returns the opened file that `weights` stands for, to be loaded into a detector.
-
-    Args:
-        weights: as of `MaskRCNN`.
-        variant: the `Variant` of the ConvNeXt.
-        head: `"mask_rcnn"` or `"cascade_mask_rcnn"`; any other name, of settings of one's own,
-            stands for both.
-
-    Raises:
-        ValueError: if a name is unknown.
-        FileNotFoundError: if there is no such file.
-        DownloadError: if no source gave the file.
-        WeightsError: if the file cannot be read, or is no detector of this family.
-    """
-    head = head if head in SETTINGS else None
-    return resolve.open_checkpoint(weights, variant, task="detection", head=head)
-
-
 def local_file(weights, variant=None, head=None):
     """Returns the path that `weights` stands for; downloads what is named."""
     return resolve.resolve(weights, variant, task="detection", head=head).path

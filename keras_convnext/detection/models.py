@@ -1,16 +1,14 @@
 """`MaskRCNN()` and `CascadeMaskRCNN()` make a detector of a ConvNeXt; one factory per size."""
 
-import inspect
-
 import keras
 
-from keras_convnext.checks import integer, keywords, knowing_other_names, one_of
+from keras_convnext.checks import integer, knowing_other_names, one_of
 from keras_convnext.detection.heads import BoxHead, FeaturePyramid, MaskHead, RegionProposalHead
-from keras_convnext.detection.rcnn import LEVELS, DetectionModel
+from keras_convnext.detection.rcnn import DetectionModel
 from keras_convnext.detection.settings import CASCADE_MASK_RCNN, MASK_RCNN, MULTIPLE, Settings
-from keras_convnext.features import feature_model
-from keras_convnext.layers.initializers import kernels_will_be_loaded
-from keras_convnext.models import ConvNeXt, check_before_download
+from keras_convnext.models import check_before_download
+from keras_convnext.models.dense_prediction import check_levels, checkpoint_of, pyramid_of
+from keras_convnext.models.factory import factory_of
 from keras_convnext.variants import VARIANTS
 
 CLASSES = 80  # of COCO
@@ -60,7 +58,35 @@ def MaskRCNN(
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
     """
-    return _detector(**{**locals(), "settings": settings or MASK_RCNN})
+    settings = MASK_RCNN if settings is None else settings
+    if not isinstance(settings, Settings):
+        raise TypeError(f"`settings` must be a `Settings` or None, received {settings!r}.")
+    if isinstance(variant, str):
+        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    _check_data_format()
+    check_levels(settings.name, variant)
+    check_before_download(variant, classes, None, input_shape, drop_path_rate)
+    _check_sides(input_shape)
+    checkpoint = checkpoint_of(weights, backbone_weights, variant, "detection", settings.name)
+    if checkpoint is not None and classes is None:
+        classes = checkpoint.classes
+    classes = integer("classes", CLASSES if classes is None else classes, 1)
+    pyramid = pyramid_of(
+        variant,
+        checkpoint is not None,
+        backbone_weights,
+        include_preprocessing=include_preprocessing,
+        input_shape=input_shape,
+        drop_path_rate=drop_path_rate,
+    )
+    pyramid.variant = variant
+    parts = _heads(settings, classes, masks)
+    name = name or f"{settings.name}_{variant.name}"
+    model = DetectionModel(pyramid, **parts, settings=settings, name=name)
+    if checkpoint is not None:
+        checkpoint.load_into(model)
+        model.published = checkpoint.published
+    return model
 
 
 @knowing_other_names
@@ -86,55 +112,7 @@ def CascadeMaskRCNN(
 
     Source: arXiv 2201.03545, section 4 (Table 3) and Appendix A.3; arXiv 1906.09756.
     """
-    return _detector(**{**locals(), "settings": settings or CASCADE_MASK_RCNN})
-
-
-def _detector(
-    settings,
-    variant,
-    weights,
-    include_preprocessing,
-    input_shape,
-    classes,
-    name,
-    backbone_weights,
-    drop_path_rate,
-    masks,
-):
-    if isinstance(variant, str):
-        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
-    if not isinstance(settings, Settings):
-        raise TypeError(f"`settings` must be a `Settings` or None, received {settings!r}.")
-    if keras.config.image_data_format() == "channels_first":
-        raise ValueError(
-            "Detectors take channels-last images: call "
-            "`keras.config.set_image_data_format('channels_last')` first."
-        )
-    check_before_download(variant, classes, None, input_shape, drop_path_rate)
-    _check_sides(input_shape)
-    checkpoint = _checkpoint(weights, backbone_weights, variant, settings)
-    if checkpoint is not None and classes is None:
-        classes = checkpoint.classes
-    classes = integer("classes", CLASSES if classes is None else classes, 1)
-    with kernels_will_be_loaded(checkpoint is not None):
-        backbone = ConvNeXt(
-            variant,
-            include_top=False,
-            include_preprocessing=include_preprocessing,
-            weights=backbone_weights,
-            input_shape=input_shape,
-            drop_path_rate=drop_path_rate,
-        )
-        pyramid = feature_model(backbone, LEVELS, norms=True)
-    pyramid.variant = variant
-    name = name or f"{settings.name}_{variant.name}"
-    model = DetectionModel(
-        pyramid, **_heads(settings, classes, masks), settings=settings, name=name
-    )
-    if checkpoint is not None:
-        checkpoint.load_into(model)
-        model.published = checkpoint.published
-    return model
+    return MaskRCNN(**{**locals(), "settings": settings or CASCADE_MASK_RCNN})
 
 
 def _heads(settings, classes, masks):
@@ -155,17 +133,12 @@ def _heads(settings, classes, masks):
     }
 
 
-def _checkpoint(weights, backbone_weights, variant, settings):
-    if weights is None:
-        return None
-    if backbone_weights is not None:
+def _check_data_format():
+    if keras.config.image_data_format() == "channels_first":
         raise ValueError(
-            "`weights` are the weights of the whole model, `backbone_weights` those of the "
-            f"ConvNeXt alone: pass one of them, received {weights!r} and {backbone_weights!r}."
+            "Detectors take channels-last images: call "
+            "`keras.config.set_image_data_format('channels_last')` first."
         )
-    from keras_convnext.detection.checkpoints import open_checkpoint
-
-    return open_checkpoint(weights, variant, settings.name)
 
 
 def _check_sides(input_shape):
@@ -178,34 +151,7 @@ def _check_sides(input_shape):
 
 
 def _factory(build, name, variant, weights="coco"):
-    """Returns `MaskRCNN` or `CascadeMaskRCNN` of one variant, with these weights by default."""
-    signature = inspect.signature(build)
-    arguments = [
-        argument.replace(default=weights) if argument.name == "weights" else argument
-        for argument in list(signature.parameters.values())[1:]
-    ]
-    signature = signature.replace(parameters=arguments)
-
-    def factory(*args, **kwargs):
-        keywords(name, kwargs, signature.parameters)
-        given = signature.bind(*args, **kwargs).arguments
-        if given.get("backbone_weights") is None:
-            given.setdefault("weights", weights)
-        return build(variant, **given)
-
-    factory.__name__ = factory.__qualname__ = name
-    factory.__module__ = __name__
-    factory.__signature__ = signature
-    factory.__doc__ = (
-        f"`{build.__name__}({variant!r}, ...)`, "
-        + (
-            f"with `weights={weights!r}` by default unless `backbone_weights` are given: "
-            if weights
-            else "for which no weights were published: "
-        )
-        + f"see `{build.__name__}`."
-    )
-    return factory
+    return factory_of(build, name, variant, weights, __name__)
 
 
 MaskRCNNConvNeXtTiny = _factory(MaskRCNN, "MaskRCNNConvNeXtTiny", "convnext_tiny")

@@ -16,8 +16,8 @@ from keras_convnext.detection.assigning import SampleOrder
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
 from keras_convnext.detection.settings import MULTIPLE, STRIDES, Settings
 from keras_convnext.features import functional
+from keras_convnext.models.dense_prediction import LEVELS
 
-LEVELS = ("P2", "P3", "P4", "P5")
 PARTS = ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads")  # of a `DetectionModel`
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
 SPREAD, KEYS = 20249, 32768  # the multiples of the one modulo the other are spread evenly

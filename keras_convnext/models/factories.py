@@ -1,36 +1,14 @@
 """One factory per variant: `ConvNeXt` with its first argument given, and published weights."""
 
-import inspect
 import warnings
 
-from keras_convnext.checks import keywords
-from keras_convnext.models.convnext import ConvNeXt, refuse_weights_as
+from keras_convnext.models.convnext import ConvNeXt
+from keras_convnext.models.factory import factory_of
 
 
 def _factory(name, variant):
     """Returns `ConvNeXt` of one variant, with `weights="imagenet"` as in keras.applications."""
-    signature = inspect.signature(ConvNeXt)
-    arguments = [
-        argument.replace(default="imagenet") if argument.name == "weights" else argument
-        for argument in list(signature.parameters.values())[1:]
-    ]
-    signature = signature.replace(parameters=arguments)
-
-    def factory(*args, **kwargs):
-        keywords(name, kwargs, signature.parameters)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        if isinstance(bound.arguments["include_top"], str):
-            refuse_weights_as("include_top", bound.arguments["include_top"], f"{name}(")
-        return ConvNeXt(variant, *bound.args, **bound.kwargs)
-
-    factory.__name__ = factory.__qualname__ = name
-    factory.__module__ = __name__
-    factory.__signature__ = signature
-    factory.__doc__ = (
-        f"`ConvNeXt({variant!r}, ...)`, with `weights='imagenet'` by default: see `ConvNeXt`."
-    )
-    return factory
+    return factory_of(ConvNeXt, name, variant, "imagenet", __name__)
 
 
 ConvNeXtTiny = _factory("ConvNeXtTiny", "convnext_tiny")

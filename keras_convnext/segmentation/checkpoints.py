@@ -37,22 +37,6 @@ def class_names(label_set):
     return tuple(file.read_text(encoding="utf-8").splitlines())
 
 
-def open_checkpoint(weights, variant):
-    """Returns the opened file that `weights` stands for, to be loaded into an UperNet.
-
-    Args:
-        weights: as of `UperNet`.
-        variant: the `Variant` of the ConvNeXt.
-
-    Raises:
-        ValueError: if a name is unknown.
-        FileNotFoundError: if there is no such file.
-        DownloadError: if no source gave the file.
-        WeightsError: if the file cannot be read.
-    """
-    return resolve.open_checkpoint(weights, variant, task="segmentation")
-
-
 def local_file(weights, variant=None):
     """Returns the path that `weights` stands for; downloads what is named."""
     return resolve.resolve(weights, variant, task="segmentation").path

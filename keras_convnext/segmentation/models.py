@@ -5,21 +5,20 @@ behind the stages, `decode_head`, `auxiliary_head`, and `logits` and `auxiliary`
 the input.
 """
 
-import inspect
 from collections import OrderedDict
 
 import keras
 
 from keras_convnext import names
-from keras_convnext.checks import integer, keywords, knowing_other_names, one_of
-from keras_convnext.features import PyramidModel, feature_model, functional
-from keras_convnext.layers.initializers import kernels_will_be_loaded
-from keras_convnext.models import ConvNeXt, check_before_download, refuse_weights_as
+from keras_convnext.checks import integer, knowing_other_names, one_of
+from keras_convnext.features import PyramidModel, functional
+from keras_convnext.models import check_before_download, refuse_weights_as
+from keras_convnext.models.dense_prediction import LEVELS, check_levels, checkpoint_of, pyramid_of
+from keras_convnext.models.factory import factory_of
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.resampling import ResizeTo
 from keras_convnext.variants import VARIANTS
 
-LEVELS = ("P2", "P3", "P4", "P5")
 AUXILIARY_LEVEL = "P4"
 PARTS = ("decode_head", "auxiliary_head", "logits", "auxiliary")
 
@@ -119,94 +118,47 @@ def UperNet(
     if isinstance(include_preprocessing, str):
         call = f"UperNet({variant.name!r}"
         refuse_weights_as("include_preprocessing", include_preprocessing, call)
-    _check_levels(variant)
+    check_levels("UperNet", variant)
     check_before_download(variant, classes, None, input_shape, drop_path_rate)
-    checkpoint = _checkpoint(weights, backbone_weights, variant)
+    checkpoint = checkpoint_of(weights, backbone_weights, variant, "segmentation")
     if checkpoint is not None and classes is None:
         classes = checkpoint.classes
     classes = integer("classes", 150 if classes is None else classes, 1)
     default = f"upernet_{variant.name}"
     prefix = name if name not in (None, default) else ""
-    with kernels_will_be_loaded(checkpoint is not None):
-        backbone = ConvNeXt(
-            variant,
-            include_top=False,
-            include_preprocessing=include_preprocessing,
-            weights=backbone_weights,
-            input_shape=input_shape,
-            drop_path_rate=drop_path_rate,
-            name=prefix or None,
-        )
-        maps = feature_model(backbone, norms=True).pyramid_outputs
+    pyramid = pyramid_of(
+        variant,
+        checkpoint is not None,
+        backbone_weights,
+        include_preprocessing=include_preprocessing,
+        input_shape=input_shape,
+        drop_path_rate=drop_path_rate,
+        name=prefix or None,
+    )
+    maps, images = pyramid.pyramid_outputs, pyramid.input
     decoder, auxiliary, logits, more_logits = (names.in_model(prefix, part) for part in PARTS)
     decoder = UperNetHead(classes, channels, dropout, name=decoder)
     auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name=auxiliary)
     outputs = {
-        "logits": _at_full_size(backbone, decoder([maps[level] for level in LEVELS]), logits),
-        "auxiliary": _at_full_size(backbone, auxiliary(maps[AUXILIARY_LEVEL]), more_logits),
+        "logits": _at_full_size(images, decoder([maps[level] for level in LEVELS]), logits),
+        "auxiliary": _at_full_size(images, auxiliary(maps[AUXILIARY_LEVEL]), more_logits),
     }
-    model = SegmentationModel(backbone.input, outputs, name=name or default)
+    model = SegmentationModel(images, outputs, name=name or default)
     if checkpoint is not None:
         checkpoint.load_into(model)
     return model
 
 
-def _checkpoint(weights, backbone_weights, variant):
-    if weights is None:
-        return None
-    if backbone_weights is not None:
-        raise ValueError(
-            "`weights` are the weights of the whole model, `backbone_weights` those of the "
-            f"ConvNeXt alone: pass one of them, received {weights!r} and {backbone_weights!r}."
-        )
-    from keras_convnext.segmentation.checkpoints import open_checkpoint
-
-    return open_checkpoint(weights, variant)
-
-
-def _check_levels(variant):
-    strides = [variant.stem_stride << stage for stage in range(len(variant.depths))]
-    levels = [f"P{stride.bit_length() - 1}" for stride in strides]
-    if tuple(levels) != LEVELS:
-        raise ValueError(
-            f"UperNet needs the levels {', '.join(LEVELS)}, {variant.name} has "
-            f"{', '.join(levels)}: choose a variant of four stages with strides 4 to 32."
-        )
-
-
-def _at_full_size(backbone, logits, name):
+def _at_full_size(images, logits, name):
     first = keras.config.image_data_format() == "channels_first"
     axes = (2, 3) if first else (1, 2)
     dtype = keras.config.dtype_policy().variable_dtype
-    return ResizeTo(axes, name=name, dtype=dtype)([logits, backbone.input])
+    return ResizeTo(axes, name=name, dtype=dtype)([logits, images])
 
 
 def _factory(name, variant):
     """Returns `UperNet` of one variant, with `weights="ade20k"` unless told otherwise."""
-    signature = inspect.signature(UperNet)
-    arguments = [
-        argument.replace(default="ade20k") if argument.name == "weights" else argument
-        for argument in list(signature.parameters.values())[1:]
-    ]
-    signature = signature.replace(parameters=arguments)
-
-    def factory(*args, **kwargs):
-        keywords(name, kwargs, signature.parameters)
-        given = signature.bind(*args, **kwargs).arguments
-        if isinstance(given.get("include_preprocessing"), str):
-            refuse_weights_as("include_preprocessing", given["include_preprocessing"], f"{name}(")
-        if given.get("backbone_weights") is None:
-            given.setdefault("weights", "ade20k")
-        return UperNet(variant, **given)
-
-    factory.__name__ = factory.__qualname__ = name
-    factory.__module__ = __name__
-    factory.__signature__ = signature
-    factory.__doc__ = (
-        f"`UperNet({variant!r}, ...)`, with `weights='ade20k'` by default unless "
-        "`backbone_weights` are given: see `UperNet`."
-    )
-    return factory
+    return factory_of(UperNet, name, variant, "ade20k", __name__)
 
 
 UperNetConvNeXtTiny = _factory("UperNetConvNeXtTiny", "convnext_tiny")
