@@ -115,6 +115,23 @@ def test_what_the_training_reads_scores_one_too(tmp_path):
 
 
 @on_one_backend
+def test_spellings_are_read_as_in_a_training(photos, tmp_path):
+    """A byte-order mark, backslashes, spaces around a name, whole numbers with a point."""
+    path, folder = written(tmp_path)
+    content = tiny_set()[0]
+    content["categories"][0]["name"] = f" {content['categories'][0]['name']} "
+    for row in content["images"]:
+        row["id"], row["file_name"] = float(row["id"]), f".\\images\\{row['file_name']}"
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    read = coco_set.read(path, folder.parent)
+    assert read.categories == photos.categories
+    assert [*read.paths.values()] == [folder / name.name for name in photos.paths.values()]
+    evaluation = detecting.evaluate(told(photos, NAMES), read)
+    assert evaluation.box.ap == evaluation.mask.ap == 1
+    assert [row.name for row in evaluation.box.classes] == list(photos.categories.values())
+
+
+@on_one_backend
 def test_the_worst_mistakes_are_found_and_drawn(photos, tmp_path):
     """An object that is missed, a wrong class, a mask that fills its box."""
     first, second, _, _, last = photos.paths
@@ -182,10 +199,10 @@ def test_what_cannot_be_measured_is_refused(photos, tmp_path):
     refused("image id 100", images=images + images[:1])
     missing = [{**row, "file_name": f"no/{row['file_name']}"} for row in images]
     refused("5 of 5 images of .* no/0.png", images=missing)
-    refused("within the folder", images=[{**images[0], "file_name": "../x.png"}, *images[1:]])
+    refused("does not lead out of it", images=[{**images[0], "file_name": "../x.png"}, *images[1:]])
     refused("categor", categories=[])
     path.write_text('{"images": [')
-    with pytest.raises(DataError, match="is not a JSON file"):
+    with pytest.raises(DataError, match="is no JSON"):
         coco_set.read(path, folder)
     path.write_text(json.dumps({**content, "images": [{**row, "width": 7} for row in images]}))
     with pytest.raises(DataError, match="has a mask that cannot be read"):
@@ -251,7 +268,7 @@ def test_a_run_is_measured_by_the_command(run, tmp_path, capsys):
     [
         (["--data={path}"], "name the folder of its images with --images"),
         (["--data={path}", "--images=nowhere"], "The folder 'nowhere' does not exist"),
-        (["--data=none.json", "--images=."], "none.json cannot be read"),
+        (["--data=none.json", "--images=."], "'none.json' cannot be read"),
         (["--data={path}", "--images=.", "--data_dir=."], "omit --data_dir"),
         (["--split=all"], "the run has train and validation"),
         (["--images=."], "--images belongs to an annotation file"),

@@ -109,7 +109,7 @@ def read(path, masks=True):
         DataError: if it cannot be read, is not of that form, contradicts itself, or more than a
             tenth of its objects cannot be used.
     """
-    content = _content(path)
+    content = load(path)
     if masks and content["annotations"] and not any(map(has_mask, content["annotations"])):
         raise DataError(
             f"No object of {path} has a mask: train on boxes alone with --masks=false, or give "
@@ -137,7 +137,13 @@ def read(path, masks=True):
 # ---------------------------------------------------------------- the file
 
 
-def _content(path):
+def load(path):
+    """Returns the content of a file, a dict with the lists of dicts `images`, `annotations` and
+    `categories`, in which nothing is checked yet.
+
+    Raises:
+        DataError: if it cannot be read, or is not of that form.
+    """
     try:
         size = os.path.getsize(path)
         content = None
@@ -214,7 +220,7 @@ def _images(path, entries, repeated):
         key = entry.get("id")
         if not is_whole(key):
             raise _malformed(path, "the image", entry, "a whole number `id`")
-        image = _name(path, entry), _size(path, entry)
+        image = image_name(path, entry), _size(path, entry)
         if key in found:
             if found[key] != image:
                 raise DataError(
@@ -228,8 +234,16 @@ def _images(path, entries, repeated):
     return found
 
 
-def _name(path, entry):
-    """Returns the name of an image's file, relative to the folder of the images."""
+def image_name(path, entry):
+    """Returns the name of an image's file, relative to the folder of the images, with "/".
+
+    Args:
+        path: of the annotation file.
+        entry: what it says about the image, a dict.
+
+    Raises:
+        DataError: if it has none, one that no file can have, or one that leads out of the folder.
+    """
     name = entry.get("file_name")
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise _malformed(path, "the image", entry, "a `file_name`")

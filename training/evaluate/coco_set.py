@@ -3,18 +3,16 @@
 import collections
 import dataclasses
 import functools
-import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from keras_convnext.detection.annotations import checked_truth
+from training.data import coco_file
+from training.data.coco_objects import has_mask
 from training.data.dataset import DataError
 from training.data.listing import counted, some
 from training.evaluate.detection_mistakes import Objects
-
-LARGEST = 2**31  # bytes of a file; the largest of COCO has half a GB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,17 +83,16 @@ class CocoSet:
 def read(path, folder):
     """Returns the CocoSet of an annotation file and the folder of its images.
 
-    Everything is checked but the contents of the images.
+    The file is read as for a training. Where a training leaves out what it cannot use, a
+    measurement refuses it: everything is checked but the contents of the images.
 
     Raises:
         DataError: if the file cannot be read, is none of COCO's format or contradicts itself, or
             an image is missing.
     """
-    content = _content(path)
-    rows = content.get("annotations", []) if isinstance(content, dict) else []
-    has_masks = bool(rows) and all(
-        isinstance(row, dict) and row.get("segmentation") for row in rows
-    )
+    content = coco_file.load(path)
+    rows = content["annotations"]
+    has_masks = bool(rows) and all(map(has_mask, rows))
     try:
         checked_truth(content)
         if has_masks:
@@ -104,6 +101,10 @@ def read(path, folder):
         raise DataError(f"{path}: {error}") from error
     if all(row.get("iscrowd", 0) for row in rows):
         raise DataError(f"{path} has no objects, or crowds alone: there is nothing to find.")
+    content["categories"] = [
+        {**row, "name": str(row["name"]).strip()} if "name" in row else row
+        for row in content["categories"]
+    ]
     paths = _paths(path, content["images"], Path(folder))
     return CocoSet(Path(path).name, content, paths, has_masks)
 
@@ -122,39 +123,14 @@ def of_split(split, masks=True):
     return CocoSet(Path(split.file.path).name, content, paths, masks)
 
 
-def _content(path):
-    try:
-        if os.path.getsize(path) > LARGEST:
-            raise DataError(
-                f"{path} has more than {LARGEST // 2**30} GB: it is no annotation file."
-            )
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not a JSON file ({error}).") from error
-
-
 def _paths(path, images, folder):
     if not folder.is_dir():
         raise DataError(f"The folder {str(folder)!r} does not exist: name that of the images.")
-    found, missing = {}, []
-    for row in images:
-        name = row.get("file_name")
-        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DataError(
-                f"{path}: the image {row['id']} must have a file_name within the folder of the "
-                f"images, received {name!r}."
-            )
-        found[row["id"]] = folder / name
-        if not found[row["id"]].is_file():
-            missing.append(name)
+    names = {row["id"]: coco_file.image_name(path, row) for row in images}
+    missing = [name for name in names.values() if not (folder / name).is_file()]
     if missing:
         raise DataError(
             f"{len(missing)} of {counted(len(images), 'image')} of {path} are not in "
             f"{str(folder)!r}: {some(missing)}."
         )
-    return found
+    return {key: folder / name for key, name in names.items()}
