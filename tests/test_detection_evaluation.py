@@ -382,6 +382,11 @@ def test_the_forms_of_a_data_set():
         masks[image, place, y1 + 5 : y2, x1:x2] = True
     pasted = {**{k: v for k, v in whole.items() if k != "mask_crops"}, "masks": masks}
     assert COCOScores(pasted).measure(model) == expected
+    filled = {key: np.concatenate([value, value[:2]]) for key, value in whole.items()}
+    filled["labels"][4:] = 1 - filled["labels"][4:]  # would be wrong
+    scores = COCOScores({**filled, "weights": np.array([1, 1, 1, 1, 0, 0], "float32")})
+    assert scores.measure(model) == expected
+    assert (scores.scores["box"].images, scores.scores["box"].objects) == (4, 9)
     boxes = {key: expected[key] for key in ("box_ap", "box_ap50")}
     assert COCOScores(parts).measure(recalling(with_masks=False)) == boxes
     no_masks = {key: value for key, value in whole.items() if key != "mask_crops"}

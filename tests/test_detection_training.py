@@ -127,6 +127,7 @@ def test_the_pipeline_has_what_the_model_is_trained_on(shapes, tmp_path):
     np.testing.assert_array_equal(validation[0]["images"][1], pictures["102.png"])
     for row in range(2):  # one portrait, repeated
         np.testing.assert_array_equal(validation[1]["images"][row], pictures["101.png"])
+    assert [batch["weights"].tolist() for batch in validation] == [[1, 1], [1, 0]]
     boxes = [a["bbox"] for a in entries["annotations"] if a["image_id"] == 110]
     expected = [[x, y, x + w, y + h] for x, y, w, h in boxes]
     np.testing.assert_array_equal(validation[0]["boxes"][0, :2], expected)

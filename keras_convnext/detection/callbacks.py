@@ -26,8 +26,9 @@ class COCOScores(keras.callbacks.Callback):
 
     Args:
         dataset: what `fit` takes for a detector: an iterable of batches, dicts with `images`,
-            `boxes`, `labels`, and optionally `image_shape`, and `masks` or `mask_crops`; or one
-            such dict with all images. A batch may also be a tuple that begins with the dict.
+            `boxes`, `labels`, and optionally `image_shape`, `masks` or `mask_crops`, and `weights`
+            (batch,): an image of weight 0 fills up its batch and is not scored; or one such dict
+            with all images. A batch may also be a tuple that begins with the dict.
         batch_size: images that are predicted at once where `dataset` is one dict.
 
     Attributes:
@@ -109,7 +110,7 @@ class _Collected:
         size = batch["images"].shape[1:3]
         has_masks = "masks" in outputs and ("masks" in batch or "mask_crops" in batch)
         self.masks = self.masks and has_masks
-        for place in range(len(batch["images"])):
+        for place in np.flatnonzero(batch.get("weights", np.ones(len(batch["images"])))):
             self.images.append({"id": len(self.images), "height": size[0], "width": size[1]})
             one = {key: value[place] for key, value in batch.items()}
             found = {key: value[place] for key, value in outputs.items()}

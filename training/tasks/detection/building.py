@@ -64,8 +64,8 @@ class Pipeline(Batches):
     def validation(self):
         """Returns the batches of all images, landscapes first.
 
-        The last batch of each kind is filled up with its first image. Its repetitions count in the
-        scores after an epoch, which choose the best one, and not in those of the final model.
+        The last batch of each kind is filled up with its first image. The repetitions, whose
+        `weights` are 0, count in the loss and not in the scores.
         """
         frame = self.config.validation_recipe
         split = self.dataset.validation
@@ -79,10 +79,13 @@ class Pipeline(Batches):
         return self.devices.dataset(batches)
 
     def _unchanged(self, split, packed):
+        def weighted(vectors, labels, weights, key):
+            return {**packed.batch(vectors, labels, weights), "weights": weights}
+
         return stream.batches(
             split,
             packed,
-            packed.batch,
+            weighted,
             self.config.micro_batch,
             seed=None,
             epoch=0,
