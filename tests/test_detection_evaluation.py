@@ -249,6 +249,7 @@ def test_a_run_is_measured_by_the_command(run, tmp_path, capsys):
     said = capsys.readouterr().out
     found = json.loads((run / "evaluation_objects/result.json").read_text())
     assert (found["data"], found["images"], found["objects"]) == ("objects.json", 5, 15)
+    assert (found["path"], found["split"]) == (str(path), None)
     assert found["transform"] == {"size": [32, 48], "canvas": "fixed"}
     assert 0 <= found["box"]["ap"] < 0.2 and 0 <= found["mask"]["ap"] < 0.2
     assert found["box"]["ap_large"] is None
@@ -259,7 +260,11 @@ def test_a_run_is_measured_by_the_command(run, tmp_path, capsys):
     assert "box AP " in said and "nothing of this kind\t0\t-\t-\t-\t-" in said
     own = tmp_path / "own"
     assert evaluate.main([str(run), "--output", str(own)]) == 0
-    assert json.loads((own / "result.json").read_text())["transform"]["size"] == [64, 96]
+    found = json.loads((own / "result.json").read_text())
+    assert found["transform"]["size"] == [64, 96]
+    config = record.read_config(run)["config"]
+    trained = Path(config["data_dir"]) / config["validation_annotations"]
+    assert (found["path"], found["split"]) == (str(trained), "validation")
 
 
 @on_one_backend

@@ -20,16 +20,24 @@ class CocoSet:
     """Photographs with objects.
 
     Attributes:
-        name: of the annotation file.
+        path: of the annotation file.
         content: of the file, a dict as `average_precision` takes it.
         paths: `{id of an image: path of its file}`, in the order of the file.
         has_masks: whether every object has a mask.
+        split: the part of a training's data that these are, "train" or "validation"; `None`: all
+            images of the file.
     """
 
-    name: str
+    path: str
     content: dict
     paths: dict
     has_masks: bool
+    split: str | None = None
+
+    @property
+    def name(self):
+        """The name of the annotation file."""
+        return Path(self.path).name
 
     @property
     def categories(self):
@@ -106,7 +114,7 @@ def read(path, folder):
         for row in content["categories"]
     ]
     paths = _paths(path, content["images"], Path(folder))
-    return CocoSet(Path(path).name, content, paths, has_masks)
+    return CocoSet(str(path), content, paths, has_masks)
 
 
 def of_split(split, masks=True):
@@ -120,7 +128,7 @@ def of_split(split, masks=True):
     paths = {image.id: path for image, path in zip(split.images, split.paths, strict=True)}
     content = split.truth()
     masks = masks and all("segmentation" in row for row in content["annotations"])
-    return CocoSet(Path(split.file.path).name, content, paths, masks)
+    return CocoSet(split.file.path, content, paths, masks, split.name)
 
 
 def _paths(path, images, folder):

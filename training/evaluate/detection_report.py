@@ -17,6 +17,8 @@ def result_of(name, detector, photos, evaluation):
     return {
         "model": name,
         "data": photos.name,
+        "path": photos.path,
+        "split": photos.split,
         "images": evaluation.box.images,
         "objects": evaluation.box.objects,
         "box": evaluation.box.summary(),
