@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_convnext import ConvNeXt, roadmap
 from keras_convnext.augmentation import KerasCV, NoAugmentation, PaperAugmentation
-from keras_convnext.optimization import WarmupCosine, learning_rate_scales
+from keras_convnext.optimization import learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
 from training import data
 from training.data import stream
@@ -140,14 +140,6 @@ scores = None  # `evaluate` measures everything
 
 def optimizer(plan, model, devices):
     """Returns the paper's AdamW (section 3.1 and Appendix A) as the configuration asks for it."""
-    config = plan.config
-    schedule = WarmupCosine(
-        config.peak_learning_rate,
-        plan.total_updates,
-        plan.warmup_updates,
-        minimum=config.minimum_learning_rate,
-    )
-    decay = config.layer_decay
-    each = config.decay_each_block
+    decay, each = plan.config.layer_decay, plan.config.decay_each_block
     scales = learning_rate_scales(model, decay, each) if decay < 1 else None
-    return replicas.adamw(plan, schedule, scales, devices)
+    return replicas.adamw(plan, plan.schedule(), scales, devices)

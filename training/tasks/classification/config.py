@@ -6,14 +6,14 @@ import functools
 from keras_convnext import checks
 from keras_convnext.roadmap import STEPS, Regime
 from keras_convnext.variants import STEM_STRIDES
-from training.run.config import Run
+from training.run.cosine import CosineRun
 from training.run.knobs import knob
 
 AUGMENTATIONS = ("none", "exact", "keras_cv")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Run):
+class Config(CosineRun):
     """One training of a classifier, with the fields of `Run` and these.
 
     Defaults are those of Table 5 of arXiv 2201.03545, left column. `dataset` is `"digits"`,
@@ -106,13 +106,3 @@ class Config(Run):
                 f"`step` {self.step!r} of the roadmap has the paper's classifier, received "
                 f"`head_init_scale` {self.head_init_scale:g}: leave it at 1, or give no step."
             )
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"`warmup_epochs` must be from 0 to below the {self.epochs} epochs, received "
-                f"{self.warmup_epochs:g}: lower it, or train longer."
-            )
-
-    @property
-    def peak_learning_rate(self):
-        """The learning rate after the warm-up, for this batch size."""
-        return self.learning_rate * self.batch_size / (self.learning_rate_batch or self.batch_size)

@@ -2,18 +2,14 @@
 
 import dataclasses
 
-from training.run.plan import Plan
+from training.run.cosine import CosinePlan
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierPlan(Plan):
-    """As `Plan`, with the schedule and the augmentation of classifiers."""
+class ClassifierPlan(CosinePlan):
+    """As `CosinePlan`, with the schedule and the augmentation of classifiers."""
 
     score = "val_accuracy"
-
-    @property
-    def warmup_updates(self):
-        return int(self.config.warmup_epochs * self.updates_per_epoch)
 
     def _network(self):
         step = self.config.step
@@ -23,16 +19,7 @@ class ClassifierPlan(Plan):
         return f"{self.config.image_size} x {self.config.image_size} pixels"
 
     def _rates(self):
-        config = self.config
-        text = f"{config.peak_learning_rate:g}"
-        if config.learning_rate_batch:
-            text += (
-                f" = {config.learning_rate:g} x {config.batch_size} / {config.learning_rate_batch}"
-            )
-        if config.warmup_epochs:
-            text += f" after {config.warmup_epochs:.3g} epochs"
-            text += f" ({self.warmup_updates:,} updates) from 0"
-        text += f", cosine to {config.minimum_learning_rate:g}"
+        text, config = super()._rates(), self.config
         unit = "block" if config.decay_each_block else "group"
         return text + (f", x {config.layer_decay:g} per {unit}" if config.layer_decay < 1 else "")
 

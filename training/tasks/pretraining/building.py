@@ -1,7 +1,6 @@
 """Builds what `fit` needs for pre-training: batches, network, optimizer and objective."""
 
 from keras_convnext.augmentation import PaperAugmentation
-from keras_convnext.optimization import WarmupCosine
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretraining import FCMAE
 from training import data
@@ -102,11 +101,4 @@ scores = None  # `evaluate` measures everything
 
 def optimizer(plan, model, devices):
     """Returns the AdamW of arXiv 2301.00808, section A.1, as the configuration asks for it."""
-    config = plan.config
-    schedule = WarmupCosine(
-        config.peak_learning_rate,
-        plan.total_updates,
-        plan.warmup_updates,
-        minimum=config.minimum_learning_rate,
-    )
-    return replicas.adamw(plan, schedule, None, devices)
+    return replicas.adamw(plan, plan.schedule(), None, devices)

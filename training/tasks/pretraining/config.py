@@ -5,14 +5,14 @@ import functools
 
 from keras_convnext import checks
 from keras_convnext.variants import STEM_STRIDES
-from training.run.config import Run
+from training.run.cosine import CosineRun
 from training.run.knobs import knob
 
 GRN_OVER = ("image", "batch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainConfig(Run):
+class PretrainConfig(CosineRun):
     """One pre-training of a masked autoencoder, with the fields of `Run` and these.
 
     Defaults are those of arXiv 2301.00808, section A.1. `dataset` is `"folder"`, any directory with
@@ -78,11 +78,6 @@ class PretrainConfig(Run):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"`warmup_epochs` must be from 0 to below the {self.epochs} epochs, received "
-                f"{self.warmup_epochs:g}: lower it, or train longer."
-            )
         if self.drop_path_rate:
             raise ValueError(
                 f"Pre-training has no stochastic depth, received `drop_path_rate` "
@@ -101,8 +96,3 @@ class PretrainConfig(Run):
         stride = self.stem_stride
         variant = self.variant
         return (variant if stride is None else variant.with_stem_stride(stride)).stride
-
-    @property
-    def peak_learning_rate(self):
-        """The learning rate after the warm-up, for this batch size."""
-        return self.learning_rate * self.batch_size / (self.learning_rate_batch or self.batch_size)

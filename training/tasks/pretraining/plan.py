@@ -2,19 +2,15 @@
 
 import dataclasses
 
-from training.run.plan import Plan
+from training.run.cosine import CosinePlan
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainPlan(Plan):
-    """As `Plan`, with the schedule, the masks and the augmentation of pre-training."""
+class PretrainPlan(CosinePlan):
+    """As `CosinePlan`, with the schedule, the masks and the augmentation of pre-training."""
 
     score = "val_loss"
     beta_2 = 0.95
-
-    @property
-    def warmup_updates(self):
-        return int(self.config.warmup_epochs * self.updates_per_epoch)
 
     def _images(self):
         size = self.config.image_size
@@ -25,18 +21,6 @@ class PretrainPlan(Plan):
         return f"{config.variant.name} with a decoder of {config.decoder_depth} x " + (
             f"{config.decoder_width}"
         )
-
-    def _rates(self):
-        config = self.config
-        text = f"{config.peak_learning_rate:g}"
-        if config.learning_rate_batch:
-            text += (
-                f" = {config.learning_rate:g} x {config.batch_size} / {config.learning_rate_batch}"
-            )
-        if config.warmup_epochs:
-            text += f" after {config.warmup_epochs:.3g} epochs"
-            text += f" ({self.warmup_updates:,} updates) from 0"
-        return text + f", cosine to {config.minimum_learning_rate:g}"
 
     def _regularization(self):
         config = self.config
