@@ -1,5 +1,6 @@
 """The course of every training once data and model exist: prepare, resume, fit, report."""
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -14,6 +15,8 @@ from training.run import (
     distribution,
     lock,
     loop,
+    models,
+    pictures,
     record,
     replicas,
     resuming,
@@ -78,7 +81,7 @@ def follow(found, task, schedule, model, pipeline, devices):
 
             batches = pipeline.training, validation
             loop.run(model, schedule, *batches, saver, progress, after_epoch, scores)
-        result = task.report.finish(run, model, schedule, dataset, progress, devices)
+        result = _finish(run, task, model, schedule, dataset, progress, devices)
     if not devices.is_chief:
         return None, None
     print(f"\n{task.report.headline(result)}")
@@ -112,6 +115,32 @@ def _restored(saver, schedule, model, devices):
     progress = loop.Progress.of(checkpoint.read_progress(found))
     best.checkpoint_of_best(saver.folder, progress, schedule)
     return progress
+
+
+def _finish(run, task, model, schedule, dataset, progress, devices):
+    """Writes the models, the curves, the report of the task and, last, `result.json`, which says
+    that a run is finished.
+
+    Returns:
+        the content of `result.json`; `None` in the processes that do not write.
+    """
+    models.use_one_device()
+    config = dataclasses.replace(schedule.config, weights=None)  # the trained ones are put in later
+    channels = compiling.channels_of(dataset)
+    served = task.building.served(config, schedule.classes, channels)
+    models.write_models(run, served, model, schedule, progress, devices)
+    if not devices.is_chief:
+        return None
+    score = None if schedule.score == "val_loss" else schedule.score.removeprefix("val_")
+    average = config.ema_momentum is not None
+    pictures.curves(progress.history, run / "curves.png", average, score)
+    result = {
+        **task.report.finish(run, served, schedule, dataset, progress),
+        "best_epoch": progress.best["epoch"],
+        "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
+    }
+    record.write_json(run / record.RESULT, result)
+    return result
 
 
 def status(train):

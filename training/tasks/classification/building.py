@@ -127,6 +127,11 @@ def network(config, classes, channels=3, activation=None):
     )
 
 
+def served(config, classes, channels):
+    """Returns the model that a run leaves, of probabilities."""
+    return network(config, classes, channels, activation="softmax")
+
+
 def objective(plan):
     """Returns the loss and the metrics of a plan, as arguments of `compile`."""
     return {

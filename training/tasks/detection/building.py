@@ -116,6 +116,9 @@ def network(config, classes, channels=3):
     )
 
 
+served = network  # what is trained is what is left
+
+
 def objective(plan):
     """Returns nothing to `compile` with: a `DetectionModel` has losses of its own."""
     return {}

@@ -1,41 +1,27 @@
-"""The end of a run of detection: its models, and COCO's scores at the photographs' own sizes."""
+"""The end of a run of detection: COCO's scores at the photographs' own sizes."""
 
 import dataclasses
 
 from keras_convnext.atomic import write_text
 from keras_convnext.detection import Detector
 from training.evaluate import coco_set, detecting, detection_report
-from training.run import models, pictures, record
+from training.run import record
 from training.run.logs import csv_text
-from training.tasks.detection import building
 
 
-def finish(run, model, plan, dataset, progress, devices):
-    """Writes the models, the curves, the scores and, last, `result.json`.
+def finish(run, served, plan, dataset, progress):
+    """Writes the names of the classes and the scores.
 
     `best.keras` has the weights of the epoch with the highest box AP of the quick validation. With
     them the objects of each validation image are detected at its own size, and COCO's scores are
     measured; `detections.json` has what was detected in COCO's format.
 
     Returns:
-        the content of `result.json`; `None` in the processes that do not write.
+        the task's part of `result.json`.
     """
-    models.use_one_device()
-    served = building.network(dataclasses.replace(plan.config, weights=None), plan.classes)
-    models.write_models(run, served, model, plan, progress, devices)
-    if not devices.is_chief:
-        return None
     categories = dataset.train.file.categories
     record.write_json(run / record.CLASSES, [[str(key), name] for key, name in categories.items()])
-    average = plan.config.ema_momentum is not None
-    pictures.curves(progress.history, run / "curves.png", average, score="box_ap")
-    result = {
-        "best_epoch": progress.best["epoch"],
-        "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
-        "validation": assess(run, dataset.validation, served, plan.config),
-    }
-    record.write_json(run / record.RESULT, result)
-    return result
+    return {"validation": assess(run, dataset.validation, served, plan.config)}
 
 
 def headline(result):

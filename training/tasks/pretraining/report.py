@@ -1,12 +1,8 @@
-"""A run of pre-training after each epoch and at its end: models, encoder, result, pictures."""
-
-import dataclasses
+"""A run of pre-training after each epoch and at its end: encoder, result, pictures."""
 
 from keras_convnext.pictures import save_png
 from keras_convnext.pretrained.saving import save_keras
 from training.data import stream
-from training.run import models, pictures, record
-from training.run.compiling import channels_of
 from training.tasks.pretraining import building
 
 SHOWN = 6  # images in a sheet of reconstructions
@@ -22,33 +18,18 @@ def each_epoch(run, model, plan, dataset, progress):
     _sheet(model, plan.config, dataset, run / SHEETS / f"epoch_{progress.epoch:04d}.png")
 
 
-def finish(run, model, plan, dataset, progress, devices):
-    """Writes the models, the encoder, the pictures and, last, `result.json`.
+def finish(run, served, plan, dataset, progress):
+    """Writes the encoder and the reconstructions.
 
     The best epoch is the one with the lowest validation loss. `best.keras` is the whole model,
     `encoder.weights.h5` what is fine-tuned.
 
     Returns:
-        the content of `result.json`; `None` in the processes that do not write.
+        the task's part of `result.json`.
     """
-    models.use_one_device()
-    config = dataclasses.replace(plan.config, weights=None)
-    served = building.network(config, channels=channels_of(dataset))
-    models.write_models(run, served, model, plan, progress, devices)
-    if not devices.is_chief:
-        return None
     save_keras(served.encoder, run / "encoder.weights.h5")
-    average = config.ema_momentum is not None
-    pictures.curves(progress.history, run / "curves.png", average, score=None)
-    _sheet(served, config, dataset, run / "reconstructions.png")
-    result = {
-        "loss": progress.best["val_loss"],
-        "best_epoch": progress.best["epoch"],
-        "last_loss": progress.history[-1]["val_loss"],
-        "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
-    }
-    record.write_json(run / record.RESULT, result)
-    return result
+    _sheet(served, plan.config, dataset, run / "reconstructions.png")
+    return {"loss": progress.best["val_loss"], "last_loss": progress.history[-1]["val_loss"]}
 
 
 def headline(result):

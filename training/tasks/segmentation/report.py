@@ -1,4 +1,4 @@
-"""The end of a run of segmentation: its models, its scores per class, its pictures."""
+"""The end of a run of segmentation: its scores per class, its pictures."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from keras_convnext.atomic import write_text
 from keras_convnext.segmentation import Segmenter, scores
 from keras_convnext.segmentation.resampling import fitting
 from training.data import stream
-from training.run import models, pictures, record
+from training.run import record
 from training.run.logs import csv_text
 from training.tasks.segmentation import building
 from training.tasks.segmentation.pictures import Example, comparison
@@ -16,35 +16,23 @@ from training.tasks.segmentation.pictures import Example, comparison
 SHOWN = 8  # photographs in the picture of each split
 
 
-def finish(run, model, plan, dataset, progress, devices):
-    """Writes the models, the scores, the pictures and, last, `result.json`.
+def finish(run, served, plan, dataset, progress):
+    """Writes the names of the classes, the scores and the pictures.
 
     `best.keras` has the weights of the epoch with the highest mean IoU of the quick validation, as
     they were validated. With them each image of the validation set, and of the test set where there
     is one, is segmented at its own size, in windows of the size of the training crops.
 
     Returns:
-        the content of `result.json`; `None` in the processes that do not write.
+        the task's part of `result.json`.
     """
-    models.use_one_device()
-    served = building.network(dataclasses.replace(plan.config, weights=None), plan.classes)
-    models.write_models(run, served, model, plan, progress, devices)
-    if not devices.is_chief:
-        return None
     record.write_json(run / record.CLASSES, list(dataset.class_names))
-    average = plan.config.ema_momentum is not None
-    pictures.curves(progress.history, run / "curves.png", average, score="mean_iou")
-    result = {
-        "best_epoch": progress.best["epoch"],
-        "last_mean_iou": progress.history[-1]["val_mean_iou"],
-        "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
-    }
+    result = {"last_mean_iou": progress.history[-1]["val_mean_iou"]}
     segmenter = segmenter_of(served, plan.config)
     splits = {"validation": dataset.validation, "test": building.test_split(plan.config)}
     for name, split in splits.items():
         if split is not None:
             result[name] = assess(run, name, split, segmenter, plan.config)
-    record.write_json(run / record.RESULT, result)
     return result
 
 
