@@ -11,7 +11,6 @@ import os
 import warnings
 
 import numpy as np
-from PIL import Image
 
 from keras_convnext import labels as label_sets
 from keras_convnext import named_weights, outputs
@@ -150,20 +149,6 @@ class Classifier(Predictor):
 
     # ------------------------------------------------------------ answers
 
-    def pixels(self, image):
-        """Returns an image as the model takes it, uint8 `(size, size, channels)`.
-
-        Args:
-            image: anything that `load_image` takes.
-
-        Raises:
-            ImageError: (a ValueError) if it cannot be read.
-        """
-        pixels = self.transform(image)
-        if self._channels == 1:
-            return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-        return pixels
-
     def of_pixels(self, pixels, fill=False):
         """The probabilities of images that went through the transform.
 
@@ -183,8 +168,7 @@ class Classifier(Predictor):
         if fill and count < self.batch_size:
             pixels = np.concatenate([pixels, pixels[:1].repeat(self.batch_size - count, 0)])
         found = np.asarray(self.model.predict_on_batch(pixels))[:count]
-        if not np.isfinite(found).all():
-            raise ValueError(f"{self.name} gives NaN or infinite outputs: its weights are damaged.")
+        self._check_finite(found)
         if self.activation is None:
             self.activation = outputs.activation_of_values(found, self.name)
         return of_classes(found, self.activation, self.classes)

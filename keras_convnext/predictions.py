@@ -37,8 +37,8 @@ class Prediction(NamedTuple):
 class Predictor:
     """Answers for images, from the probabilities of their classes.
 
-    A subclass has `batch_size`, `classes` and `_known_names` (`(id or None, name)` of each class,
-    or `None`), and the methods `pixels` and `of_pixels`.
+    A subclass has `name`, `batch_size`, `transform`, `classes`, `_channels` (of the images) and
+    `_known_names` (`(id or None, name)` of each class, or `None`), and the method `of_pixels`.
     """
 
     def __call__(self, images, top=5):
@@ -106,6 +106,24 @@ class Predictor:
             return self.pixels(image)
         except ImageError as error:
             raise ImageError(f"images[{number}]: {error}") from error
+
+    def pixels(self, image):
+        """Returns an image as the model takes it, uint8 `(size, size, channels)`.
+
+        Args:
+            image: anything that `load_image` takes.
+
+        Raises:
+            ImageError: (a ValueError) if it cannot be read.
+        """
+        pixels = self.transform(image)
+        if self._channels == 1:
+            return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+        return pixels
+
+    def _check_finite(self, outputs):
+        if not np.isfinite(outputs).all():
+            raise ValueError(f"{self.name} gives NaN or infinite outputs: its weights are damaged.")
 
     def best(self, probabilities, top=5):
         """Returns the `Prediction`s of the largest of `(classes,)` probabilities, best first."""

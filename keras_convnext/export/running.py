@@ -3,7 +3,6 @@
 import os
 
 import numpy as np
-from PIL import Image
 
 from keras_convnext.checks import integer
 from keras_convnext.export import metadata, runners
@@ -58,6 +57,7 @@ class ExportedClassifier(Predictor):
         self.classes = self._checked("classes", self._is_count)
         self._activation = self._checked("activation", ACTIVATIONS.__contains__)
         self._input = self._checked("input", _is_input)
+        self._channels = self._input["channels"]
         self._known_names = self._names()
 
     def _checked(self, key, holds):
@@ -96,26 +96,12 @@ class ExportedClassifier(Predictor):
             raise self._damaged("names")
         return found
 
-    def pixels(self, image):
-        """Returns an image as the transform makes it, uint8 `(size, size, channels)`.
-
-        Args:
-            image: anything that `load_image` takes.
-
-        Raises:
-            ImageError: (a ValueError) if it cannot be read.
-        """
-        pixels = self.transform(image)
-        if self._input.get("channels") == 1:
-            return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-        return pixels
-
     def of_pixels(self, pixels, fill=False):
         """The probabilities of images that went through the transform.
 
         Args:
             pixels: array `(n, size, size, channels)` in [0, 255], such as of `pixels`.
-            fill: whether to fill up to `batch_size`, for files that take one size of batch.
+            fill: has no effect: the file takes any number of images.
 
         Returns:
             float32 array `(n, classes)`.
@@ -129,8 +115,7 @@ class ExportedClassifier(Predictor):
         if self._input["layout"] == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         (found,) = self._run(pixels).values()
-        if not np.isfinite(found).all():
-            raise ValueError(f"{self.name} gives NaN or infinite outputs: its weights are damaged.")
+        self._check_finite(found)
         found = of_classes(found, self._activation, self.classes)
         if found.shape != (len(pixels), self.classes):
             raise self._damaged("classes")
