@@ -63,15 +63,15 @@ def quantize(source, path, calibration, images, has_classes):
     Raises:
         MissingPackageError: (an ImportError) without the package onnxruntime.
     """
-    task = _Task(source, path, calibration, has_classes)
+    task = _Task(source, path, calibration, images, has_classes)
     task.write(())
-    found, left = task.compare(images), ()
+    found, left = task.compare(), ()
     if _is_low(found):
-        order = task.by_cost(images[:PROBES])
+        order = task.by_cost()
         while _is_low(found) and len(left) < len(order) // 2:
             left = order[: len(left) + 1]
             task.write(left)
-            found = task.compare(images)
+            found = task.compare()
     return tuple(left)
 
 
@@ -89,7 +89,8 @@ def agreement(whole, path, images, has_classes, left_in_float):
         UserWarning: if they agree too rarely, whatever was left in float.
     """
     before, after = runners.opened(whole), runners.opened(path)
-    found = top1, cosine = _compared(after, before, images, has_classes)
+    outputs = (_outputs(file, images) for file in (after, before))
+    found = top1, cosine = _compared(*outputs, before.names, has_classes)
     if _is_low(found):
         share = "" if top1 is None else f"the best class is the same in {top1:.1%}, and "
         warnings.warn(
@@ -111,12 +112,12 @@ def _is_low(found):
 class _Task:
     """One file, its images, and the ways to quantize it."""
 
-    def __init__(self, source, path, images, has_classes):
+    def __init__(self, source, path, calibration, images, has_classes):
         self._library = need("onnxruntime.quantization", "An ONNX file in int8")
         self._onnx = need("onnx", "An ONNX file in int8")
-        self._source, self._path, self._images = source, path, images
-        self._has_classes = has_classes
-        self.float = OnnxFile(source)
+        self._source, self._path, self._calibration = source, path, calibration
+        self._images, self._has_classes = images, has_classes
+        self._expected = _outputs(OnnxFile(source), images)
         model = self._onnx.load(source)
         self._input = model.graph.input[0].name
         self._texts = {entry.key: entry.value for entry in model.metadata_props}
@@ -131,7 +132,7 @@ class _Task:
             self._library.quantize_static(
                 self._source,
                 self._path,
-                _reader(self._library, self._input, self._images),
+                _reader(self._library, self._input, self._calibration),
                 quant_format=self._library.QuantFormat.QDQ,
                 op_types_to_quantize=list(KINDS),
                 per_channel=True,
@@ -142,26 +143,37 @@ class _Task:
         self._onnx.helper.set_model_props(model, self._texts)
         self._onnx.save(model, self._path)
 
-    def compare(self, images):
-        """Returns the share of equal best classes, or `None`, and the smallest cosine."""
-        return _compared(OnnxFile(self._path), self.float, images, self._has_classes)
+    def compare(self, most=None):
+        """Returns the share of equal best classes, or `None`, and the smallest cosine.
 
-    def by_cost(self, images):
+        Args:
+            most: how many images are taken; `None`: all.
+        """
+        file = OnnxFile(self._path)
+        found = _outputs(file, self._images[:most])
+        return _compared(found, self._expected[:most], file.names, self._has_classes)
+
+    def by_cost(self):
         """Returns the blocks, those whose quantization alone changes the outputs most first."""
         groups, costs = dict.fromkeys(map(_group, self._nodes)), {}
         for group in groups:
             self._write([name for name in self._nodes if _group(name) != group])
-            costs[group] = -self.compare(images)[1]
+            costs[group] = -self.compare(PROBES)[1]
         return sorted(costs, key=costs.get, reverse=True)
 
 
-def _compared(file, whole, images, has_classes):
-    """Returns the share of equal best classes, or `None`, and the smallest cosine."""
-    found, expected = (_outputs(each, images) for each in (file, whole))
+def _compared(found, expected, names, has_classes):
+    """Returns the share of equal best classes, or `None`, and the smallest cosine.
+
+    Args:
+        found, expected: outputs for the same images.
+        names: of the outputs of the file.
+        has_classes: whether the last axis of the outputs are classes.
+    """
     top1 = None
     if has_classes and found.shape[-1] > 1:
         top1 = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
-    if has_classes and whole.names == ["probabilities"]:
+    if has_classes and names == ["probabilities"]:
         found, expected = (np.log(np.maximum(part, 1e-30)) for part in (found, expected))
         found, expected = (part - part.mean(-1, keepdims=True) for part in (found, expected))
     return top1, _smallest_cosine(found, expected)
