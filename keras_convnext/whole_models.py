@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_convnext import names, outputs
+from keras_convnext.errors import first_line
 from keras_convnext.features import PyramidModel
 from keras_convnext.inside import layers_of
 from keras_convnext.named_weights import ArgumentsError
@@ -59,9 +60,8 @@ def load_model(path):
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of a damaged file, or of an unknown layer, it may be any
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{path}: Keras cannot load this model: {reason} Only layers of Keras and of "
+            f"{path}: Keras cannot load this model: {first_line(error)} Only layers of Keras and of "
             "keras_convnext are known here, and none that hold code."
         ) from error
 

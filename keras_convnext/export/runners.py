@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_convnext.errors import first_line
 from keras_convnext.export.metadata import DescriptionError
 from keras_convnext.export.openvino_file import KEY
 from keras_convnext.export.packages import need
@@ -41,7 +42,7 @@ class OnnxFile:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the classes of its errors are not public
-            raise ValueError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from None
+            raise ValueError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _check_counts(path, inputs, outputs)
         (source,) = inputs
@@ -87,7 +88,7 @@ class OpenVinoFile:
             self._dtype = self._model.input(0).get_element_type().to_dtype()
             self.names = [output.get_any_name() for output in self._model.outputs]
         except RuntimeError as error:
-            raise ValueError(f"{path}: OpenVINO cannot load it: {_first_line(error)}") from None
+            raise ValueError(f"{path}: OpenVINO cannot load it: {first_line(error)}") from None
         self.texts = _texts(model, path)
 
     def __call__(self, images):
@@ -145,9 +146,5 @@ def _cannot_run(path, runtime, images, error):
     shape = "x".join(map(str, images.shape))
     return ValueError(
         f"{path}: {runtime} cannot run it on {images.dtype} images of shape {shape}: "
-        f"{_first_line(error)}"
+        f"{first_line(error)}"
     )
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

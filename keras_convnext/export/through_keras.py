@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_convnext.errors import first_line
 from keras_convnext.export.graph.rules import ExportError
 from keras_convnext.export.packages import MissingPackageError
 from keras_convnext.whole_models import load_model
@@ -48,8 +49,8 @@ def save(model, path, shape, images=None):
     try:
         _write(model, path, shape)
     except Exception as error:  # of the exporters, it may be any
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"Keras cannot write {model.name} as {path.name}: {line}") from error
+        reason = first_line(error)
+        raise ExportError(f"Keras cannot write {model.name} as {path.name}: {reason}") from error
     return None if images is None else _run(path, images)
 
 

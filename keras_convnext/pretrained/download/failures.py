@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from keras_convnext.errors import first_line
 from keras_convnext.pretrained.download import settings
 from keras_convnext.pretrained.download.sources import HubFile, Url
 
@@ -88,11 +89,6 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def notice_licence(name: str, licence: str, licence_url: str | None) -> None:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from keras_convnext.errors import first_line
 from keras_convnext.pretrained.download import answers, cache, locks, records, settings
 from keras_convnext.pretrained.download.failures import (
     DISK_FULL,
@@ -18,7 +19,6 @@ from keras_convnext.pretrained.download.failures import (
     SourceError,
     TransientError,
     UnreadableError,
-    first_line,
     retried,
     unreachable,
 )

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from keras_convnext.errors import first_line
 from keras_convnext.pretrained.download import records, settings
 from keras_convnext.pretrained.download.answers import WEB_PAGES, safe_target
 from keras_convnext.pretrained.download.failures import (
@@ -24,7 +25,6 @@ from keras_convnext.pretrained.download.failures import (
     UnreachableError,
     UnreadableError,
     chain,
-    first_line,
     retried,
 )
 from keras_convnext.pretrained.download.sources import COMMIT, HubFile, most_bytes

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from keras_convnext.errors import first_line
 from keras_convnext.pretrained.download import settings
-from keras_convnext.pretrained.download.failures import first_line
 from keras_convnext.pretrained.download.sources import HubFile, Url
 
 
