@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_convnext import named_weights
 from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
+from keras_convnext.cli.predict import classifier_of
 from keras_convnext.export import export, placing
 from keras_convnext.export.exporting import ENDS, FORMATS
 from keras_convnext.export.metadata import parsed
@@ -23,7 +24,7 @@ def add_parser(commands):
     parser = flags.add_command(commands, "export", run, help, examples)
     add = parser.add_argument
     add(
-        "source",
+        "model",
         metavar="MODEL",
         help="a checkpoint's name, hf://owner/repo, a file, or the folder of a training",
     )
@@ -131,12 +132,12 @@ def _model(arguments):
     """Returns the `Classifier`, or the model of another kind, that the flags ask for."""
     from keras_convnext.whole_models import load_model, shape_of, whole_file
 
-    source, variant = arguments.source, arguments.variant
+    source, variant = arguments.model, arguments.variant
     if (path := whole_file(source, variant)) is not None:
         model = load_model(path)
         shape = shape_of(model, "output_shape")
         if isinstance(shape, tuple) and len(shape) == 2:
-            return _classifier(arguments)
+            return classifier_of(arguments)
     elif source.startswith("upernet_"):
         from keras_convnext.pretrained import registry
         from keras_convnext.segmentation import UperNet
@@ -147,22 +148,10 @@ def _model(arguments):
         weights = named_weights.weights_of(source, variant)
         is_clip = weights.row is not None and weights.row.label_set == "clip"
         if weights.classes and not is_clip:
-            return _classifier(arguments)
+            return classifier_of(arguments)
         model = weights.build(input_shape=(None, None, 3))
     _refuse_flags_of_classifiers(arguments)
     return model
-
-
-def _classifier(arguments):
-    from keras_convnext.classifier import Classifier
-
-    return Classifier(
-        arguments.source,
-        transform=flags.transform_of(arguments),
-        labels=arguments.labels,
-        variant=arguments.variant,
-        activation=arguments.activation,
-    )
 
 
 def _refuse_flags_of_classifiers(arguments):
@@ -171,4 +160,4 @@ def _refuse_flags_of_classifiers(arguments):
     for field, value in given.items():
         if value is not None:
             flag = field.replace("_", "-")
-            raise UsageError(f"--{flag} is for classifiers, and {arguments.source} is none.")
+            raise UsageError(f"--{flag} is for classifiers, and {arguments.model} is none.")
