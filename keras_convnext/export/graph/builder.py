@@ -153,14 +153,21 @@ class Tensor:
             return
         kind, source, *how = self.waiting
         if kind == "border":
-            self._planes = _with_border(self.graph, source, *how)
+            self._planes = with_border(self.graph, source.planes, *how)
         else:
             factor, summand = map(self.graph.constant, how)
             scaled = self.graph.node("Mul", source.name, factor)
             self._name = self.graph.node("Add", scaled, summand)
 
 
-def _with_border(graph, tensor, border):
+def with_border(graph, planes, border):
+    """Returns the name of a map with a border of zeros around it.
+
+    Args:
+        graph: the `Graph`.
+        planes: name of a map `(batch, channels, height, width)`.
+        border: its widths `(top, left, bottom, right)`.
+    """
     top, left, bottom, right = border
     pads = np.int64([0, 0, top, left, 0, 0, bottom, right])
-    return graph.node("Pad", tensor.planes, graph.constant(pads, "pads"))
+    return graph.node("Pad", planes, graph.constant(pads, "pads"))

@@ -6,7 +6,14 @@ import numpy as np
 from keras_convnext import layers
 from keras_convnext.export.graph.activations import function_of
 from keras_convnext.export.graph.builder import Tensor
-from keras_convnext.export.graph.rules import ExportError, in_turn, numbers, rule, write
+from keras_convnext.export.graph.rules import (
+    ExportError,
+    check_not_quantized,
+    in_turn,
+    numbers,
+    rule,
+    write,
+)
 from keras_convnext.export.graph.stock_layers import (
     convolution,
     dense,
@@ -29,7 +36,7 @@ def _block(graph, block, x):
     y = write(graph, block.norm, write(graph, block.dwconv, x))
     y = write(graph, block.pwconv1, y)
     y = function_of(block.activation, block)(graph, y)
-    _check_part(block.pwconv2)
+    _check_product(block.pwconv2)
     kernel, bias = numbers(block.pwconv2.kernel), numbers(block.pwconv2.bias)
     if block.grn:
         with graph.inside("grn"):
@@ -43,14 +50,9 @@ def _block(graph, block, x):
     return graph.each("Add", x, y)
 
 
-def _check_part(part):
-    """Raises an ExportError for a quantized product: its kernel is not the number that it has."""
-    if part.quantization_mode:
-        raise ExportError(
-            f"{part.path} is quantized ({part.quantization_mode}) by Keras, which is not written: "
-            "export the model as it was before `quantize`, with `quantize='int8'` and images for "
-            "the calibration."
-        )
+def _check_product(part):
+    """Raises an ExportError if an inner layer computes more than a product with its kernel."""
+    check_not_quantized(part)
     if part.activation is not keras.activations.linear:
         raise ExportError(f"{part.path} was given an activation, which is not written.")
 

@@ -59,12 +59,7 @@ def write_here(graph, operation, *inputs, **arguments):
 
 def _rule_of(operation):
     if isinstance(operation, keras.Layer):
-        if mode := getattr(operation, "quantization_mode", None):
-            raise ExportError(
-                f"{operation.path} is quantized ({mode}) by Keras, which is not written: export "
-                "the model as it was before `quantize`, with `quantize='int8'` and images for "
-                "the calibration."
-            )
+        check_not_quantized(operation)
         for kind in type(operation).__mro__:
             if kind in RULES and type(operation).call is kind.call:
                 return RULES[kind]
@@ -112,6 +107,15 @@ def _check_call(operation, arguments):
         raise ExportError(
             f"{operation.name} is called with {', '.join(map(repr, given))}, which is not written. "
             "Rebuild the model without."
+        )
+
+
+def check_not_quantized(layer):
+    """Raises an ExportError for a layer that Keras quantized: its kernel holds other numbers."""
+    if mode := getattr(layer, "quantization_mode", None):
+        raise ExportError(
+            f"{layer.path} is quantized ({mode}) by Keras, which is not written: export the model "
+            "as it was before `quantize`, with `quantize='int8'` and images for the calibration."
         )
 
 

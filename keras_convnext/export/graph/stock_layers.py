@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_convnext.export.graph.activations import activate
-from keras_convnext.export.graph.builder import Tensor
+from keras_convnext.export.graph.builder import Tensor, with_border
 from keras_convnext.export.graph.rules import ExportError, numbers, rule
 
 layers = keras.layers
@@ -39,26 +39,30 @@ def from_planes(graph, layer, name):
 @rule(layers.Conv2D)
 def convolution(graph, layer, x):
     """Writes a convolution; a factor per channel or a border before it becomes part of it."""
-    kernel, bias = numbers(layer.kernel), numbers(layer.bias if layer.use_bias else None)
+    kernel, bias = numbers(layer.kernel), numbers(layer.bias)
     return convolved(graph, layer, x, kernel.transpose(3, 2, 0, 1), bias, layer.groups)
 
 
 @rule(layers.DepthwiseConv2D)
 def depthwise(graph, layer, x):
-    kernel, bias = numbers(layer.kernel), numbers(layer.bias if layer.use_bias else None)
+    kernel, channels = _depthwise(layer.kernel)
+    return convolved(graph, layer, x, kernel, numbers(layer.bias), channels)
+
+
+def _depthwise(kernel):
+    """Returns the kernel of a depthwise convolution in ONNX' order, and the number of channels."""
+    kernel = numbers(kernel)
     height, width, channels, multiplier = kernel.shape
     kernel = kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
-    return convolved(graph, layer, x, kernel, bias, channels)
+    return kernel, channels
 
 
 @rule(layers.SeparableConv2D)
 def _separable(graph, layer, x):
-    kernel, pointwise = numbers(layer.depthwise_kernel), numbers(layer.pointwise_kernel)
-    height, width, channels, multiplier = kernel.shape
-    kernel = kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+    kernel, channels = _depthwise(layer.depthwise_kernel)
     x = _conv(graph, planes_of(layer, x), kernel, None, channels, **_window(layer))
-    bias = numbers(layer.bias if layer.use_bias else None)
-    x = _conv(graph, x, pointwise.transpose(3, 2, 0, 1), bias, 1)
+    pointwise = numbers(layer.pointwise_kernel).transpose(3, 2, 0, 1)
+    x = _conv(graph, x, pointwise, numbers(layer.bias), 1)
     return activate(graph, layer, from_planes(graph, layer, x))
 
 
@@ -128,7 +132,7 @@ def _window(layer):
 @rule(layers.Dense)
 def dense(graph, layer, x):
     """Writes a dense layer on the last axis."""
-    kernel, bias = numbers(layer.kernel), numbers(layer.bias if layer.use_bias else None)
+    kernel, bias = numbers(layer.kernel), numbers(layer.bias)
     return activate(graph, layer, product(graph, x, kernel, bias))
 
 
@@ -223,10 +227,10 @@ def _pooling(graph, layer, x):
 @rule(layers.ZeroPadding2D)
 def _zero_padding(graph, layer, x):
     (top, bottom), (left, right) = layer.padding
+    border = top, left, bottom, right
     if layer.data_format == "channels_last":
-        return Tensor(graph, 4, waiting=("border", x, (top, left, bottom, right)))
-    pads = graph.constant(np.int64([0, 0, top, left, 0, 0, bottom, right]), "pads")
-    return Tensor(graph, 4, graph.node("Pad", x.name, pads))
+        return Tensor(graph, 4, waiting=("border", x, border))
+    return Tensor(graph, 4, with_border(graph, x.name, border))
 
 
 @rule(layers.UpSampling2D)
