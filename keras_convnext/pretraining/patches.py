@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_convnext import checks
-from keras_convnext.layers.residual import ReplicaSeedGenerator
+from keras_convnext.layers import ReplicaSeedGenerator, Seeded
 
 EVALUATION_SEED = 0  # of the masks outside of training, which are always the same
 
@@ -115,7 +115,7 @@ def visible_patches(mask, as_one=False):
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class RandomMasks(keras.layers.Layer):
+class RandomMasks(Seeded):
     """Draws which patches of each image are hidden, the same number in every image.
 
     In training the masks come from a `keras.random.SeedGenerator`, whose state is saved with the
@@ -184,12 +184,8 @@ class RandomMasks(keras.layers.Layer):
         rows, columns = self.grid(inputs.shape)
         return keras.KerasTensor((inputs.shape[0], rows, columns), "bool")
 
-    # Keras leaves seed generators out of the weights files; a run could not be resumed exactly.
-    def save_own_variables(self, store):
-        store["seed_generator_state"] = ops.convert_to_numpy(self.seed_generator.state)
-
     def load_own_variables(self, store):
-        self.seed_generator.state.assign(store["seed_generator_state"])
+        self.seed_generator.state.assign(store["seed_generator_state"])  # no file is without
 
     def get_config(self):
         own = {"ratio": self.ratio, "patch_size": self.patch_size, "seed": self.seed}
