@@ -15,6 +15,7 @@ FORMATS = OURS | OF_KERAS
 ENDS = f"{', '.join(filter(None, FORMATS))}, or nothing for the folder of a SavedModel"
 RUNS = {".onnx": "onnxruntime", ".xml": "openvino"}  # what runs the file
 DTYPES = ("float32", "float16")
+NOT_ASKED = "not compared with the model, as asked for"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +126,7 @@ def export(
     work = _Work(plan, dtype, calibration, images, check)
     with placing.drafts(path) as draft:
         (work.write if path.suffix.lower() in OURS else work.write_by_keras)(draft)
-        files = (file for file in draft.parent.rglob("*") if file.is_file())
-        size = sum(file.stat().st_size for file in files)
+        size = placing.size_of(draft)
     facts = size, work.difference, work.note, work.agreement
     return Exported(path, FORMATS[path.suffix.lower()], *facts, plan.metadata)
 
@@ -223,7 +223,7 @@ class _Work:
             images = proof.images_for(self.plan, self.images)
         made = through_keras.save(plan.model, draft, plan.shape, images)
         if images is None:
-            self.note = "not compared with the model, as asked for"
+            self.note = NOT_ASKED
             return
         found = dict(zip(sorted(plan.outputs), made, strict=True))
         found = {name: found[name] for name in plan.outputs}
@@ -232,7 +232,7 @@ class _Work:
     def _prove(self, path):
         package = RUNS[path.suffix.lower()]
         if not self.check:
-            self.note = "not compared with the model, as asked for"
+            self.note = NOT_ASKED
         elif find(package) is None:
             self.note = f"not compared with the model: `pip install {package}`, which runs the file"
         else:

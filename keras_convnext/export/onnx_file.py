@@ -8,13 +8,13 @@ from pathlib import Path
 
 import keras
 
+from keras_convnext.export import placing
 from keras_convnext.export.graph import Graph, Tensor, write_here
 from keras_convnext.export.graph.builder import IR_VERSION, OPSET
 from keras_convnext.export.packages import need
 from keras_convnext.version import __version__
 
 LARGEST = 2**31 - 2**20  # bytes of one file, less some room for the nodes
-DATA = ".data"  # the end of the name of the second file
 TYPES = {"float32": 1, "uint8": 2}  # of ONNX
 
 
@@ -69,7 +69,7 @@ def save(model, path):
     onnx = need("onnx", "An ONNX file")
     path = Path(path)
     if is_large(model):
-        numbers = path.name + DATA
+        numbers = placing.companion(path).name
         onnx.external_data_helper.convert_model_to_external_data(model, location=numbers)
         onnx.external_data_helper.write_external_data_tensors(model, str(path.parent))
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -15,9 +15,9 @@ def companion(path):
 
 
 def size_of(path):
-    """Returns the bytes of a file, with its numbers beside it."""
-    files = (file for file in (path, companion(path)) if file is not None and file.is_file())
-    return sum(file.stat().st_size for file in files)
+    """Returns the bytes of a file with its numbers beside it, or of a folder with all in it."""
+    files = path.rglob("*") if path.is_dir() else filter(None, (path, companion(path)))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def check(path):
