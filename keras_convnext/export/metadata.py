@@ -89,5 +89,10 @@ def _value(key, text, kind, path):
     except (ValueError, RecursionError):
         value = None
     if type(value) is not kind:
-        raise DescriptionError(f"{path}: the entry {key!r} of its description is damaged.")
+        raise damaged(key, path)
     return value
+
+
+def damaged(key, path):
+    """Returns the error of a file whose description has a wrong value under a key."""
+    return DescriptionError(f"{path}: the entry {key!r} of its description is damaged.")

@@ -67,7 +67,7 @@ class ExportedClassifier(Predictor):
         return value
 
     def _damaged(self, key):
-        return DescriptionError(f"{self.name}: the entry {key!r} of its description is damaged.")
+        return metadata.damaged(key, self.name)
 
     @staticmethod
     def _is_count(value):
