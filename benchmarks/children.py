@@ -115,3 +115,12 @@ class Child:
         self.errors.seek(0)
         lines = [line.strip() for line in self.errors if line.strip()]
         return lines[-1] if lines else f"ended with status {status}"
+
+
+def answer_of(module, *arguments, environment=()):
+    """Returns the one answer of a child, or `{"failed": sentence}`."""
+    try:
+        with Child(module, *arguments, environment=environment) as child:
+            return child.ask()
+    except Failed as failure:
+        return {"failed": str(failure)}

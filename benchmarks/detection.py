@@ -31,6 +31,7 @@ from benchmarks.contenders import BACKENDS, ENVIRONMENT
 from benchmarks.flags import positive, variant
 from benchmarks.machine import machine
 from benchmarks.medians import ratio, save_results, spread
+from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "torchvision", "transformers", "numpy")
@@ -241,14 +242,10 @@ def section(found):
     case = found["case"]
     what = f"{case['height']} x {case['width']} pixels, batch {case['batch']}"
     lines = [f"## {case['subject']}, {case['variant']}, {what}", ""]
-    lines += [_line(HEAD), _line(["---", *["---:"] * (len(HEAD) - 1)])]
-    lines += [_line([name, *_cells(row)]) for name, row in found["contenders"].items()]
+    rows = [[name, *_cells(row)] for name, row in found["contenders"].items()]
+    lines.append(markdown(HEAD, rows, "---:"))
     lines += ["", *(f"- {name}: {why}" for name, why in found["failures"].items())]
     return "\n".join(lines)
-
-
-def _line(cells):
-    return f"| {' | '.join(cells)} |"
 
 
 def _cells(row):

@@ -26,6 +26,7 @@ from benchmarks.contenders import BACKENDS, ENVIRONMENT, keras_models
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
 from benchmarks.medians import ratio, read_results, save_results, spread
+from benchmarks.tables import markdown
 from keras_convnext.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results" / "forms.json"
@@ -182,7 +183,7 @@ def without(name):
 
 def table(found):
     """Returns the results as a Markdown table: medians, and the ratios of each round."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    lines = []
     for place, seconds in found.items():
         whole = spread(seconds[ALL], 3)["median"]
         for name, values in seconds.items():
@@ -191,7 +192,7 @@ def table(found):
                 least, greatest = times["range"]
                 cells = f"{whole:g}", f"{times['median']:.2f} ({least:.2f} to {greatest:.2f})"
                 lines.append([*place.split(), name.removesuffix(", JAX"), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(HEAD, lines)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.children import Child, Failed
-from benchmarks.contenders import BACKENDS
+from benchmarks.children import answer_of
+from benchmarks.contenders import BACKENDS, ENVIRONMENT
 from benchmarks.flags import positive, variant
 from benchmarks.machine import machine
 from benchmarks.medians import save_results
+from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results" / "masked_encoder.json"
 RATIO = 0.6
@@ -61,12 +62,8 @@ def parser():
 def measured(backend, arguments):
     """Returns `{"forward", "training"}`, each with the seconds of a step, or `{"failed"}`."""
     flags = [f"--{n}={getattr(arguments, n)}" for n in ("variant", "size", "batch", "rounds")]
-    environment = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    try:
-        with Child("benchmarks.masked_encoder", "--child", *flags, environment=environment) as it:
-            return it.ask()
-    except Failed as failure:
-        return {"failed": str(failure)}
+    environment = ENVIRONMENT | {"KERAS_BACKEND": backend}
+    return answer_of("benchmarks.masked_encoder", "--child", *flags, environment=environment)
 
 
 def in_this_process(arguments):
@@ -132,7 +129,7 @@ def compared(whole, masked, rounds, steps=3):
 
 def table(found):
     """Returns the results as a Markdown table."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    lines = []
     for backend, row in found["backends"].items():
         if "failed" in row:
             lines.append([backend, row["failed"], "", "", ""])
@@ -142,7 +139,7 @@ def table(found):
             text = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
             both = [f"{1000 * times[name]:.0f} ms" for name in ("whole", "masked")]
             lines.append([backend, task, *both, text])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(HEAD, lines)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.children import Child, Failed
-from benchmarks.contenders import BACKENDS
+from benchmarks.children import answer_of
+from benchmarks.contenders import BACKENDS, ENVIRONMENT
 from benchmarks.flags import positive, variant
 from benchmarks.machine import machine
 from benchmarks.medians import save_results
+from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results" / "photo_sizes.json"
 SIDES = (160, 321)  # pixels
@@ -59,11 +60,8 @@ def parser():
 def measured(backend, name, arguments):
     """Returns `{"first", "second"}`, seconds of all photos in each pass, or `{"failed"}`."""
     flags = ("--contender", name, "--variant", arguments.variant, "--photos", str(arguments.photos))
-    try:
-        with Child("benchmarks.photo_sizes", *flags, environment={"KERAS_BACKEND": backend}) as it:
-            return it.ask()
-    except Failed as failure:
-        return {"failed": str(failure)}
+    environment = ENVIRONMENT | {"KERAS_BACKEND": backend}
+    return answer_of("benchmarks.photo_sizes", *flags, environment=environment)
 
 
 def predicted(arguments):
@@ -105,7 +103,7 @@ def photos(count):
 
 def table(found):
     """Returns the results as a Markdown table, in seconds for all photos."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    lines = []
     for backend, models in found["backends"].items():
         theirs = models["applications"]
         for name, row in models.items():
@@ -115,7 +113,7 @@ def table(found):
             ratios = [f"{theirs[p] / row[p]:.2f}" for p in ("first", "second") if p in theirs]
             seconds = [f"{row[number]:.1f} s" for number in ("first", "second")]
             lines.append([backend, name, *seconds, " and ".join(ratios)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(HEAD, lines)
 
 
 if __name__ == "__main__":

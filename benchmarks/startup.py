@@ -25,6 +25,7 @@ from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
 from benchmarks.medians import save_results, spread
 from benchmarks.rounds import process
+from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 UNCOUNTED = 1  # rounds
@@ -116,14 +117,14 @@ def _steps(prefix, runs):
 
 def table(found):
     """Returns the results as a Markdown table."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    lines = []
     columns = ("import_keras_seconds", "import_keras_convnext_seconds", "brings_along")
     columns += ("build_seconds", "applications_build_seconds")
     columns += ("first_step_seconds", "applications_first_step_seconds")
     for backend, of in found["backends"].items():
         lines.append([backend, *(_cell(of.get(column)) for column in columns)])
-    lines = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join(lines + [f"- {name}: {why}" for name, why in found["failures"].items()])
+    failures = [f"- {name}: {why}" for name, why in found["failures"].items()]
+    return "\n".join([markdown(HEAD, lines), *failures])
 
 
 def _cell(value):

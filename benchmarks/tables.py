@@ -1,4 +1,4 @@
-"""The results of `benchmarks.run` in Markdown."""
+"""Tables in Markdown, and the results of `benchmarks.run` in them."""
 
 from benchmarks.contenders import EAGER
 
@@ -25,15 +25,22 @@ def document(results):
 def section(name, found):
     """Returns a heading, the table, and a line for what could not be measured."""
     rows = sorted(found["contenders"].items(), key=lambda item: -_rate(item[1]))
-    lines = [f"## {name}", "", _line(HEAD), _line(["---", *["---:"] * (len(HEAD) - 1)])]
-    lines += [_line([_name(contender, found), *_cells(numbers)]) for contender, numbers in rows]
-    lines += ["", _conditions(found)]
+    cells = [[_name(contender, found), *_cells(numbers)] for contender, numbers in rows]
+    lines = [f"## {name}", "", markdown(HEAD, cells, "---:"), "", _conditions(found)]
     lines += [f"- {contender}: {why}" for contender, why in found["failures"].items()]
     return "\n".join(lines)
 
 
-def _line(cells):
-    return f"| {' | '.join(cells)} |"
+def markdown(head, rows, others="---"):
+    """Returns a Markdown table.
+
+    Args:
+        head: names of the columns.
+        rows: lists of as many str.
+        others: how the columns after the first are aligned.
+    """
+    lines = [head, ["---", *[others] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _rate(numbers):
