@@ -236,7 +236,7 @@ def test_every_row_can_be_shown():
     for row in ORIGINAL_ROWS:
         facts = list(classifier_rows.facts(row))
         assert all(type(value) is str and value for fact in facts for value in fact), row.name
-        assert json.loads(json.dumps(classifier_rows.row_as_dict(row)))["name"] == row.name
+        assert json.loads(json.dumps(classifier_rows.as_dict(row)))["name"] == row.name
 
 
 def test_published_upernets_are_listed(run):

@@ -2,7 +2,14 @@
 
 import os
 
-from keras_convnext.cli import classifier_rows, detector_rows, flags, upernet_rows
+from keras_convnext.cli import (
+    classifier_rows,
+    console,
+    detector_rows,
+    flags,
+    rows,
+    upernet_rows,
+)
 
 ROWS_OF = {
     "upernet_": upernet_rows,
@@ -30,6 +37,13 @@ def add_parser(commands):
 
 
 def run(arguments):
-    found = (rows for begin, rows in ROWS_OF.items() if arguments.name.startswith(begin))
+    found = (theirs for begin, theirs in ROWS_OF.items() if arguments.name.startswith(begin))
     published = None if os.path.isfile(arguments.name) else next(found, None)
-    return (published or classifier_rows).run_info(arguments)
+    theirs = published or classifier_rows
+    row = theirs.find(arguments.name, arguments.variant)
+    cached = rows.verified_file(row)
+    if arguments.json:
+        console.print_json({**theirs.as_dict(row), **theirs.details(row), "cached": cached})
+    else:
+        console.print_table(("field", "value"), theirs.facts(row, cached))
+    return 0

@@ -1,6 +1,7 @@
 """`list`: the published classifiers, UperNets or detectors that meet some conditions."""
 
-from keras_convnext.cli import classifier_rows, detector_rows, flags, upernet_rows
+from keras_convnext.cli import classifier_rows, console, detector_rows, flags, upernet_rows
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import registry
 
 LABEL_SETS = f"{', '.join(registry.LABEL_SETS)}, ade20k for segmentation, coco for detection"
@@ -9,6 +10,7 @@ ROWS_OF = {
     "segmentation": upernet_rows,
     "detection": detector_rows,
 }
+CONDITIONS = ("variant", "family", "licence", "label_set", "size", "max_params", "min_top1")
 ORDERS = list(dict.fromkeys(order for rows in ROWS_OF.values() for order in rows.ORDERS))
 
 
@@ -38,4 +40,28 @@ def add_parser(commands):
 
 
 def run(arguments):
-    return ROWS_OF[arguments.task].run_list(arguments)
+    theirs = ROWS_OF[arguments.task]
+    for field in theirs.NOT_THEIRS:
+        if getattr(arguments, field) is not None:
+            flag = field.replace("_", "-")
+            raise UsageError(f"--{flag} is for classifiers only: leave it out.")
+    _check_sort(arguments.sort, theirs)
+    conditions = {field: getattr(arguments, field) for field in CONDITIONS}
+    found = registry.search(task=arguments.task, **conditions)
+    if arguments.sort:
+        found = sorted(found, key=theirs.ORDERS[arguments.sort])
+    if arguments.json:
+        console.print_json([theirs.as_dict(row) for row in found])
+        return 0
+    console.print_table(theirs.COLUMNS, [theirs.cells(row) for row in found])
+    if not found:
+        console.say(f"No {theirs.KIND} meets all of these conditions.")
+    return 0
+
+
+def _check_sort(order, theirs):
+    if order not in (None, *theirs.ORDERS):
+        allowed = " or ".join(theirs.ORDERS)
+        raise UsageError(
+            f"--sort {order} is for another --task; {theirs.KINDS} are sorted by {allowed}."
+        )
