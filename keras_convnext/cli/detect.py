@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 from keras_convnext.atomic import replacing, write_text
-from keras_convnext.cli import console, flags
+from keras_convnext.cli import console, flags, pictured
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import images_of, with_progress
-from keras_convnext.cli.segment import stems_of
 
 DEFAULT = "mask_rcnn_convnext_tiny"
 COLUMNS = ("image", "name", "score", "box", "picture")
@@ -27,24 +26,10 @@ def add_parser(commands):
     )
     help = "find objects: pictures with boxes, masks, names and scores"
     parser = flags.add_command(commands, "detect", run, help, examples, with_json=False)
-    add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
-    add(
-        "--model",
-        "--weights",
-        default=DEFAULT,
-        help="a published detector's name, hf://owner/repo, a file, or the folder of a training; a "
-        ".keras file is loaded as a whole model, which must take images in [0, 255] (default: "
-        "%(default)s)",
+    pictured.add_arguments(
+        parser, DEFAULT, "detector", "detected", model_flags=("--model", "--weights")
     )
-    flags.add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
-    add(
-        "--output",
-        default="detected",
-        metavar="DIR",
-        help="folder that gets the pictures (default: %(default)s)",
-    )
-    add(
+    parser.add_argument(
         "--json",
         nargs="?",
         const=SCREEN,
@@ -109,15 +94,15 @@ def _pair(text):
 def run(arguments):
     _check_videos(arguments.images)
     images = images_of(arguments.images)
-    folder = Path(arguments.output)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: is a file, needed is a folder for the pictures.")
+    folder = pictured.folder_of(arguments)
     if arguments.json not in (None, SCREEN):
         _check_json(Path(arguments.json))
     detector = _detector(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name, _ in images]
-    jobs = list(zip(images, stems_of(names), ids_of(names), strict=True))
+    # masks become run lengths only where somebody asks for them
+    ids = ids_of(names) if arguments.json else [None] * len(names)
+    jobs = list(zip(images, pictured.stems_of(names), ids, strict=True))
     results = [
         _detected(name, source, folder / stem, image_id, detector, arguments.classes)
         for (name, source), stem, image_id in with_progress(jobs, "Detecting")
@@ -183,7 +168,7 @@ def _detector(arguments):
 
 
 def _detected(name, source, stem, image_id, detector, classes):
-    """Returns {"image", "picture", "found", "objects"}, or {"image", "error"}."""
+    """Returns {"image", "picture", "rows"} and, with an id, "objects"; or {"image", "error"}."""
     from keras_convnext.images import load_image
 
     result = {"image": console.printable(name)}
@@ -198,13 +183,8 @@ def _detected(name, source, stem, image_id, detector, classes):
     path = stem.with_name(f"{stem.name}.detected.png")
     with replacing(path) as draft:
         found.draw(photo, threshold=0).save(draft)
-    objects = found.to_coco(image_id)
-    return {
-        **result,
-        "picture": console.printable(str(path)),
-        "objects": objects,
-        "rows": _rows(found),
-    }
+    result |= {"picture": console.printable(str(path)), "rows": _rows(found)}
+    return result if image_id is None else {**result, "objects": found.to_coco(image_id)}
 
 
 def _rows(found):

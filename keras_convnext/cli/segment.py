@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_convnext import labels
 from keras_convnext.atomic import replacing
-from keras_convnext.cli import console, flags
+from keras_convnext.cli import console, flags, pictured
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import images_of, with_progress
 
@@ -22,22 +22,7 @@ def add_parser(commands):
     )
     help = "give every pixel a class: overlay, label map and legend"
     parser = flags.add_command(commands, "segment", run, help, examples)
-    add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", help="files, folders, or - for stdin")
-    add(
-        "--model",
-        default=DEFAULT,
-        help="a published UperNet's name, hf://owner/repo, a file, or the folder of a training; a "
-        ".keras file is loaded as a whole model, which must take images in [0, 255] (default: "
-        "%(default)s)",
-    )
-    flags.add_variant(parser, "the architecture of the ConvNeXt, where the file does not tell it")
-    add(
-        "--output",
-        default="segmented",
-        metavar="DIR",
-        help="folder that gets the pictures (default: %(default)s)",
-    )
+    pictured.add_arguments(parser, DEFAULT, "UperNet", "segmented")
     flags.add_labels(parser, "ade20k")
     _add_inference(parser)
 
@@ -71,12 +56,10 @@ def _add_inference(parser):
 
 def run(arguments):
     images = images_of(arguments.images)
-    folder = Path(arguments.output)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: is a file, needed is a folder for the pictures.")
+    folder = pictured.folder_of(arguments)
     segmenter, names = _segmenter(arguments)
     folder.mkdir(parents=True, exist_ok=True)
-    stems = stems_of([name for name, _ in images])
+    stems = pictured.stems_of([name for name, _ in images])
     results = [
         _segmented(name, source, folder / stem, segmenter, names)
         for (name, source), stem in with_progress(
@@ -91,16 +74,6 @@ def run(arguments):
     if failed:
         console.say(f"{failed} of {len(results)} images could not be segmented.")
     return 1 if failed else 0
-
-
-def stems_of(names):
-    """Returns for each image the beginning of its files' names, all different."""
-    stems = []
-    for name in names:
-        stem = "stdin" if name == "-" else Path(name).stem
-        taken = sum(other == stem or other.startswith(f"{stem}~") for other in stems)
-        stems.append(f"{stem}~{taken + 1}" if taken else stem)
-    return stems
 
 
 # ---------------------------------------------------------------------------- the model
