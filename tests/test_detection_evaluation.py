@@ -15,9 +15,9 @@ from keras_convnext.pretrained.saving import save_keras
 from tests import tiny_detector
 from tests.annotated_shapes import CATEGORIES, ground_truth, tiny_set, written
 from tests.backends import on_one_backend
-from training.data.coco import coco
+from training.data.coco import PLACES, coco
 from training.data.dataset import DataError
-from training.evaluate import coco_set, detecting, detection_report, detectors
+from training.evaluate import coco_set, detecting, detection_report
 from training.evaluate import command as evaluate
 from training.evaluate.detection_mistakes import LOOSE, MISSED, WRONG
 from training.run import record
@@ -232,8 +232,8 @@ def run(tmp_path_factory):
     save_keras(tiny_detector.build(classes=4), folder / "best.keras")
     classes = [[str(key), name] for key, name in CATEGORIES.items()]
     record.write_json(folder / record.CLASSES, classes)
-    places = dict.fromkeys(detectors.PLACES[::2], path.name)
-    places |= dict.fromkeys(detectors.PLACES[1::2], images.name)
+    places = dict.fromkeys(PLACES[::2], path.name)
+    places |= dict.fromkeys(PLACES[1::2], images.name)
     fields = {"detector": "mask_rcnn", "data_dir": str(data_dir), "masks": True, "size": [96, 64]}
     record.write_json(folder / record.CONFIG, {"config": fields | places, "backend": "any"})
     return folder

@@ -25,6 +25,7 @@ TOLERATED = 0.1  # share of the images that may be missing
 NARROWEST = 32  # pixels; images with a shorter side are not trained on, as in the reference
 SHOWN_CLASSES = 10
 FIRST = 20  # images by whose names the folder is found
+PLACES = ("train_annotations", "train_images", "validation_annotations", "validation_images")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,6 +207,19 @@ def coco(
     return Dataset(
         str(root), names, splits["train"], splits["validation"], summary=_summary(splits, how)
     )
+
+
+def of_config(fields):
+    """Returns the Dataset that a training configuration names.
+
+    Args:
+        fields: dict with `"data_dir"`, `"masks"` and the `PLACES`; other fields are ignored.
+
+    Raises:
+        DataError: as `coco`.
+    """
+    places = {name: fields[name] for name in PLACES}
+    return coco(fields["data_dir"], **places, masks=fields["masks"])
 
 
 def _places(root, train_file, train_folder, validation_file, validation_folder):

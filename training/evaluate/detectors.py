@@ -6,13 +6,11 @@ from pathlib import Path
 from keras_convnext.cli import console
 from keras_convnext.detection.detector import CANVASES, Detector
 from keras_convnext.detection.metrics import check_available
-from training.data import differences
-from training.data.coco import coco
+from training.data import coco, differences
 from training.evaluate import coco_set, subject
 from training.run import record
 
 SIZE = (800, 1333)  # of the published evaluation: limits of the short and long side
-PLACES = ("train_annotations", "train_images", "validation_annotations", "validation_images")
 SPLITS = ("train", "validation")
 
 
@@ -57,9 +55,7 @@ def _own_photos(arguments):
         raise ValueError("--images belongs to an annotation file: name it with --data.")
     if arguments.split not in SPLITS:
         raise ValueError(f"--split={arguments.split}: the run has {' and '.join(SPLITS)}.")
-    dataset = coco(
-        fields["data_dir"], **{key: fields[key] for key in PLACES}, masks=fields["masks"]
-    )
+    dataset = coco.of_config(fields)
     then = record.read_config(run).get("data")
     for sentence in differences(then, dataset.fingerprint()) if then else ():
         console.say(f"Note: the data are not those of the training. {sentence}")

@@ -9,8 +9,7 @@ from keras_convnext.detection.callbacks import COCOScores
 from keras_convnext.detection.metrics import check_available
 from keras_convnext.detection.models import CascadeMaskRCNN, MaskRCNN
 from keras_convnext.optimization import WarmupSteps, learning_rate_scales
-from training.data import pairs, stream
-from training.data.coco import coco
+from training.data import coco, pairs, stream
 from training.data.coco_objects import verify
 from training.data.dataset import DataError
 from training.data.listing import counted
@@ -18,7 +17,6 @@ from training.data.packed import Packed
 from training.run import replicas
 from training.run.batches import Batches
 
-FLAGS = ("train_annotations", "train_images", "validation_annotations", "validation_images")
 DETECTORS = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN}
 
 
@@ -35,8 +33,7 @@ def load(config):
         check_available()
     except ImportError as error:
         raise DataError(str(error)) from error
-    flags = {name: getattr(config, name) for name in FLAGS}
-    dataset = coco(config.data_dir, **flags, masks=config.masks)
+    dataset = coco.of_config(vars(config))
     many = [image.count for image in dataset.train.images if image.count > config.objects]
     if many:
         warnings.warn(
