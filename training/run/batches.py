@@ -1,10 +1,10 @@
-"""The training batches of a run, whatever it learns."""
+"""The batches of a run, whatever it learns."""
 
 from training.data import stream
 
 
 class Batches:
-    """The training batches of a run.
+    """The training batches of a run, and what the validation batches of tasks share.
 
     Args:
         config: a `training.run.config.Run`.
@@ -42,3 +42,27 @@ class Batches:
             on_bad=self.bad_images,
         )
         return self.devices.dataset(batches)
+
+    def in_order(self, split, transform, collate, on_bad):
+        """Returns the batches of all images of a split in its order; the last one is filled up.
+
+        Arguments as of `training.data.stream.batches`.
+        """
+        return stream.batches(
+            split,
+            transform,
+            collate,
+            self.config.micro_batch,
+            seed=None,
+            epoch=0,
+            part=self.devices.part,
+            drop_remainder=False,
+            on_bad=on_bad,
+        )
+
+    @property
+    def validation_weight(self):
+        """The weight of an image of the validation, a little more than 1: what fills up the last
+        batch weighs 0, and the mean over all places is to be that of the images."""
+        size, batch = self.dataset.validation.size, self.config.micro_batch
+        return -(-size // batch) * batch / size

@@ -58,14 +58,12 @@ class Pipeline(Batches):
         batches = stream.evaluation_batches(
             split, evaluation_transform(self.config, self.dataset), batch, self.devices.part
         )
-        # the padding weighs 0; the images a little more, so that the mean over all is the images'
-        weight = -(-split.size // batch) * batch / split.size
         return self.devices.dataset(
             batches.map(
                 lambda images, labels, weights: (
                     images,
                     tf.one_hot(labels, self.classes),
-                    weights * weight,
+                    weights * self.validation_weight,
                 )
             )
         )

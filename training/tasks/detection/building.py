@@ -9,7 +9,7 @@ from keras_convnext.detection.callbacks import COCOScores
 from keras_convnext.detection.metrics import check_available
 from keras_convnext.detection.models import CascadeMaskRCNN, MaskRCNN
 from keras_convnext.optimization import WarmupSteps, learning_rate_scales
-from training.data import coco, pairs, stream
+from training.data import coco, pairs
 from training.data.coco_objects import verify
 from training.data.dataset import DataError
 from training.data.listing import counted
@@ -79,17 +79,7 @@ class Pipeline(Batches):
         def weighted(vectors, labels, weights, key):
             return {**packed.batch(vectors, labels, weights), "weights": weights}
 
-        return stream.batches(
-            split,
-            packed,
-            weighted,
-            self.config.micro_batch,
-            seed=None,
-            epoch=0,
-            part=self.devices.part,
-            drop_remainder=False,
-            on_bad=pairs.refuse_pair(verify),
-        )
+        return self.in_order(split, packed, weighted, pairs.refuse_pair(verify))
 
 
 def _in_batches(dataset, batch, augment):

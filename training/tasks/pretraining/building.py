@@ -32,10 +32,8 @@ class Pipeline(Batches):
 
     def validation(self):
         """Returns (images, labels, weights): each image once, in batches of equal size."""
-        split, batch = self.dataset.validation, self.config.micro_batch
+        batch, weight = self.config.micro_batch, self.validation_weight
         batches = validation_batches(self.config, self.dataset, batch, self.devices.part)
-        # the padding weighs 0; the images a little more, so that the mean over all is the images'
-        weight = -(-split.size // batch) * batch / split.size
         return self.devices.dataset(
             batches.map(lambda images, labels, weights: (images, labels, weights * weight))
         )

@@ -5,7 +5,7 @@ import functools
 from keras_convnext.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation import PixelCrossEntropy, UperNet, fit_metrics
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
-from training.data import pairs, stream
+from training.data import pairs
 from training.data.masked_tfds import masked_set
 from training.run import replicas
 from training.run.batches import Batches
@@ -79,18 +79,9 @@ class Pipeline(Batches):
         config = self.config
         sides = map(int, config.validation_size)
         frame = Fit(*sides, config.labels, size=config.size, mean=config.variant.mean)
+        on_bad = pairs.refuse_pair(reader(config))
         return self.devices.dataset(
-            stream.batches(
-                self.dataset.validation,
-                frame,
-                frame.batch,
-                config.micro_batch,
-                seed=None,
-                epoch=0,
-                part=self.devices.part,
-                drop_remainder=False,
-                on_bad=pairs.refuse_pair(reader(config)),
-            )
+            self.in_order(self.dataset.validation, frame, frame.batch, on_bad)
         )
 
 
