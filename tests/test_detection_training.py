@@ -4,6 +4,8 @@ import csv
 import importlib.util
 import json
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -200,8 +202,10 @@ def test_wrong_flags_end_in_one_sentence(flags, message, capsys):
 
 
 @on_one_backend
-def test_the_command_that_resumes_is_that_of_the_task():
-    assert {f"training.{task.command}" for task in TASKS.values()} == {
-        "training.train",
-        *course.COMMANDS,
-    }
+def test_the_command_that_resumes_is_that_of_the_task(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["detect", "--config=coco"])
+    for module in ("training.detect", "training.pretrain", "training.segment", "training.train"):
+        spec = types.SimpleNamespace(name=module)
+        monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__spec__=spec))
+        course.say_how_to_resume("Stopped.")
+        assert f"-m {module} --config=coco --resume=auto\n" in capsys.readouterr().err

@@ -23,10 +23,9 @@ from training.run import (
     shell,
 )
 from training.run.logs import open_logs
+from training.tasks.table import TASKS
 
 INTERRUPTED = 130  # 128 + SIGINT
-# of one task each, besides training.train
-COMMANDS = ("training.segment", "training.detect", "training.pretrain")
 
 
 def note(sentence):
@@ -163,7 +162,8 @@ def say_how_to_resume(sentence):
     """Says, after a sentence, the command that resumes the run."""
     given = shlex.join(_without_resume(sys.argv[1:]))
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    module = spec.name if spec and spec.name in COMMANDS else "training.train"
+    commands = [f"training.{task.command}" for task in TASKS.values()]
+    module = spec.name if spec and spec.name in commands else "training.train"
     command = f"{shell.python()} -m {module} {given} --resume=auto"
     print(f"{sentence} To resume: {command}", file=sys.stderr)
 
