@@ -111,7 +111,10 @@ def test_the_encoder_of_a_run_is_fine_tuned(whole, tmp_path):
 
 @compiles_long
 def test_a_run_goes_on_where_it_was_stopped(whole):
-    """Without its result and the last checkpoint, the second epoch is trained again, the same."""
+    """Without its result and the last checkpoint, the second epoch is trained again, the same.
+
+    The sheet of the first is made then, which a kill may have come before.
+    """
     root, config, folder, result = whole
     again = root / "again"
     shutil.copytree(folder, again / folder.name)
@@ -121,10 +124,14 @@ def test_a_run_goes_on_where_it_was_stopped(whole):
     last = checkpoint.newest(run / "checkpoints")
     expected = load_file(last / checkpoint.STATE)
     shutil.rmtree(last)
+    sheet = run / "reconstructions" / "epoch_0001.png"
+    drawn = sheet.read_bytes()
+    sheet.unlink()
     _, found = train.train(command.Request(config, resume="auto"))
     # TensorFlow adds up the gradients of what is gathered in another order each time
     atol = 1e-6 if BACKEND == "tensorflow" else 0
     measured = ("training_seconds", "loss")
+    assert sheet.read_bytes() == drawn
     assert {k: v for k, v in found.items() if k not in measured} == {
         k: v for k, v in result.items() if k not in measured
     }

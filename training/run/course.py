@@ -68,8 +68,6 @@ def follow(found, task, schedule, model, pipeline, devices):
         saver = loop.Saver(run / "checkpoints", model, schedule.steps_per_epoch, devices)
         progress = _restored(saver, schedule, model, devices)
         with open_logs(run, schedule.config, devices.is_chief) as log, stream.sentences(*splits):
-            if progress.history:  # a kill may have come between the last checkpoint and its log
-                log(progress)
             make = task.building.scores
             scores = make(schedule, validation, devices) if make else None
 
@@ -78,6 +76,9 @@ def follow(found, task, schedule, model, pipeline, devices):
                 if task.each_epoch and devices.is_chief:
                     task.each_epoch(run, model, schedule, dataset, progress)
 
+            # a kill may have come after the checkpoint of an epoch; later the model has moved on
+            if progress.history:
+                (log if progress.step else after_epoch)(progress)
             batches = pipeline.training, validation
             loop.run(model, schedule, *batches, saver, progress, after_epoch, scores)
         result = _finish(run, task, model, schedule, dataset, progress, devices)
