@@ -53,16 +53,16 @@ def _add_file(parser):
     add(
         "--no-preprocessing",
         action="store_true",
-        help="leave the normalisation of the images out: the file says mean and std",
+        help="leave the normalisation of the images out; the file tells mean and std",
     )
-    add("--float16", action="store_true", help="numbers of half the size")
-    add("--int8", action="store_true", help="products in int8: a smaller file")
+    add("--float16", action="store_true", help="keep the numbers in float16: half the size")
+    add("--int8", action="store_true", help="compute products in int8: a smaller file")
     add(
         "--calibration",
         metavar="FOLDER",
-        help="of some hundred images like those that will come, for --int8",
+        help="a few hundred images like those that will come, for --int8",
     )
-    add("--no-softmax", action="store_true", help="end with logits")
+    add("--no-softmax", action="store_true", help="return logits, not probabilities")
     add(
         "--check",
         choices=("on", "off"),
@@ -160,4 +160,4 @@ def _refuse_flags_of_classifiers(arguments):
     for field, value in given.items():
         if value is not None:
             flag = field.replace("_", "-")
-            raise UsageError(f"--{flag} is for classifiers, and {arguments.model} is none.")
+            raise UsageError(f"--{flag} is for classifiers, and {arguments.model} is not one.")

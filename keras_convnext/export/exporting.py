@@ -30,7 +30,8 @@ class Exported:
             the largest output; `None` where nothing was compared. Of a quantized file it is that of
             the file before the quantization.
         note: why nothing was compared, or `None`.
-        agreement: of a quantized file with the one before, an `Agreement`; else `None`.
+        agreement: of a quantized file with the file before the quantization, an `Agreement`; else
+            `None`.
         metadata: what the file says about itself, `{key: str}`.
     """
 
@@ -71,13 +72,13 @@ def export(
 
     `.tflite` (LiteRT), `.pt2` (PyTorch) and a folder (SavedModel) are written by Keras' exporters,
     as the model is, with a free batch, and for float32 images. They need TensorFlow, or PyTorch; on
-    another backend a process of its own does it. They know neither transform nor classes.
+    another backend a process of its own does it. They hold neither the transform nor the classes.
 
     Args:
         model: a `Classifier`; or a functional or sequential `keras.Model` with one input, of the
             layers of this package and of Keras'. Layers that are not known are refused by name.
-        path: of the file, whose end says the format. An existing one is replaced with the numbers
-            beside it, and only once the new one is complete.
+        path: of the file; the end of its name says the format. An existing file is replaced,
+            together with the numbers beside it, and only once the new one is complete.
         input_shape: of one input, without the batch; `None` for sizes that are free:
             `(None, None, 3)`. Default: that of the model.
         input_dtype: `"uint8"` or `"float32"`. Default: uint8 where the model takes images of range
@@ -87,13 +88,14 @@ def export(
         softmax: `True`: the file ends with probabilities; `False`: with logits; `None`: as the
             model does.
         dtype: `"float32"`, or `"float16"`, half as large. Input and outputs stay as they are.
-        quantize: `"int8"`: products and convolutions in int8, which makes the file smaller. Blocks
-            that cost too much of the agreement stay in float by themselves. Or `None`.
+        quantize: `None`, or `"int8"`: products and convolutions are computed in int8, which makes
+            the file smaller. Blocks that would change the answers too often stay in float.
         calibration: with `quantize`: 100 to 500 images like those that will come; array `(n,
-            height, width, channels)` as the model takes them, or of a `Classifier` whatever it
-            takes: a list of images, or a folder.
-        images: real images, like `calibration`, to compare with beside random ones, and of a
-            quantized file to compare on in place of `calibration`.
+            height, width, channels)` as the model takes them, for a `Classifier` also a list of
+            images or a folder.
+        images: real images, given as for `calibration`: the file and the model are compared on
+            these as well as on random ones, and a quantized file is compared on these in place of
+            `calibration`.
         check: whether the file is compared with the model. It needs the package that runs it;
             where that is missing, the returned `note` says so.
 
@@ -104,10 +106,10 @@ def export(
         ExportError: (a ValueError) if a part of the model cannot be written.
         ProofError: (a ValueError) if the file computes something else. Then nothing is written.
         ValueError: if an argument has a value that is not allowed.
-        TypeError: if `model` is none.
+        TypeError: if `model` is neither a Keras model nor a `Classifier`.
         MissingPackageError: (an ImportError) if a package is missing.
-        FileExistsError: (an OSError) if a `.bin` is there without its `.xml`, or the numbers of an
-            `.onnx` without it, or another file or folder than a SavedModel where one is to be.
+        FileExistsError: (an OSError) if the file of numbers (`.bin`, `.onnx.data`) exists without
+            its model, or a SavedModel is to go where a file, or a folder of other files, is.
         OSError: if the file cannot be written.
     """
     path = Path(os.fspath(path))
@@ -147,7 +149,7 @@ def check_arguments(path, dtype, quantize, calibration):
 
 
 def _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
-    """Raises a ValueError if a format that Keras writes is to be another form of the model."""
+    """Raises the ValueError of arguments that Keras' own exporters have no way to follow."""
     given = {
         "input_dtype": input_dtype == "uint8",
         "preprocessing": preprocessing is not True,
@@ -189,7 +191,7 @@ class _Work:
                 self._quantize(source, draft)
 
     def _convert(self, source, target):
-        """Makes the file `target` of an ONNX file, by moving it where it is one as well."""
+        """Turns an ONNX file into the file `target`; if that is ONNX too, it is only moved."""
         if target.suffix.lower() == ".xml":
             from keras_convnext.export import openvino_file
 

@@ -1,7 +1,8 @@
 """ONNX in float16: half the size, for accelerators that compute in it.
 
 Input and outputs keep their dtype. What float16 cannot hold stays in float32: the first
-convolution, whose weights have the deviation of the images in them, and sums of squares in norms.
+convolution, whose weights include the division by the images' deviation, and sums of squares in
+norms.
 """
 
 from keras_convnext.export.packages import need

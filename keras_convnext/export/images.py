@@ -16,8 +16,8 @@ def as_model_takes_them(model, plan, images):
     Args:
         model: what is exported.
         plan: its `Plan`.
-        images: such an array; of a `Classifier` also a list of images, or the path of a folder, of
-            which some hundred are taken, evenly spread.
+        images: such an array; for a `Classifier` also a list of images, or the path of a folder, of
+            whose images at most 512 are taken, evenly spread.
 
     Raises:
         ValueError: if the shape does not fit, or there are no images.

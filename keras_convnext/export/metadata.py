@@ -1,7 +1,7 @@
 """What an exported file says about itself: its task, its images, its classes, its licence.
 
-In an ONNX file these are the `metadata_props`, in other formats a JSON file beside it or inside:
-a flat dict of str. Values that are no text are JSON.
+This is a flat dict of str: the `metadata_props` of an ONNX file, and one JSON text in the `rt_info`
+of an OpenVINO model. Values that are not text are JSON themselves.
 
     keras_convnext  "1", the version of this description
     task            "classification", "segmentation", "features" or "unknown"
@@ -21,7 +21,7 @@ import dataclasses
 import json
 
 VERSION = "1"
-LARGEST_SIDE, LARGEST_TEXT = 8192, 2**24  # pixels; bytes: what a file may ask for
+LARGEST_SIDE, LARGEST_TEXT = 8192, 2**24  # pixels; characters: the most that a file may have
 
 
 class DescriptionError(ValueError):
@@ -32,7 +32,7 @@ def described(classifier, model, row, **fields):
     """Returns the description of a model, `{key: str}`.
 
     Args:
-        classifier: a `Classifier`, or `None` where the model is none.
+        classifier: a `Classifier`, or `None` for a model of another kind.
         model: the `keras.Model`.
         row: of the registry, of the weights that it began with, or `None`.
         **fields: more entries; `None` for one that is left out.

@@ -111,7 +111,7 @@ def _check_model(model):
 def takes_pixels(model):
     """Returns whether a model, or one inside of it, normalises images of range [0, 255].
 
-    A layer that normalises numbers of [0, 1] has a deviation below 1, and does not tell that.
+    A layer that normalises numbers in [0, 1] has a deviation below 1, and does not count.
     """
     return any(_is_of_pixels(layer) for layer in layers_of(model))
 
@@ -208,7 +208,7 @@ def _ending(model, classifier, softmax):
 
 
 def _activation_of(classifier):
-    """Returns the activation of a `Classifier`, after a first image where only outputs tell."""
+    """Returns the activation of a `Classifier`; an image is classified if only outputs tell it."""
     if classifier.activation is None:
         classifier.of_pixels(classifier.pixels(np.zeros((8, 8, 3), "uint8"))[None])
     return classifier.activation

@@ -29,7 +29,7 @@ def images_for(plan, images=None, count=2):
 
     Returns:
         float32 array `(n, ...)`: whole numbers in [0, 255] where the model takes pixels, else
-        normal ones. Where nothing says the size, height and width differ.
+        normally distributed ones. Where nothing says the size, height and width differ.
     """
     random = np.random.default_rng(0)
     shape = tuple(_side(plan, axis) for axis in range(len(plan.shape)))

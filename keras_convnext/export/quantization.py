@@ -22,7 +22,7 @@ KINDS = ("MatMul", "Conv")
 BATCH = 8  # images that are calibrated at once
 PROBES = 32  # images that tell which blocks cost most
 TOP1, COSINE = 0.99, 0.98  # below one of them, blocks are left in float
-TURNS = 7  # of the measurement of time
+TURNS = 7  # measurements of the time, of which the median is told
 
 
 @dataclasses.dataclass(frozen=True)

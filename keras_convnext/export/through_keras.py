@@ -27,7 +27,7 @@ SECONDS = 1800  # that the other process may take
 
 
 def save(model, path, shape, images=None):
-    """Writes a model as the end of `path` says, and returns what the file makes of images.
+    """Writes a model in the format of `path`, and returns the file's outputs for images.
 
     Args:
         model: the `keras.Model`.

@@ -17,14 +17,14 @@ EVALUATION_SEED = 0  # of the masks outside of training, which are always the sa
 
 
 class VisiblePatches:
-    """Which patches of a batch of images are visible, and the way of a map to them and back.
+    """Which patches of a batch of images are visible; maps are packed to these, and unpacked.
 
     Args:
         mask: bool `(batch, rows, columns)`, true where a patch is hidden; `rows` and `columns` are
             known. See `visible_patches` for a mask of NumPy.
         visible: number of visible patches of every image.
         as_one: whether the patches of all images are packed into one map. What a layer computes
-            over a map, such as the norm of GRN, is computed over the batch then.
+            over a map, such as the norm of GRN, is then computed over the batch.
 
     Attributes:
         mask: as given.

@@ -36,7 +36,7 @@ class Graph:
 
     @contextlib.contextmanager
     def inside(self, name):
-        """Begins the names of what is made in the block with `name`, and those of blocks around."""
+        """Puts `name` before the names of all nodes and numbers that the `with` block makes."""
         self._scope.append(name)
         try:
             yield
@@ -82,7 +82,7 @@ class Graph:
     # ------------------------------------------------------------ tensors
 
     def each(self, kind, *tensors, **attributes):
-        """Returns the `Tensor` that an operator computes of each number of tensors of one rank."""
+        """Returns the `Tensor` of an elementwise operator on tensors of one rank."""
         rank = tensors[0].rank
         if all(tensor.in_planes for tensor in tensors):
             planes = self.node(kind, *(tensor.planes for tensor in tensors), **attributes)

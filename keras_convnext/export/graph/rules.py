@@ -37,7 +37,7 @@ def write(graph, operation, *inputs, **arguments):
         operation: a built Keras layer, a functional or sequential model, or an operation of
             `keras.ops` of a functional model.
         *inputs: what it is called with: a `Tensor`, or a list of them; numbers for operations.
-        **arguments: of the call; only what an inference has may be among them.
+        **arguments: of the call; only those of an inference are written.
 
     Returns:
         a `Tensor`, or what a model returns: a list or dict of them.
