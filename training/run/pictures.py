@@ -48,7 +48,7 @@ def curves(history, path, average=False, score="accuracy"):
     for axis, key in zip(axes, keys, strict=True):
         _curve(axis, history, key, "training", "tab:blue")
         _curve(axis, history, f"val_{key}", validation, "tab:orange")
-        axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
+        axis.set(xlabel="epoch", ylabel=_in_words(key))
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
         if axis.lines:
@@ -87,6 +87,12 @@ def roadmap(rows, path, title):
     _save(figure, path)
 
 
+def _in_words(key):
+    """Returns what a column of the log is called: "mean IoU", "box AP"."""
+    short = {"ap": "AP", "iou": "IoU"}
+    return " ".join(short.get(word, word) for word in key.split("_"))
+
+
 def _curve(axis, history, key, label, color):
     history = [row for row in history if key in row]  # some scores are of validation alone
     if not history:
@@ -105,11 +111,12 @@ def _finish_curves(axes, history, score):
         return
     measured = [row for row in history if f"val_{score}" in row]
     if not measured:
-        axes[1].set_title(f"{score.replace('_', ' ')}: not measured")
+        axes[1].set_title(f"{_in_words(score)}: not measured")
         return
     best = max(measured, key=lambda row: row[f"val_{score}"])
     reached = f"{100 * best[f'val_{score}']:.2f} % at best, epoch {best['epoch']}"
-    axes[1].set_title(f"Validation {score.replace('_', ' ')} {reached}")
+    axes[1].set_title(f"Validation {_in_words(score)} {reached}")
+    axes[1].set_ylim(bottom=max(0, axes[1].get_ylim()[0]))  # a score of 0 throughout has a margin
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
 
 
