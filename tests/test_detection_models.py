@@ -26,7 +26,7 @@ from keras_convnext.detection import (
     proposals,
 )
 from keras_convnext.detection.rcnn import DetectionModel
-from tests.backends import BACKEND, compiles_long, numpy
+from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
 from tests.test_golden import GOLDEN, TOLERANCE
 
 FOLDER = GOLDEN / "detection"
@@ -467,6 +467,35 @@ def test_a_graph_need_not_know_how_many_objects_there_are():
     known = compiled(model.losses_of)(inputs)
     for name, value in arrays(known).items():
         assert numpy(found[name]) == pytest.approx(value, rel=1e-4)
+
+
+def test_an_image_without_one_kind_counts_as_having_one():
+    """What the reference divides the losses of the regions by: here 8 negatives and no positive."""
+    settings = dataclasses.replace(MASK_RCNN, **{**NUMBERS, "region_samples": 8})
+    count = 20
+    corners = np.arange(count, dtype="float32")[:, None] * 10
+    anchors = ops.convert_to_tensor(np.concatenate([corners, corners, corners + 8, corners + 8], 1))
+    objects = losses.Objects(ops.zeros((1, 1, 4)), ops.full((1, 1), -1, "int32"))
+    class_loss, box_loss = losses.region_losses(
+        settings,
+        ops.zeros((1, count)),
+        ops.zeros((1, count, 4)),
+        anchors,
+        ops.ones((1, count), "bool"),
+        objects,
+        None,
+    )
+    assert float(class_loss) == pytest.approx(8 * np.log(2) / (8 + 1))
+    assert float(box_loss) == 0
+
+
+@on_one_backend
+def test_validation_samples_anchors_of_all_levels():
+    count = 268_569  # of an image of 800 x 1344 pixels
+    keys = numpy(small("mask")._order(np.zeros((1, count), "float32"), False))[0]
+    first = np.sort(np.argsort(keys, kind="stable")[:256])
+    spread = np.histogram(first, 8, (0, count))[0]
+    assert spread.min() >= 24 and spread.max() <= 40
 
 
 def test_a_size_without_published_weights_is_random_by_default():
