@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_convnext import checks
 from keras_convnext.layers import Composite, ConvNormReLU
+from keras_convnext.layers.initializers import he_of_outputs
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
@@ -19,10 +20,6 @@ ANCHORS = 3  # per pixel of a map
 
 def _normal(stddev):
     return keras.initializers.RandomNormal(stddev=stddev)
-
-
-def _he():
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
 class _Head(Composite):
@@ -243,19 +240,21 @@ class MaskHead(_Head):
         self.classes = checks.integer("classes", classes, 1)
         self.channels = checks.integer("channels", channels, 1)
         count = checks.integer("convolutions", convolutions, 0)
-        self.convolutions = [self._conv(channels, 3, f"conv{n}", _he()) for n in range(count)]
+        self.convolutions = [
+            self._conv(channels, 3, f"conv{n}", he_of_outputs()) for n in range(count)
+        ]
         self.upsample = self.inner_layer(
             keras.layers.Conv2DTranspose(
                 channels,
                 2,
                 2,
                 data_format="channels_last",
-                kernel_initializer=_he(),
+                kernel_initializer=he_of_outputs(),
                 name="upsample",
                 dtype=self.dtype_policy,
             )
         )
-        self.classifier = self._conv(classes, 1, "classifier", _he(), self._float32)
+        self.classifier = self._conv(classes, 1, "classifier", he_of_outputs(), self._float32)
 
     def build(self, input_shape):
         *sides, channels = input_shape

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_convnext.layers.composite import Composite
+from keras_convnext.layers.initializers import he_of_outputs
 
 # As published: PyTorch's momentum of 0.1 is Keras' 0.9; Keras' own defaults are 0.99 and 1e-3.
 NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-5
@@ -55,10 +56,7 @@ class ConvNormReLU(Composite):
                 padding="same",
                 use_bias=False,
                 data_format="channels_last",
-                # He's initialisation, in the published head with the number of outputs
-                kernel_initializer=keras.initializers.VarianceScaling(
-                    2.0, "fan_out", "untruncated_normal"
-                ),
+                kernel_initializer=he_of_outputs(),
                 name="conv",
                 dtype=self.dtype_policy,
             )

@@ -43,6 +43,11 @@ def kernel_initializer(scale=1.0):
     return KernelInitializer(stddev=STDDEV * scale)
 
 
+def he_of_outputs():
+    """Returns He's initialiser by the number of outputs, as published dense heads have it."""
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
 def scale_to_inputs(model, gain):
     """Changes the kernels of a new model to a standard deviation of `gain / sqrt(inputs)`.
 
