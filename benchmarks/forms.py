@@ -8,7 +8,7 @@ its place. They take turns, one step each and in another order each time, so tha
 affects all of them alike; a row says how many times as long a step takes without the form. A second
 model with all forms shows how far equal models differ. A form that does not exceed that anywhere it
 is taken is to be deleted, unless it is there for memory, for half precision or for an exporter, as
-its docstring then says. In float32, on a CPU.
+its docstring then says. On a CPU.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 from benchmarks.children import Child, Failed
-from benchmarks.configuration import TASKS, Configuration
+from benchmarks.configuration import DTYPES, TASKS, Configuration
 from benchmarks.contenders import BACKENDS, ENVIRONMENT, keras_models
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
@@ -31,7 +31,16 @@ from keras_convnext.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results" / "forms.json"
 VARIANTS = ("convnext_atto", "convnext_tiny", "convnextv2_atto")
-HEAD = ("backend", "variant", "task", "batch", "form", "seconds with all", "times without it")
+HEAD = (
+    "backend",
+    "variant",
+    "task",
+    "batch",
+    "dtype",
+    "form",
+    "seconds with all",
+    "times without it",
+)
 ALL = "all"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 WARM_UP = 2  # steps: some libraries compile again in the second
@@ -93,7 +102,8 @@ def main(argv=None):
             for task in arguments.tasks:
                 request = _request(arguments, backend, name, task)
                 try:
-                    found[f"{backend} {name} {task} {arguments.batch}"] = ask(backend, request)
+                    place = f"{backend} {name} {task} {arguments.batch} {arguments.dtype}"
+                    found[place] = ask(backend, request)
                 except Failed as failure:
                     failed = True
                     print(f"{backend} {name} {task}: {failure}", file=sys.stderr)
@@ -113,6 +123,7 @@ def parser():
     add("--forms", nargs="+", choices=FORMS, default=tuple(FORMS), help="default: all")
     add("--batch", type=positive, default=4, help="images per step; default: %(default)s")
     add("--size", type=pixels, default=224, help="pixels; default: %(default)s")
+    add("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     add("--rounds", type=positive, default=5, help="default: %(default)s")
     add(
         "--clock",
@@ -126,7 +137,7 @@ def parser():
 
 
 def _request(arguments, backend, name, task):
-    names = ("forms", "batch", "size", "rounds", "clock")
+    names = ("forms", "batch", "size", "dtype", "rounds", "clock")
     return {name: getattr(arguments, name) for name in names} | {
         "backend": backend,
         "variant": name,
@@ -141,12 +152,12 @@ def ask(backend, request):
         return it.ask()
 
 
-def measured(backend, variant, task, forms, batch, size, rounds, clock):
+def measured(backend, variant, task, forms, batch, size, dtype, rounds, clock):
     """Returns `{form: seconds of its model's step in each round}`; `ALL` has all forms."""
     from keras_convnext.variants import VARIANTS
 
     row = dataclasses.asdict(VARIANTS[variant])
-    configuration = Configuration(variant, row, batch, size, "float32", task)
+    configuration = Configuration(variant, row, batch, size, dtype, task)
     taken = {name for name in forms if backend in FORMS[name].backends}
     names = [ALL, *(name for name in FORMS if name in taken and task in FORMS[name].tasks)]
     steps = {name: keras_models.ours(configuration) for name in names}

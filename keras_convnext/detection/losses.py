@@ -73,12 +73,8 @@ def _count(where):
 
 
 def _cross_entropy_of_logits(logits, truth):
-    """Returns the binary cross-entropy of each logit.
-
-    Keras' own clips the probability on JAX, where a wrong logit beyond 16 has no gradient then.
-    """
-    softplus = ops.log1p(ops.exp(-ops.absolute(logits)))
-    return ops.maximum(logits, 0.0) - logits * ops.cast(truth, "float32") + softplus
+    """Returns the binary cross-entropy of each logit."""
+    return ops.binary_crossentropy(ops.cast(truth, "float32"), logits, from_logits=True)
 
 
 def smooth_l1(difference, beta):
