@@ -14,6 +14,7 @@ its docstring then says. On a CPU.
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -35,6 +36,7 @@ HEAD = (
     "backend",
     "variant",
     "task",
+    "pixels",
     "batch",
     "dtype",
     "form",
@@ -97,18 +99,16 @@ def main(argv=None):
         print(json.dumps(measured(**json.loads(arguments.child))), flush=True)
         return 0
     found, failed = read_results(arguments.results).get("seconds", {}), False
-    for backend in arguments.backends:
-        for name in arguments.variants:
-            for task in arguments.tasks:
-                request = _request(arguments, backend, name, task)
-                try:
-                    place = f"{backend} {name} {task} {arguments.batch} {arguments.dtype}"
-                    found[place] = ask(backend, request)
-                except Failed as failure:
-                    failed = True
-                    print(f"{backend} {name} {task}: {failure}", file=sys.stderr)
-                rows = {"clock": arguments.clock, "size": arguments.size, "seconds": found}
-                save_results(arguments.results, rows | machine("keras", "numpy", *BACKENDS))
+    named = arguments.backends, arguments.variants, arguments.tasks
+    for backend, name, task in itertools.product(*named):
+        place = f"{backend} {name} {task} {arguments.size} {arguments.batch} {arguments.dtype}"
+        try:
+            found[place] = ask(backend, _request(arguments, backend, name, task))
+        except Failed as failure:
+            failed = True
+            print(f"{place}: {failure}", file=sys.stderr)
+        rows = {"clock": arguments.clock, "seconds": found}
+        save_results(arguments.results, rows | machine("keras", "numpy", *BACKENDS))
     write_text(arguments.results.with_suffix(".md"), table(found) + "\n")
     print(table(found))
     return int(failed)
