@@ -10,6 +10,7 @@ from keras_convnext.detection.metrics import average_precision
 from keras_convnext.images import ImageError, load_image
 from training.data.dataset import DataError
 from training.evaluate.detection_mistakes import WorstMistakes
+from training.evaluate.progress import shown
 
 AT_ONCE = 8  # batches of photographs that are read ahead
 
@@ -94,7 +95,7 @@ def evaluate(detector, photos, keep=6, labels=None):
     category_of = {label: key for key, label in labels.items()}
     mistakes, results, has_masks = WorstMistakes(keep), [], photos.has_masks
     start = time.perf_counter()
-    for key, image, found in _shown(_detected(detector, photos), len(photos.paths)):
+    for key, image, found in shown(_detected(detector, photos), len(photos.paths)):
         found = found[np.isin(found.labels, list(category_of))]
         has_masks = has_masks and found.crops is not None
         ids = np.array([category_of[int(label)] for label in found.labels], "int64")
@@ -134,13 +135,3 @@ def _image(photos, key, path):
             f"says {size[0]} x {size[1]}: its objects are of another image."
         )
     return image
-
-
-def _shown(parts, total):
-    """Returns the parts, with a progress bar where somebody looks."""
-    from rich.console import Console
-    from rich.progress import track
-
-    terminal = Console(stderr=True)
-    hidden = not terminal.is_terminal
-    return track(parts, "Evaluating", total, console=terminal, transient=True, disable=hidden)

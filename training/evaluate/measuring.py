@@ -9,6 +9,7 @@ from keras_convnext.whole_models import image_channels
 from training.data import stream
 from training.data.dataset import DataError
 from training.evaluate.assessment import assess
+from training.evaluate.progress import shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,8 @@ def evaluate(classifier, split, class_names, batch_size=64):
     batches = stream.evaluation_batches(split, transform_for(classifier, split), batch_size)
     spec = batches.element_spec[0]
     classifier.model.predict_on_batch(np.zeros(spec.shape, spec.dtype.as_numpy_dtype))  # compiles
-    relabelled = ((x.numpy(), places[y.numpy()], w.numpy()) for x, y, w in _shown(batches))
+    parts = shown(batches, len(batches))
+    relabelled = ((x.numpy(), places[y.numpy()], w.numpy()) for x, y, w in parts)
     start = time.perf_counter()
     with stream.sentences(split):
         assessment = assess(classifier.of_pixels, relabelled, classifier.classes)
@@ -106,15 +108,3 @@ def transform_for(classifier, split):
             f"{size} x {size}; only RGB images can be resized here."
         )
     return classifier.transform
-
-
-def _shown(batches):
-    """Returns the batches, with a progress bar where somebody looks."""
-    from rich.console import Console
-    from rich.progress import track
-
-    terminal = Console(stderr=True)
-    hidden = not terminal.is_terminal
-    return track(
-        batches, "Evaluating", len(batches), console=terminal, transient=True, disable=hidden
-    )
