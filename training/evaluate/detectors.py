@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-from keras_convnext.cli import console
 from keras_convnext.detection.detector import CANVASES, Detector
 from keras_convnext.detection.metrics import check_available
-from training.data import coco, differences
+from training.data import coco
 from training.evaluate import coco_set, subject
 from training.run import record
 
@@ -56,9 +55,7 @@ def _own_photos(arguments):
     if arguments.split not in SPLITS:
         raise ValueError(f"--split={arguments.split}: the run has {' and '.join(SPLITS)}.")
     dataset = coco.of_config(fields)
-    then = record.read_config(run).get("data")
-    for sentence in differences(then, dataset.fingerprint()) if then else ():
-        console.say(f"Note: the data are not those of the training. {sentence}")
+    subject.say_changes(run, dataset)
     return coco_set.of_split(getattr(dataset, arguments.split), fields["masks"])
 
 

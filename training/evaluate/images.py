@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_convnext.cli import console
 from training import data
 from training.data.folder import file_split
+from training.evaluate import subject
 from training.run import record
 
 SPLITS = ("train", "validation", "test", "all")
@@ -58,9 +58,7 @@ def _own_dataset(run):
     if not os.path.isdir(run):
         raise ValueError(f"{run} is no record that says what to measure it on: give --data.")
     dataset = data.of_config(dataset_fields(run))
-    then = record.read_config(run).get("data")
-    for sentence in data.differences(then, dataset.fingerprint()) if then else ():
-        console.say(f"Note: the data are not those of the training. {sentence}")
+    subject.say_changes(run, dataset)
     return dataset
 
 

@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+from keras_convnext.cli import console
+from training.data import differences
+from training.run import record
+
 MODEL = "best.keras"
 
 
@@ -13,6 +17,13 @@ def check_finished(run):
             f"{run} has no {MODEL}: it is no record, or of a run that is not finished. Name a "
             "finished one, or a .keras file."
         )
+
+
+def say_changes(run, dataset):
+    """Says where a `Dataset` is another one than that which the record `run` was trained on."""
+    then = record.read_config(run).get("data")
+    for sentence in differences(then, dataset.fingerprint()) if then else ():
+        console.say(f"Note: the data are not those of the training. {sentence}")
 
 
 def source_of(given, data_name):
