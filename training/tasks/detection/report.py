@@ -71,5 +71,4 @@ def assess(run, split, model, config):
 
 def _numbers(scores):
     """Returns the numbers of `DetectionScores` over all classes."""
-    fields = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
-    return {name: value for name, value in fields.items() if name not in ("kind", "classes")}
+    return {"images": scores.images, "objects": scores.objects, **scores.summary()}
