@@ -228,3 +228,20 @@ VARIANTS = {
         _v2("convnextv2_huge", BASE, 352),
     )
 }
+
+
+def variant_of(variant):
+    """Returns the `Variant` that is meant by one, or by the name of a row of `VARIANTS`.
+
+    Raises:
+        ValueError: if there is no row of that name.
+        TypeError: if it is neither a name nor a `Variant`.
+    """
+    if isinstance(variant, str):
+        return VARIANTS[checks.one_of("variant", variant, VARIANTS)]
+    if not isinstance(variant, Variant):
+        raise TypeError(
+            "`variant` must be the name of a row of `keras_convnext.VARIANTS` or a "
+            f"`keras_convnext.Variant`, received {variant!r}."
+        )
+    return variant

@@ -16,6 +16,7 @@ import pytest
 
 import keras_convnext
 from keras_convnext import VARIANTS, ConvNeXt, Variant
+from keras_convnext.detection import MaskRCNN
 from keras_convnext.pretrained.saving import save_weights
 from keras_convnext.segmentation import UperNet
 from tests import reference
@@ -802,6 +803,9 @@ def test_a_variant_with_a_tag_names_its_weights(monkeypatch):
         ConvNeXt("convnext_tinny.fb_in1k")
     with pytest.raises(TypeError, match="`variant` must be the name .* received None"):
         ConvNeXt(None)
+    for make in (UperNet, MaskRCNN):
+        with pytest.raises(TypeError, match="`variant` must be the name .* received 5"):
+            make(5)
 
 
 # ---------------------------------------------------------------- two models in one graph

@@ -2,14 +2,14 @@
 
 import keras
 
-from keras_convnext.checks import integer, knowing_other_names, one_of
+from keras_convnext.checks import integer, knowing_other_names
 from keras_convnext.detection.heads import BoxHead, FeaturePyramid, MaskHead, RegionProposalHead
 from keras_convnext.detection.rcnn import DetectionModel
 from keras_convnext.detection.settings import CASCADE_MASK_RCNN, MASK_RCNN, MULTIPLE, Settings
 from keras_convnext.models import check_before_download
 from keras_convnext.models.dense_prediction import check_levels, checkpoint_of, pyramid_of
 from keras_convnext.models.factory import factory_of
-from keras_convnext.variants import VARIANTS
+from keras_convnext.variants import variant_of
 
 CLASSES = 80  # of COCO
 
@@ -55,14 +55,14 @@ def MaskRCNN(
     Raises:
         ValueError: if an argument has a value that is not allowed, no weights have that name, or
             the file of weights does not fit this architecture exactly.
+        TypeError: if `variant` is neither a name nor a `Variant`.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
     """
     settings = MASK_RCNN if settings is None else settings
     if not isinstance(settings, Settings):
         raise TypeError(f"`settings` must be a `Settings` or None, received {settings!r}.")
-    if isinstance(variant, str):
-        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    variant = variant_of(variant)
     _check_data_format()
     check_levels(settings.name, variant)
     check_before_download(variant, classes, None, input_shape, drop_path_rate)

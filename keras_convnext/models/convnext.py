@@ -12,7 +12,7 @@ from keras_convnext.checks import integer, knowing_other_names, number, one_of
 from keras_convnext.features import PyramidModel
 from keras_convnext.layers import ACTIVATIONS, NORMS, Chain, ConvNeXtBlock, PatchConv2D
 from keras_convnext.layers.initializers import kernel_initializer, kernels_will_be_loaded
-from keras_convnext.variants import VARIANTS, Variant
+from keras_convnext.variants import variant_of
 
 
 @knowing_other_names
@@ -127,12 +127,7 @@ def ConvNeXt(
 
 def _variant_and_weights(variant, weights, include_top):
     """Returns the `Variant` and the weights that the first arguments of `ConvNeXt` name."""
-    if not isinstance(variant, (str, Variant)):
-        raise TypeError(
-            "`variant` must be the name of a row of `keras_convnext.VARIANTS` or a "
-            f"`keras_convnext.Variant`, received {variant!r}."
-        )
-    named = variant if isinstance(variant, str) else variant.name
+    named = variant if isinstance(variant, str) else variant_of(variant).name
     if isinstance(include_top, str):
         refuse_weights_as("include_top", include_top, f"ConvNeXt({named!r}")
     if not isinstance(variant, str):
@@ -143,7 +138,7 @@ def _variant_and_weights(variant, weights, include_top):
             f"The variant {variant!r} names weights already: omit `weights={weights!r}`, or pass "
             f"`ConvNeXt({row!r}, weights={weights!r})`."
         )
-    return VARIANTS[one_of("variant", row, VARIANTS)], variant if tag else weights
+    return variant_of(row), variant if tag else weights
 
 
 def refuse_weights_as(argument, value, call):

@@ -12,7 +12,7 @@ from keras_convnext.checks import one_of
 from keras_convnext.pretrained.axes import BEHIND_POOLING, channels_first_inputs
 from keras_convnext.pretrained.contents import LAYOUTS_OF
 from keras_convnext.pretrained.layouts import fcmae
-from keras_convnext.variants import VARIANTS
+from keras_convnext.variants import variant_of
 
 # The layouts that can be written of a model with each head, the usual one first.
 WRITABLE_OF = {
@@ -62,9 +62,10 @@ def save_weights(model, variant, path, layout=None):
     Raises:
         ValueError: if the layout is unknown or cannot express the variant, or the model is not of
             this variant.
+        TypeError: if `variant` is neither a name nor a `Variant`.
         OSError: if the file cannot be written.
     """
-    variant = VARIANTS[one_of("variant", variant, VARIANTS)] if type(variant) is str else variant
+    variant = variant_of(variant)
     arrays = {
         names.local_path(weight.path): keras.ops.convert_to_numpy(weight.value)
         for weight in model.weights

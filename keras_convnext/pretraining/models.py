@@ -12,7 +12,7 @@ from keras_convnext.pretraining.decoder import MaskedDecoder
 from keras_convnext.pretraining.encoder import masked_stages
 from keras_convnext.pretraining.losses import reconstruction_loss
 from keras_convnext.pretraining.patches import RandomMasks, VisiblePatches
-from keras_convnext.variants import VARIANTS, Variant
+from keras_convnext.variants import Variant, variant_of
 
 GRN_OVER = ("image", "batch")
 
@@ -75,6 +75,7 @@ class FCMAE(keras.Model):
 
     Raises:
         ValueError: if an argument has a value that is not allowed, or the images do not fit.
+        TypeError: if `variant` is neither a name nor a `Variant`.
     """
 
     def __init__(
@@ -239,13 +240,7 @@ class FCMAE(keras.Model):
 
 def _bare(variant, stem_stride):
     """Returns the `Variant` of the encoder: the one that is meant, without its last norm."""
-    if isinstance(variant, str):
-        variant = VARIANTS[checks.one_of("variant", variant, VARIANTS)]
-    if not isinstance(variant, Variant):
-        raise TypeError(
-            "`variant` must be the name of a row of `keras_convnext.VARIANTS` or a "
-            f"`keras_convnext.Variant`, received {variant!r}."
-        )
+    variant = variant_of(variant)
     if stem_stride is not None:
         variant = variant.with_stem_stride(stem_stride)
     return dataclasses.replace(variant, head_norm=False)

@@ -10,14 +10,14 @@ from collections import OrderedDict
 import keras
 
 from keras_convnext import names
-from keras_convnext.checks import integer, knowing_other_names, one_of
+from keras_convnext.checks import integer, knowing_other_names
 from keras_convnext.features import PyramidModel, functional
 from keras_convnext.models import check_before_download, refuse_weights_as
 from keras_convnext.models.dense_prediction import LEVELS, check_levels, checkpoint_of, pyramid_of
 from keras_convnext.models.factory import factory_of
 from keras_convnext.segmentation.heads import AuxiliaryHead, UperNetHead
 from keras_convnext.segmentation.resampling import ResizeTo
-from keras_convnext.variants import VARIANTS
+from keras_convnext.variants import variant_of
 
 AUXILIARY_LEVEL = "P4"
 PARTS = ("decode_head", "auxiliary_head", "logits", "auxiliary")
@@ -110,11 +110,11 @@ def UperNet(
     Raises:
         ValueError: if an argument has a value that is not allowed, no weights have that name, or
             the file of weights does not fit this architecture exactly.
+        TypeError: if `variant` is neither a name nor a `Variant`.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
     """
-    if isinstance(variant, str):
-        variant = VARIANTS[one_of("variant", variant, VARIANTS)]
+    variant = variant_of(variant)
     if isinstance(include_preprocessing, str):
         call = f"UperNet({variant.name!r}"
         refuse_weights_as("include_preprocessing", include_preprocessing, call)
