@@ -30,7 +30,10 @@ from tests.test_detection_pictures import CASES, FOLDER, golden, needs_golden
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_detector.build()
+    """A detector; TensorFlow would trace each shape for long, the golden ones are in graphs."""
+    found = tiny_detector.build()
+    found.run_eagerly = BACKEND == "tensorflow"
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from tests.backends import on_one_backend
 from training.run import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +93,11 @@ def test_killed_while_writing_and_at_the_end_of_an_epoch(tmp_path, uninterrupted
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    # the one handler of both has nothing of the backend
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=on_one_backend)],
+)
 def test_stopped_by_a_signal(number, status, tmp_path, uninterrupted):
     run = start(tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/checkpoints/step-00000002")), run)
