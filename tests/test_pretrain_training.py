@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from keras_convnext import ConvNeXt, Variant
 from keras_convnext.pretraining import FCMAE
+from tests import cifar_set
 from tests.backends import BACKEND, compiles_long, on_one_backend
 from tests.test_distribution import start, surroundings
 from tests.tiny_imagenet import jpeg
@@ -198,7 +199,104 @@ def test_directories_without_enough_images(tmp_path):
         unlabelled_folder(tmp_path)
 
 
+def prepare(data_dir, image, **others):
+    """Writes a set `tiny` of TensorFlow Datasets; arguments are features and their values."""
+    import tensorflow_datasets as tfds
+
+    features = {"image": image, **{name: feature for name, (feature, _) in others.items()}}
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *image.shape), "uint8")
+    values = {name: value for name, (_, value) in others.items()}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="tiny",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={"train": [(n, {"image": pixels[n], **values}) for n in range(6)]},
+        data_dir=str(data_dir),
+        disable_shuffling=True,
+    )
+    return pixels
+
+
+@on_one_backend
+def test_a_prepared_set_without_labels(tmp_path):
+    """Its images are grey, so that the model has one channel."""
+    import tensorflow_datasets as tfds
+
+    pixels = prepare(tmp_path, tfds.features.Image(shape=(64, 64, 1)))
+    places = {"dataset": "tiny", "data_dir": str(tmp_path)}
+    parts = {"train_split": "train[:4]", "validation_split": "train[4:]"}
+    with pytest.raises(data.DataError, match="no split for validation, only train: divide it"):
+        building.load(load(tmp_path, **places))
+    config = load(tmp_path, **places, **parts)
+    dataset = building.load(config)
+    assert "(4 images)" in dataset.summary and "labels count for nothing" in dataset.summary
+    shown = next(building.validation_batches(config, dataset, 2).as_numpy_iterator())[0]
+    np.testing.assert_array_equal(shown, pixels[4:])
+    folder, result = train.train(command.Request(config))
+    assert np.isfinite(result["loss"])
+    assert keras.saving.load_model(folder / "best.keras").channels == 1
+
+
+@on_one_backend
+def test_a_prepared_set_whose_labels_are_secret(tmp_path):
+    """They are -1 for each image, which a classifier cannot learn."""
+    import tensorflow_datasets as tfds
+
+    label = (tfds.features.ClassLabel(num_classes=2), -1)
+    pixels = prepare(tmp_path, tfds.features.Image(shape=(64, 64, 3)), label=label)
+    options = {"train_split": "train[:4]", "validation_split": "train[4:]"}
+    dataset = data.load("tiny", tmp_path, **options, labelled=False)
+    found = [example["label"] for example in dataset.train.examples().as_numpy_iterator()]
+    assert found == [0] * 4 and dataset.class_names == ("images",)
+    assert dataset.train.fingerprint() != dataset.validation.fingerprint()
+    batch = building.validation_batches(load(tmp_path), dataset, 2).as_numpy_iterator()
+    np.testing.assert_array_equal(next(batch)[0], pixels[4:])
+
+
+@on_one_backend
+def test_a_prepared_set_without_images(tmp_path):
+    import tensorflow_datasets as tfds
+
+    sound = tfds.features.Tensor(shape=(2,), dtype=np.uint8)
+    prepare(tmp_path, sound)
+    with pytest.raises(data.DataError, match="does not consist of images: it needs .*has image"):
+        data.load("tiny", tmp_path, labelled=False)
+
+
+@on_one_backend
+def test_options_of_other_data_are_refused(tmp_path):
+    photos(tmp_path / "photos")
+    with pytest.raises(data.DataError, match="has no option `train_split`, which belongs to"):
+        building.load(load(tmp_path, train_split="train"))
+    with pytest.raises(data.DataError, match="needs `data_dir`, any directory with images"):
+        building.load(load(tmp_path, data_dir=None))
+
+
+@on_one_backend
+def test_cifar10_without_labels_and_then_with_few(tmp_path):
+    cifar_set.prepare_noise(tmp_path / "sets", train=8, test=5)
+    places = {"data_dir": str(tmp_path / "sets"), "output": str(tmp_path / "records")}
+    config = command.load("fcmae_cifar10", True, tensorboard=False, **places)
+    folder, _ = train.train(command.Request(config))
+    weights = str(folder / "encoder.weights.h5")
+    name = "cifar10_few_labels"
+    fine = command.load(name, True, tensorboard=False, weights=weights, **places)
+    _, result = train.train(command.Request(fine))
+    assert 0 <= result["accuracy"] <= 1
+    scratch, tuned = (command.load(name, seed=2, weights=given) for given in (None, weights))
+    assert (scratch.kernel_gain, tuned.kernel_gain) == (0.7, None)
+    assert scratch == dataclasses.replace(tuned, weights=None, kernel_gain=0.7)
+    assert scratch.train_split == "train[1000:1500]" and scratch.variant.grn
+
+
 # The configuration
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", command.names("pretraining"))
+def test_every_experiment_says_what_it_is(name):
+    assert command.load(name).name == name
+    assert f"python -m training.pretrain --config {name}" in command.lab_book(name, "pretraining")
 
 
 @on_one_backend

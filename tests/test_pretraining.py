@@ -392,7 +392,13 @@ def test_reconstructions(normalize):
     size = model.patch_size
     assert picture.dtype == "uint8" and picture.shape[2] == 3
     times = 3  # 96 pixels are enlarged to at least 256
-    first = picture[: 96 * times]
+    height = len(picture) - 2 * 96 * times - 4  # of the headings
+    headings = picture[:height]
+    assert 24 <= height <= 48 and (headings[0] == 255).all() and (headings[:, 192:196] == 255).all()
+    for start in (0, 196, 392):  # each has one, in the middle
+        dark = np.flatnonzero((headings[:, start : start + 192, 0] < 128).any(0))
+        assert dark.size > 20 and abs(dark[0] + dark[-1] - 192) <= 4
+    first = picture[height : height + 96 * times]
     parts = [first[::times, start : start + 64 * times : times] for start in (0, 196, 392)]
     assert np.array_equal(parts[0], IMAGES[0].astype("uint8"))
     assert (parts[1][:size, :size] == 127).all()

@@ -24,8 +24,8 @@ def code_cells(path):
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_there_are_four():
-    assert len(NOTEBOOKS) == 4
+def test_there_are_five():
+    assert len(NOTEBOOKS) == 5
 
 
 @each_notebook
@@ -121,6 +121,16 @@ def test_mistakes_are_shown_where_there_are_any(run_cells, capsys, truth, said):
     scope["model"] = type("Model", (), {"predict": lambda *_, **__: np.eye(2)})()
     run_cells("fine_tune_on_your_photos", 7, **scope, y_valid=np.array(truth))
     assert said in capsys.readouterr().out
+
+
+@on_one_backend
+def test_few_labels_are_some_of_each_digit_and_of_the_images_to_learn_from(run_cells):
+    scope = run_cells("pretrain_without_labels", 1, 2)
+    chosen = [scope["few_labels"](trial) for trial in range(3)]
+    for places in chosen:
+        assert (np.bincount(scope["scans"].target[places]) == 5).all()
+        assert set(places) <= set(scope["train"]) and not set(places) & set(scope["valid"])
+    assert len(set().union(*chosen)) > 100  # of 150: another choice each time
 
 
 @pytest.mark.slow

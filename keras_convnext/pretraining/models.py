@@ -190,8 +190,9 @@ class FCMAE(keras.Model):
     def reconstructions(self, images, mask=None):
         """Returns a picture with a row per image: original, masked, and with what is predicted.
 
-        What was visible is that of the original. With `normalize_targets` the model predicts each
-        patch but for its mean and standard deviation, which are taken from the original.
+        The columns have headings. What was visible is that of the original. With
+        `normalize_targets` the model predicts each patch but for its mean and standard deviation,
+        which are taken from the original.
 
         Args:
             images: as of `fit`, a few of them.

@@ -10,6 +10,8 @@ from training.data.digits import digits
 from training.data.fingerprint import differences
 from training.data.folder import folder
 from training.data.tfds import prepared_set
+from training.data.unlabelled import unlabelled_folder
+from training.data.unlabelled_tfds import unlabelled_set
 
 __all__ = ("DataError", "Dataset", "Split", "differences", "load", "of_config")
 
@@ -29,6 +31,7 @@ def load(
     validation_fraction=None,
     split_seed=None,
     class_names=None,
+    labelled=True,
 ):
     """Returns the Dataset with that name. None stands for an option's default.
 
@@ -40,6 +43,9 @@ def load(
         train_split, validation_split: names of splits in a set of TensorFlow Datasets.
         validation_fraction, split_seed: of `"folder"`, where it has no folder for validation.
         class_names: of `"folder"`: the order of the classes, such as a record has it.
+        labelled: `False`: the images alone. `"folder"` is then any directory with images in it, see
+            `training.data.unlabelled`, without the last two options, and a set of TensorFlow
+            Datasets needs no labels.
 
     Raises:
         DataError: (a ValueError) if the data are missing or unusable, or an option belongs to
@@ -65,19 +71,22 @@ def load(
     if name == "digits":
         return digits()
     if name == "folder":
-        return folder(**{"data_dir": None} | given)
-    return prepared_set(name, **given)
+        read = folder if labelled else unlabelled_folder
+        return read(**{"data_dir": None} | given)
+    return (prepared_set if labelled else unlabelled_set)(name, **given)
 
 
-def of_config(fields):
+def of_config(fields, labelled=True):
     """Returns the Dataset that a training configuration names.
 
     Args:
         fields: dict with `"dataset"` and, where they are set, the options of `load`; other fields
             are ignored.
+        labelled: as of `load`.
 
     Raises:
         DataError: as `load`.
     """
     options = {option for owned in OPTIONS.values() for option in owned}
-    return load(fields["dataset"], **{name: fields.get(name) for name in options})
+    given = {name: fields.get(name) for name in options}
+    return load(fields["dataset"], **given, labelled=labelled)

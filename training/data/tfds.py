@@ -156,13 +156,21 @@ def check_features(builder):
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    image, label = (features[key] if key in features else None for key in ("image", "label"))
-    is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
-    if not is_image or not isinstance(label, tfds.features.ClassLabel):
+    label = features["label"] if "label" in features else None
+    if not has_images(builder) or not isinstance(label, tfds.features.ClassLabel):
         raise DataError(
             f"{builder.info.full_name} does not consist of images with one label each: it needs "
             f"the features `image` (uint8) and `label`, and has {', '.join(features)}."
         )
+
+
+def has_images(builder):
+    """Returns whether each example of a set has one `image`, uint8."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    image = features["image"] if "image" in features else None
+    return isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
 
 
 def class_names(builder):

@@ -5,7 +5,6 @@ from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretraining import FCMAE
 from training import data
 from training.data import stream
-from training.data.unlabelled import unlabelled_folder
 from training.run import replicas
 from training.run.batches import Batches
 from training.run.compiling import channels_of
@@ -17,9 +16,7 @@ def load(config):
     Raises:
         DataError: if it is not there or not usable.
     """
-    if config.dataset == "folder":
-        return unlabelled_folder(config.data_dir, config.validation_fraction)
-    return data.of_config(vars(config))
+    return data.of_config(vars(config), labelled=False)
 
 
 class Pipeline(Batches):

@@ -16,8 +16,8 @@ class PretrainConfig(CosineRun):
     """One pre-training of a masked autoencoder, with the fields of `Run` and these.
 
     Defaults are those of arXiv 2301.00808, section A.1. `dataset` is `"folder"`, any directory with
-    images in it, or `"digits"`, or the name of a TensorFlow Datasets classification set, whose
-    labels are not used. `weights` are those that the encoder starts from.
+    images in it, or `"digits"`, or the name of a TensorFlow Datasets set of images. Labels are not
+    read. `weights` are those that the encoder starts from.
 
     Raises:
         ValueError: if a field has a value that is not allowed.

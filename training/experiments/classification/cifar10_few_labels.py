@@ -1,0 +1,54 @@
+"""CIFAR-10 with 500 labels: a small ConvNeXt V2, from scratch or from masked pre-training.
+
+Commands:
+    python -m training.train --config cifar10_few_labels --data_dir DIR --seed 1
+    python -m training.train --config cifar10_few_labels --data_dir DIR --seed 1 \\
+        --weights RUN/encoder.weights.h5
+with DIR as for `cifar10`, and RUN of `python -m training.pretrain --config fcmae_cifar10`. The seed
+chooses the labels too: 0 has the first 500 images of the training set, 1 the next ones. The last
+500 are for validation, so that the test images choose nothing; what is compared is `last.keras`:
+    python -m training.evaluate RECORD/last.keras --data cifar10 --data_dir DIR --split test
+Score and time: not yet measured.
+
+Both ways have the same recipe but for the initial kernels: new ones begin wider than 0.02, as in
+`cifar10_quick`.
+"""
+
+import dataclasses
+
+from training.experiments.classification import cifar10
+from training.tasks.classification.config import Config
+
+SMALL = dataclasses.replace(
+    cifar10.CIFAR,
+    name="convnextv2_cifar_small",
+    depths=(1, 3),
+    dims=(32, 96),
+    kernel_sizes=5,
+    grn=True,
+)
+LABELS = 500
+SMOKE = {
+    **cifar10.FEW_STEPS,
+    "variant": dataclasses.replace(SMALL, depths=(1, 1), dims=(8, 16)),
+    "train_split": "train",
+    "validation_split": "test",
+}
+
+
+def config(variant=SMALL, weights=None, seed=0):
+    shared = {"published_images": LABELS, "validation_split": f"train[{50_000 - LABELS}:]"}
+    return Config(
+        **cifar10.SHARED | shared,
+        name="cifar10_few_labels",
+        train_split=f"train[{LABELS * seed}:{LABELS * (seed + 1)}]",
+        variant=variant,
+        weights=weights,
+        seed=seed,
+        kernel_gain=0.7 if weights is None else None,
+        epochs=60,
+        batch_size=50,
+        learning_rate=2e-3,
+        minimum_learning_rate=0.0,
+        warmup_epochs=5.0,
+    )
