@@ -46,9 +46,9 @@ def config(variant=SMALL, weights=None, seed=0):
         weights=weights,
         seed=seed,
         kernel_gain=0.7 if weights is None else None,
-        epochs=60,
+        epochs=40,
         batch_size=50,
         learning_rate=2e-3,
         minimum_learning_rate=0.0,
-        warmup_epochs=5.0,
+        warmup_epochs=4.0,
     )

@@ -28,11 +28,11 @@ def config(variant=cifar10_few_labels.SMALL):
         stem_stride=2,
         decoder_width=64,
         kernel_gain=0.7,
-        epochs=15,
+        epochs=8,
         batch_size=128,
         learning_rate=2e-3,
         learning_rate_batch=None,
         warmup_epochs=1.0,
         crop_scale=(0.5, 1.0),
-        pictures_every=5,
+        pictures_every=4,
     )
