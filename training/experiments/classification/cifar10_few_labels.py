@@ -6,8 +6,9 @@ Commands:
         --weights RUN/encoder.weights.h5
 with DIR as for `cifar10`, and RUN of `python -m training.pretrain --config fcmae_cifar10`. The seed
 chooses the labels too: 0 has the first 500 images of the training set, 1 the next ones. The last
-500 are for validation, so that the test images choose nothing; what is compared is `last.keras`:
-    python -m training.evaluate RECORD/last.keras --data cifar10 --data_dir DIR --split test
+500 are for validation, so that the test images choose nothing; what is compared is `last.keras`, on
+all test images:
+    python -m training.evaluate RECORD/last.keras --data cifar10 --data_dir DIR
 Score and time: not yet measured.
 
 Both ways have the same recipe but for the initial kernels: new ones begin wider than 0.02, as in
