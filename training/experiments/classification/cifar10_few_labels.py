@@ -23,9 +23,9 @@ from training.tasks.classification.config import Config
 SMALL = dataclasses.replace(
     cifar10.CIFAR,
     name="convnextv2_cifar_small",
-    depths=(1, 3),
-    dims=(32, 96),
-    kernel_sizes=5,
+    depths=(1, 2),
+    dims=(24, 64),
+    kernel_sizes=(3, 5),
     grn=True,
 )
 LABELS = 500
@@ -47,9 +47,9 @@ def config(variant=SMALL, weights=None, seed=0):
         weights=weights,
         seed=seed,
         kernel_gain=0.7 if weights is None else None,
-        epochs=40,
+        epochs=20,
         batch_size=50,
         learning_rate=2e-3,
         minimum_learning_rate=0.0,
-        warmup_epochs=4.0,
+        warmup_epochs=2.0,
     )
