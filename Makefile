@@ -16,7 +16,7 @@ keras-hub := keras-hub==0.32.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test proofs lint readme bench startup clean
+.PHONY: demo test proofs lint readme docs bench startup clean
 
 demo: $(VENV)/.demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m training.train --config digits
@@ -35,6 +35,10 @@ readme: $(VENV)/.test
 	KERAS_BACKEND=jax $(BIN)/python -m tests.stubs --write
 	KERAS_BACKEND=jax $(BIN)/python -m weights.table --write
 
+# the site, in docs/_build; a warning is an error
+docs: $(VENV)/.docs
+	KERAS_BACKEND=jax $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
 # FLAGS="--variants convnext_base --batches 1 32": see `python -m benchmarks.run --help`
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run $(FLAGS)
@@ -43,7 +47,7 @@ startup: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.startup $(FLAGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +60,10 @@ $(VENV)/.demo-%: $(BIN)/python pyproject.toml
 
 $(VENV)/.bench: $(BIN)/python pyproject.toml
 	$(BIN)/pip install -q "$(torch)" "$(tensorflow)" "$(jax)" -e ".[bench]"
+	touch $@
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/pip install -q "$(jax)" -e ".[docs]"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
