@@ -55,17 +55,6 @@ class Distribution:
         """Model and optimizer are made inside of it."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
-    def disconnect(self):
-        """Waits until all processes have come here; they compute nothing together after that.
-
-        On JAX, where a process that ends while another still reads from it can fail that one, which
-        then waits for the first until its time is over.
-        """
-        if self.workers > 1 and BACKEND() == "jax":
-            import jax
-
-            jax.distributed.shutdown()
-
     @property
     def part(self):
         """`(worker, workers)`, or `None` for one process: what `training.data.stream` takes."""

@@ -118,7 +118,7 @@ class Guard(keras.callbacks.Callback):
             self.saver.save(self.progress)
             self.is_due = False
         if stop:
-            self.saver.stop()
+            raise Terminated(self.saver.signal)
 
 
 class Saver:
@@ -147,11 +147,6 @@ class Saver:
     def must_stop(self):
         """Returns whether any process of the run was asked to stop; all must call it together."""
         return self.devices.any(self.stop_is_asked)
-
-    def stop(self):
-        """Raises Terminated, in all processes of the run."""
-        self.devices.disconnect()
-        raise Terminated(self.signal)
 
     def save(self, progress):
         """Raises DivergedError if a weight is not finite, CheckpointError if the disk fails."""
@@ -214,7 +209,7 @@ def run(
             if saver.devices.is_chief:
                 print(_validation_line(row, progress, plan), flush=True)
             if progress.epoch < plan.config.epochs and saver.must_stop():
-                saver.stop()
+                raise Terminated(saver.signal)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -28,6 +28,7 @@ def write_models(run, served, model, plan, progress, devices):
         devices: a `Distribution`.
     """
     _save(run / "last.keras", served, model, devices.is_chief)
+    devices.wait_for_all()  # the first process may still be writing what all must find
     found = best.checkpoint_of_best(run / "checkpoints", progress, plan)
     if plan.config.ema_momentum is not None:
         with loop.averages(model, plan.config):
