@@ -8,7 +8,7 @@ its place. They take turns, one step each and in another order each time, so tha
 affects all of them alike; a row says how many times as long a step takes without the form. A second
 model with all forms shows how far equal models differ. A form that does not exceed that anywhere it
 is taken is to be deleted, unless it is there for memory, for half precision or for an exporter, as
-its docstring then says. On a CPU.
+its docstring then says; its rows stay, as the reason. On a CPU.
 """
 
 import argparse
@@ -39,6 +39,7 @@ HEAD = (
     "pixels",
     "batch",
     "dtype",
+    "clock",
     "form",
     "seconds with all",
     "times without it",
@@ -70,20 +71,19 @@ class Form:
     tasks: tuple = TASKS
 
 
-INFERENCE, TRAINING = ("inference",), ("training",)
+TRAINING = ("training",)
 EVERYTHING = 2**62
 FORMS = {
     "none: how far equal models differ": Form(BACKENDS, {}),
     "residual branch": Form(BACKENDS, {"residual_branch": _nothing}),
     "residual branch in pieces": Form(("torch",), {"WHOLE": EVERYTHING}),
-    "residual branch in pieces, JAX": Form(("jax",), {"WHOLE": EVERYTHING}, INFERENCE),
     "gradients wait for one another": Form(("jax",), {"_after": lambda dy, x: x}, TRAINING),
     "depthwise convolution": Form(("jax", "torch"), {"depthwise_conv": _nothing}),
     "gradient of the depthwise convolution": Form(
         ("tensorflow",), {"depthwise_conv": _nothing}, TRAINING
     ),
     "small images convolved at once": Form(("torch",), {"SMALL": 0}, TRAINING),
-    "products": Form(("jax", "torch"), {"dense": _nothing}),
+    "products": Form(("jax",), {"dense": _nothing}),
     "products by oneDNN": Form(("torch",), {"_by_onednn": lambda dtype: False}),
     "patches as a product": Form(("jax", "torch"), {"MULTIPLIES_PATCHES": False}),
     "norm": Form(("tensorflow", "torch"), {"layer_norm": _nothing}),
@@ -101,14 +101,15 @@ def main(argv=None):
     found, failed = read_results(arguments.results).get("seconds", {}), False
     named = arguments.backends, arguments.variants, arguments.tasks
     for backend, name, task in itertools.product(*named):
-        place = f"{backend} {name} {task} {arguments.size} {arguments.batch} {arguments.dtype}"
+        numbers = f"{arguments.size} {arguments.batch} {arguments.dtype} {arguments.clock}"
+        place = f"{backend} {name} {task} {numbers}"
         try:
             found[place] = ask(backend, _request(arguments, backend, name, task))
         except Failed as failure:
             failed = True
             print(f"{place}: {failure}", file=sys.stderr)
-        rows = {"clock": arguments.clock, "seconds": found}
-        save_results(arguments.results, rows | machine("keras", "numpy", *BACKENDS))
+        rows = {"seconds": found} | machine("keras", "numpy", *BACKENDS)
+        save_results(arguments.results, rows)
     write_text(arguments.results.with_suffix(".md"), table(found) + "\n")
     print(table(found))
     return int(failed)
@@ -202,7 +203,7 @@ def table(found):
                 times = ratio(values, seconds[ALL])
                 least, greatest = times["range"]
                 cells = f"{whole:g}", f"{times['median']:.2f} ({least:.2f} to {greatest:.2f})"
-                lines.append([*place.split(), name.removesuffix(", JAX"), *cells])
+                lines.append([*place.split(), name, *cells])
     return markdown(HEAD, lines)
 
 

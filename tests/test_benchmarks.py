@@ -359,7 +359,7 @@ def test_a_model_without_each_form_is_measured(tmp_path, capsys):
     (seconds,) = json.loads(path.read_text())["seconds"].values()
     assert all(len(values) == 2 and min(values) > 0 for values in seconds.values())
     assert {"all", "residual branch"} <= set(seconds)
-    row = f"| {BACKEND} | test_convnext2 | inference | 32 | 1 | float32 | residual branch |"
+    row = f"| {BACKEND} | test_convnext2 | inference | 32 | 1 | float32 | wall | residual branch |"
     assert row in capsys.readouterr().out
 
 

@@ -27,7 +27,7 @@ OPTIONS = [
 @pytest.fixture
 def in_pieces(monkeypatch):
     """Small tensors go through the pieces that large ones are cut into."""
-    if BACKEND != "tensorflow":
+    if BACKEND == "torch":
         monkeypatch.setattr(fast.forms, "WHOLE", 0)
         monkeypatch.setattr(fast.forms, "ROWS", 16)
 
@@ -322,18 +322,16 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, i
 
 
 @only["torch"]
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("bias", ["strided", "expanded"])
-def test_a_bias_may_be_a_view(monkeypatch, dtype, bias):
+def test_a_bias_may_be_a_view(monkeypatch, bias):
     import torch
 
     monkeypatch.setattr(fast.forms, "_is_intel", lambda: False)
-    shapes, dtype = ((30, 48), (48, 20), (20, 2)), getattr(torch, dtype)
-    x, kernel, pairs = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    x, kernel, pairs = (torch.randn(shape) for shape in ((30, 48), (48, 20), (20, 2)))
     view = pairs[:, 0] if bias == "strided" else pairs[0, :1].expand(20)
-    found = fast.dense(x, kernel, view).double()
+    found = fast.forms._dense(x, kernel, view).double()
     expected = x.double() @ kernel.double() + view.double()
-    assert (found - expected).abs().max() < (1e-4 if dtype == torch.float32 else 0.2)
+    assert (found - expected).abs().max() < 1e-4
 
 
 @only["torch"]

@@ -1,4 +1,5 @@
-"""JAX on a CPU: the residual branch in pieces, and the depthwise convolution as shifted sums.
+"""JAX on a CPU: the residual branch with gradients of its own, and the depthwise convolution as
+shifted sums.
 
 Left to XLA, training keeps the hidden layer, four times as wide as the feature map, before and
 after the activation, and the steps between. To write and to read them takes longer than to compute
@@ -17,8 +18,6 @@ from jax.interpreters import ad, batching, mlir
 from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, weights
 
 MULTIPLIES_PATCHES = True
-WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
-ROWS = 4096  # of a piece, at most, if an image has no more
 IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: beyond, it is slower
 
 
@@ -26,10 +25,9 @@ def residual_branch(block, x, inputs, training):
     """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added."""
     if not (reads_as_one(block) and own_kernel(x)):
         return None
-    form, tensors = (block.activation, block.norm.epsilon), weights(block)
-    if not training:
-        return _inferred(form, WHOLE, ROWS, x, inputs, *tensors)
-    return _added(_trained(form)(_rows(x), *tensors), x, inputs)
+    form, tensors = (block.activation, block.norm.epsilon), (_rows(x), *weights(block))
+    rows = _trained(form)(*tensors) if training else _inferred(form, *tensors)
+    return _added(rows, x, inputs)
 
 
 def depthwise_conv(x, kernel, bias, dilation, training):
@@ -52,7 +50,8 @@ def layer_norm(x, gamma, beta, epsilon, training):
 
 
 def gelu(x):
-    """With erf, as on the other backends: on CPUs JAX's own, with erfc, takes a third longer.
+    """With erf, as on the other backends: on CPUs JAX's own, with erfc, takes a third longer, which
+    shows in bfloat16.
 
     JAX exports erf as an operation that TensorFlow 2.21 does not know, and erfc as known ones.
     """
@@ -185,21 +184,9 @@ def _added(rows, x, inputs):
     return out if inputs is None else inputs + out
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _inferred(form, whole, rows, x, inputs, *weights):
-    """Computes x `(batch, height, width, channels)` in pieces where the hidden layer is large."""
-
-    def piece(pair):
-        x, inputs = pair
-        return _added(_branch(form, _rows(x), *weights)[0], x, inputs)
-
-    batch, width = x.shape[0], weights[3].shape[0]  # of the hidden layer: as many as b1 has
-    pixels = x.shape[1] * x.shape[2]
-    if batch * pixels * width <= whole:
-        return piece((x, inputs))
-    images = max(n for n in range(1, batch + 1) if not batch % n and (n == 1 or n * pixels <= rows))
-    pieces = jax.tree.map(lambda t: t.reshape(-1, images, *t.shape[1:]), (x, inputs))
-    return lax.map(piece, pieces).reshape(x.shape)
+@functools.partial(jax.jit, static_argnums=0)
+def _inferred(form, *tensors):
+    return _branch(form, *tensors)[0]
 
 
 @functools.cache

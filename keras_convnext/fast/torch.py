@@ -60,11 +60,7 @@ def depthwise_conv(x, kernel, bias, dilation, training):
 
 
 def dense(x, kernel, bias):
-    """As `fast.dense`, for tensors of one dtype."""
-    if not x.dtype == kernel.dtype == bias.dtype:
-        return None
-    own = own_kernel(x, kernel, bias) and not _asks_gradients(x, kernel, bias)
-    return _dense(x, kernel, bias) if own else torch.addmm(bias, x, kernel)
+    """Outside of a branch, Keras' operations are as fast."""
 
 
 def layer_norm(x, gamma, beta, epsilon, training):
@@ -110,14 +106,10 @@ def _onednn(x, w, b, activation="none", approximate=""):
 def _by_onednn(dtype):
     """Returns whether oneDNN multiplies faster than what PyTorch takes.
 
-    PyTorch leaves float32 products to MKL, which is slower on CPUs that are not Intel's, and adds
-    the bias of those in bfloat16 in a pass of its own.
+    PyTorch leaves float32 products to MKL, which is slower on CPUs that are not Intel's.
     """
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return False
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float32 and not _is_intel()
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and dtype == torch.float32 and not _is_intel()
 
 
 @functools.cache
