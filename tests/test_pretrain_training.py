@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import textwrap
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from keras_convnext import ConvNeXt, Variant
+from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.pretraining import FCMAE
 from tests import cifar_set
 from tests.backends import BACKEND, compiles_long, on_one_backend
@@ -84,10 +85,18 @@ def test_a_run_leaves_its_record(whole):
 def test_the_encoder_of_a_run_is_fine_tuned(whole, tmp_path):
     """The lines that a run ends with are Python and a command that work."""
     root, config, folder, _ = whole
-    lines = usage.usage(folder, config, None)
-    python = lines.partition("and in Python:\n")[2]
-    assert f"--weights {folder}/encoder.weights.h5" in lines and "ConvNeXt('tiny_v2'" in python
     weights = str(folder / "encoder.weights.h5")
+    scope = {}
+    lines = usage.usage(folder, config, None).partition("in Python:\n")[2]
+    exec(textwrap.dedent(lines), scope)  # the variant is none that a flag could name
+    assert scope["variant"] == TINY and scope["model"].output_shape == (None, 10)
+    atto = dataclasses.replace(config, variant=VARIANTS["convnextv2_atto"], stem_stride=2)
+    lines = usage.usage(folder, atto, None)
+    assert "variant = 'convnextv2_atto'\n" in lines and lines.endswith("stem_stride=2)")
+    given = lines.splitlines()[1].partition("training.train ")[2].replace("PHOTOS", str(tmp_path))
+    asked = command.from_command_line(given.split()).config
+    assert (asked.variant, asked.weights, asked.image_size) == (atto.variant, weights, 64)
+    assert asked.stem_stride == 2 and asked.dataset == "folder"
     photos(tmp_path / "classes", 4, ("cat", "dog"))
     fine = command.load(
         "finetune",
@@ -354,8 +363,6 @@ def test_a_set_smaller_than_a_batch(tmp_path):
 
 @on_one_backend
 def test_fine_tuning_after_masked_pre_training(tmp_path):
-    from keras_convnext import VARIANTS, ConvNeXt
-
     atto = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights="fcmae")
     assert (atto.epochs, atto.learning_rate, atto.layer_decay, atto.mixup) == (600, 2e-4, 0.9, 0)
     assert atto.decay_each_block and atto.ema_momentum == 0.9999 and atto.label_smoothing == 0.2
