@@ -1,9 +1,12 @@
 """The training of a masked autoencoder, as its user starts it, and what is fine-tuned from it."""
 
+import csv
 import dataclasses
 import json
 import shutil
+import statistics
 import textwrap
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,9 +22,10 @@ from tests.test_distribution import start, surroundings
 from tests.tiny_imagenet import jpeg
 from training import command, data, train
 from training.data.unlabelled import unlabelled_folder
-from training.run import checkpoint
+from training.run import checkpoint, resuming
 from training.tasks.pretraining import building, usage
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = Variant("tiny_v2", (1, 1, 1, 1), (8, 8, 16, 16), layer_scale=None, grn=True)
 
 
@@ -296,6 +300,26 @@ def test_cifar10_without_labels_and_then_with_few(tmp_path):
     assert (scratch.kernel_gain, tuned.kernel_gain) == (0.7, None)
     assert scratch == dataclasses.replace(tuned, weights=None, kernel_gain=0.7)
     assert scratch.train_split == "train[1000:1500]" and scratch.variant.grn
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", ["fcmae_cifar10", "cifar10_few_labels"])
+def test_the_records_are_of_these_experiments(name):
+    folder = ROOT / "training" / "records" / f"2026-11-29_{name}"
+    assert resuming._differences(folder, command.load(name)) == []
+
+
+@on_one_backend
+def test_the_comparison_is_that_of_its_runs():
+    folder = ROOT / "training" / "records" / "2026-11-29_cifar10_few_labels"
+    runs, means = (
+        list(csv.DictReader((folder / name).open())) for name in ("runs.csv", "comparison.csv")
+    )
+    for mean in means:
+        scores = [float(run["test_accuracy"]) for run in runs if run["start"] == mean["start"]]
+        assert len(scores) == int(mean["seeds"]) == 3
+        assert statistics.mean(scores) == pytest.approx(float(mean["test_accuracy"]))
+        assert statistics.stdev(scores) == pytest.approx(float(mean["spread"]))
 
 
 # The configuration
