@@ -37,6 +37,7 @@ from keras_convnext.export import (  # noqa: E402
     ExportedClassifier,
     MissingPackageError,
     export,
+    int8_writers,
     onnx_file,
     placing,
     proof,
@@ -461,6 +462,39 @@ def test_int8_agrees_and_says_how_much(wide, tmp_path):
 
 
 @on_one_backend
+def test_images_in_a_folder_per_class_tell_the_accuracy(tmp_path):
+    model = tiny(V1, input_shape=(32, 32, 3))
+    labels = [["n00000001", "cat"], ["n00000002", "dog"], *(["", name] for name in "cde")]
+    (tmp_path / "names.json").write_text(json.dumps(labels))
+    classifier = Classifier(model, labels=tmp_path / "names.json")
+    photos = pixels(6, 32, 32, 3)
+    best = classifier.probabilities(photos).argmax(-1)
+    wrong = (best[0] + 1) % 5
+    for number, (image, true) in enumerate(zip(photos, [wrong, *best[1:]], strict=True)):
+        wnid, name = labels[true]
+        folder = tmp_path / "photos" / (wnid if wnid and number % 2 else name)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    options = {"quantize": "int8", "calibration": tmp_path / "photos"}
+    found = export(classifier, tmp_path / "m.onnx", **options).agreement
+    assert found.images == 6 and found.float_accuracy == pytest.approx(5 / 6)
+    assert found.accuracy == pytest.approx(5 / 6)  # both agree in all of them
+    assert found.top1 == 1
+    (tmp_path / "photos" / "elsewhere").mkdir()
+    Image.fromarray(photos[0]).save(tmp_path / "photos" / "elsewhere" / "p.png")
+    found = export(classifier, tmp_path / "m.onnx", **options).agreement
+    assert found.images == 7 and found.accuracy is found.float_accuracy is None
+
+
+@on_one_backend
+@pytest.mark.parametrize(("names", "right"), [(["probabilities"], 2 / 3), (["logits"], 1 / 3)])
+def test_one_output_tells_two_classes_apart(names, right):
+    outputs, truth = np.array([[0.4], [0.7], [-1.0]]), np.array([0, 1, 1])
+    assert quantization._accuracy(outputs, names, truth) == pytest.approx(right)
+    assert quantization._accuracy(outputs, names, None) is None
+
+
+@on_one_backend
 def test_a_block_that_int8_spoils_stays_in_float(tmp_path):
     """One hidden channel is a thousand times larger than the others, and matters as little."""
     model = tiny(Variant("v", (2, 2), (16, 16)), input_shape=(32, 32, 3))
@@ -522,6 +556,7 @@ def test_openvino(wide, tmp_path):
     expected = wide.probabilities([images[0]])
     assert np.allclose(answer.probabilities([images[0]]), expected, atol=1e-5)
     assert answer.description["transform"] == json.loads(made.metadata["transform"])
+    pytest.importorskip("nncf")
     files = {file: file.read_bytes() for file in tmp_path.iterdir()}
     calibration = pixels(8, 32, 32, 3)
     small = export(
@@ -537,9 +572,41 @@ def test_openvino(wide, tmp_path):
     assert small.agreement.cosine == pytest.approx(
         min((found * expected).sum(1) / lengths), rel=1e-4
     )
+    assert runners.OpenVinoFile(path).texts == made.metadata | small.metadata
+
+
+@on_one_backend
+def test_a_file_that_openvino_cannot_load_is_refused(tmp_path):
+    pytest.importorskip("openvino")
     (tmp_path / "n.xml").write_text("<net/>")
     with pytest.raises(ValueError, match="OpenVINO cannot load it"):
         ExportedClassifier(tmp_path / "n.xml")
+
+
+@on_one_backend
+def test_openvino_leaves_in_float_what_it_is_told(wide, tmp_path, capsys):
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    export(wide, tmp_path / "m.xml", check=False)
+    images = pixels(8, 32, 32, 3)
+    writer = int8_writers.OpenVinoWriter(tmp_path / "m.xml", tmp_path / "q.xml", images)
+    blocks = {quantization._group(name) for name in writer.nodes}
+    assert blocks == {"stem", "stage0_block0", "downsample1", "stage1_block0", "head"}
+
+    def in_float(excluded):
+        writer.write(excluded)
+        model = openvino.Core().read_model(tmp_path / "q.xml")
+        ops = [op for op in model.get_ordered_ops() if op.get_type_name() in writer.KINDS]
+        return {op.get_friendly_name() for op in ops if weights_of(op) == "float32"}
+
+    def weights_of(op):
+        while op.get_type_name() != "Constant":
+            op = op.input_value(1 if op.get_type_name() in writer.KINDS else 0).get_node()
+        return op.get_element_type().to_dtype()
+
+    spared = [name for name in writer.nodes if quantization._group(name) == "stage1_block0"]
+    assert in_float([]) == set() and in_float(spared) == set(spared) != set()
+    assert capsys.readouterr().out == ""  # no bars
 
 
 # ---------------------------------------------------------------- by Keras' own exporters

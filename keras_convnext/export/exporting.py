@@ -89,13 +89,15 @@ def export(
             model does.
         dtype: `"float32"`, or `"float16"`, half as large. Input and outputs stay as they are.
         quantize: `None`, or `"int8"`: products and convolutions are computed in int8, which makes
-            the file smaller. Blocks that would change the answers too often stay in float.
+            the file smaller. Blocks that would change the answers too often stay in float. For
+            `.xml` it needs the package nncf.
         calibration: with `quantize`: 100 to 500 images like those that will come; array `(n,
             height, width, channels)` as the model takes them, for a `Classifier` also a list of
             images or a folder.
         images: real images, given as for `calibration`: the file and the model are compared on
             these as well as on random ones, and a quantized file is compared on these in place of
-            `calibration`.
+            `calibration`. Of a folder with a folder per class, called by its name or WordNet id,
+            the accuracy is measured as well.
         check: whether the file is compared with the model. It needs the package that runs it;
             where that is missing, the returned `note` says so.
 
@@ -122,10 +124,11 @@ def export(
     from keras_convnext.export.plan import plan_of
 
     plan = plan_of(model, input_shape, input_dtype, preprocessing, softmax)
+    truth = taken.classes_in(model, calibration if images is None else images)
     images = None if images is None else taken.as_model_takes_them(model, plan, images)
     if calibration is not None:
         calibration = taken.as_model_takes_them(model, plan, calibration)
-    work = _Work(plan, dtype, calibration, images, check)
+    work = _Work(plan, dtype, calibration, images, check, truth)
     with placing.drafts(path) as draft:
         (work.write if path.suffix.lower() in OURS else work.write_by_keras)(draft)
         size = placing.size_of(draft)
@@ -173,6 +176,7 @@ class _Work:
     calibration: object
     images: object
     check: bool
+    truth: object
     difference: float | None = None
     note: str | None = None
     agreement: object = None
@@ -196,10 +200,14 @@ class _Work:
             from keras_convnext.export import openvino_file
 
             openvino_file.save(source, target, self.plan.metadata, self.dtype == "float16")
-            return
+        else:
+            self._move(source, target)
+
+    @staticmethod
+    def _move(source, target):
         numbers = placing.companion(source)
         if numbers.exists():
-            os.replace(numbers, target.with_name(numbers.name))
+            os.replace(numbers, placing.companion(target))
         os.replace(source, target)
 
     def _onnx_model(self, draft):
@@ -245,17 +253,19 @@ class _Work:
             self.difference = proof.proven(self.plan, runner, self.images, bound)
 
     def _quantize(self, source, draft):
-        """Writes the int8 form of an ONNX file at `draft`, and compares both in its format."""
+        """Writes the int8 form of an ONNX file at `draft`, in its format, and compares both."""
         from keras_convnext.export import quantization
 
         images = self.calibration if self.images is None else self.images
         ranges, compared = map(self.plan.normalised, (self.calibration, images))
         has_classes = self.plan.metadata["task"] in ("classification", "segmentation")
-        whole, target = source, source.with_name(f"{source.stem}.int8.onnx")
-        if draft.suffix.lower() != source.suffix:  # both are compared in the format of the draft
+        whole = source
+        if draft.suffix.lower() != source.suffix:
             whole = source.with_name(f"{source.stem}.float{draft.suffix}")
             self._convert(source, whole)
         self._prove(whole)
-        left = quantization.quantize(source, target, ranges, compared, has_classes)
-        self._convert(target, draft)
-        self.agreement = quantization.agreement(whole, draft, compared, has_classes, left)
+        target = source.with_name(f"{source.stem}.int8{draft.suffix}")
+        left = quantization.quantize(whole, target, ranges, compared, has_classes)
+        self._move(target, draft)
+        files = whole, draft
+        self.agreement = quantization.agreement(*files, compared, has_classes, left, self.truth)

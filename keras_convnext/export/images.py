@@ -1,6 +1,8 @@
 """Images for calibration and comparison, as a model takes them."""
 
 import os
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -38,9 +40,28 @@ def as_model_takes_them(model, plan, images):
     return images.astype("float32")
 
 
+def classes_in(model, images):
+    """Returns the class of each image of a folder, int array `(n,)`, or `None` where none is told.
+
+    Args:
+        model: what is exported.
+        images: as above. Classes are told by a folder for each, called by the name of the class or
+            its WordNet id, of a `Classifier` that knows these.
+    """
+    if not isinstance(model, Classifier) or not isinstance(images, (str, os.PathLike)):
+        return None
+    folders = [path.relative_to(images).parts[0] for path in _listed(images)]
+    known = enumerate(model.names if model.has_names else ())
+    told = [(name, number) for number, names in known for name in dict.fromkeys(names) if name]
+    counts = Counter(name for name, _ in told)  # a name of two classes tells neither
+    numbers = {name: number for name, number in told if counts[name] == 1}
+    found = [numbers.get(folder) for folder in folders]
+    return None if None in found or not found else np.array(found)
+
+
 def _listed(images):
     if not isinstance(images, (str, os.PathLike)):
         return list(images)
-    paths = images_in(images)
+    paths = images_in(Path(images))
     step = max(1, -(-len(paths) // MOST))
     return paths[::step]

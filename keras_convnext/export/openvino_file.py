@@ -21,6 +21,11 @@ def save(source, path, texts, in_half):
         MissingPackageError: (an ImportError) without the package openvino.
     """
     openvino = need("openvino", "An OpenVINO model")
-    model = openvino.convert_model(os.fspath(source))
+    save_model(openvino.convert_model(os.fspath(source)), path, texts, in_half)
+
+
+def save_model(model, path, texts, in_half):
+    """Writes an `openvino.Model`; arguments and errors are those of `save`."""
+    openvino = need("openvino", "An OpenVINO model")
     model.set_rt_info(json.dumps(texts), [KEY])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=in_half)

@@ -2,7 +2,7 @@
 
 import importlib
 
-EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "openvino": "openvino"}
+EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "openvino": "openvino", "nncf": "openvino"}
 
 
 class MissingPackageError(ImportError):

@@ -1,12 +1,10 @@
-"""ONNX in int8: static quantization of the products and convolutions, and what it costs.
+"""Files in int8: static quantization of the products and convolutions, and what it costs.
 
 The ranges of activations are taken from images (calibration). Where the answers then differ from
 the float model's too often, the blocks that cost most stay in float.
 """
 
-import contextlib
 import dataclasses
-import logging
 import statistics
 import time
 import warnings
@@ -15,11 +13,8 @@ import numpy as np
 
 from keras_convnext import names
 from keras_convnext.export import placing, runners
-from keras_convnext.export.packages import need
-from keras_convnext.export.runners import OnnxFile
+from keras_convnext.export.int8_writers import BATCH, WRITERS
 
-KINDS = ("MatMul", "Conv")
-BATCH = 8  # images that are calibrated at once
 PROBES = 32  # images that tell which blocks cost most
 TOP1, COSINE = 0.99, 0.98  # below one of them, blocks are left in float
 TURNS = 7  # measurements of the time, of which the median is told
@@ -38,6 +33,8 @@ class Agreement:
         float_bytes, bytes: sizes of both files.
         float_milliseconds, milliseconds: median time for one image, measured in turns.
         left_in_float: names of the blocks that were not quantized.
+        float_accuracy, accuracy: shares of images whose best class is their own; `None` where their
+            classes are not known.
     """
 
     images: int
@@ -48,20 +45,23 @@ class Agreement:
     float_milliseconds: float
     milliseconds: float
     left_in_float: tuple
+    float_accuracy: float | None = None
+    accuracy: float | None = None
 
 
 def quantize(source, path, calibration, images, has_classes):
-    """Writes the int8 form of an ONNX file, and returns the names of the blocks left in float.
+    """Writes the int8 form of a file, and returns the names of the blocks left in float.
 
     Args:
-        source: path of the float file.
-        path: of the new file.
+        source: path of the float file, `.onnx` or `.xml`.
+        path: of the new file, of the same format.
         calibration: array of images, as the file takes them.
         images: such images too, on which both are compared.
         has_classes: whether the last axis of the outputs are classes.
 
     Raises:
-        MissingPackageError: (an ImportError) without the package onnxruntime.
+        MissingPackageError: (an ImportError) without the package that quantizes: onnxruntime, or
+            nncf.
     """
     task = _Task(source, path, calibration, images, has_classes)
     task.write(())
@@ -75,7 +75,7 @@ def quantize(source, path, calibration, images, has_classes):
     return tuple(left)
 
 
-def agreement(whole, path, images, has_classes, left_in_float):
+def agreement(whole, path, images, has_classes, left_in_float, truth=None):
     """Returns the `Agreement` of two files of one format, a float one and its int8 form.
 
     Args:
@@ -84,12 +84,13 @@ def agreement(whole, path, images, has_classes, left_in_float):
         images: array of images, as the files take them, on which both are compared.
         has_classes: whether the last axis of the outputs are classes.
         left_in_float: names of the blocks that were not quantized.
+        truth: the class of each image, int array, or `None`.
 
     Warns:
         UserWarning: if they agree too rarely, whatever was left in float.
     """
     before, after = runners.opened(whole), runners.opened(path)
-    outputs = (_outputs(file, images) for file in (after, before))
+    outputs = [_outputs(file, images) for file in (after, before)]
     found = top1, cosine = _compared(*outputs, before.names, has_classes)
     if _is_low(found):
         share = "" if top1 is None else f"the best class is the same in {top1:.1%}, and "
@@ -101,7 +102,8 @@ def agreement(whole, path, images, has_classes, left_in_float):
         )
     sizes = placing.size_of(whole), placing.size_of(path)
     times = _times(before, after, images[:1])
-    return Agreement(len(images), top1, cosine, *sizes, *times, left_in_float)
+    scores = (_accuracy(made, before.names, truth) for made in reversed(outputs))
+    return Agreement(len(images), top1, cosine, *sizes, *times, left_in_float, *scores)
 
 
 def _is_low(found):
@@ -113,35 +115,14 @@ class _Task:
     """One file, its images, and the ways to quantize it."""
 
     def __init__(self, source, path, calibration, images, has_classes):
-        self._library = need("onnxruntime.quantization", "An ONNX file in int8")
-        self._onnx = need("onnx", "An ONNX file in int8")
-        self._source, self._path, self._calibration = source, path, calibration
-        self._images, self._has_classes = images, has_classes
-        self._expected = _outputs(OnnxFile(source), images)
-        model = self._onnx.load(source)
-        self._input = model.graph.input[0].name
-        self._texts = {entry.key: entry.value for entry in model.metadata_props}
-        self._nodes = [node.name for node in model.graph.node if node.op_type in KINDS]
+        self._writer = WRITERS[source.suffix.lower()](source, path, calibration)
+        self._path, self._images, self._has_classes = path, images, has_classes
+        self._expected = _outputs(runners.opened(source), images)
+        self._nodes = self._writer.nodes
 
     def write(self, left_in_float):
         """Writes the file with the products and convolutions of all blocks but these quantized."""
-        self._write([name for name in self._nodes if _group(name) in left_in_float])
-
-    def _write(self, excluded):
-        with _without_advice():
-            self._library.quantize_static(
-                self._source,
-                self._path,
-                _reader(self._library, self._input, self._calibration),
-                quant_format=self._library.QuantFormat.QDQ,
-                op_types_to_quantize=list(KINDS),
-                per_channel=True,
-                nodes_to_exclude=excluded,
-                calibration_cache_path=self._path.with_name("ranges.json"),
-            )
-        model = self._onnx.load(self._path)
-        self._onnx.helper.set_model_props(model, self._texts)
-        self._onnx.save(model, self._path)
+        self._writer.write([name for name in self._nodes if _group(name) in left_in_float])
 
     def compare(self, most=None):
         """Returns the share of equal best classes, or `None`, and the smallest cosine.
@@ -149,7 +130,7 @@ class _Task:
         Args:
             most: how many images are taken; `None`: all.
         """
-        file = OnnxFile(self._path)
+        file = runners.opened(self._path)
         found = _outputs(file, self._images[:most])
         return _compared(found, self._expected[:most], file.names, self._has_classes)
 
@@ -157,7 +138,7 @@ class _Task:
         """Returns the blocks, those whose quantization alone changes the outputs most first."""
         groups, costs = dict.fromkeys(map(_group, self._nodes)), {}
         for group in groups:
-            self._write([name for name in self._nodes if _group(name) != group])
+            self._writer.write([name for name in self._nodes if _group(name) != group])
             costs[group] = -self.compare(PROBES)[1]
         return sorted(costs, key=costs.get, reverse=True)
 
@@ -179,15 +160,20 @@ def _compared(found, expected, names, has_classes):
     return top1, _smallest_cosine(found, expected)
 
 
-@contextlib.contextmanager
-def _without_advice():
-    """Silences the advice to fuse operators first, which a graph of ours has no need of."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+def _accuracy(outputs, names, truth):
+    """Returns the share of outputs that are largest for the true class, or `None` without `truth`.
+
+    Args:
+        outputs: array `(n, classes)`, or `(n, 1)` where one output tells two classes apart.
+        names: of the outputs of the file.
+        truth: int array `(n,)`, or `None`.
+    """
+    if truth is None:
+        return None
+    best = outputs.argmax(-1)
+    if outputs.shape[-1] == 1:
+        best = outputs[:, 0] > (0.5 if names == ["probabilities"] else 0)
+    return float(np.mean(best == truth))
 
 
 def _group(name):
@@ -197,19 +183,6 @@ def _group(name):
         if names.is_block(layer):
             return "/".join(layers[:place])
     return layers[0] if layers else name
-
-
-def _reader(library, name, images):
-    class Reader(library.CalibrationDataReader):
-        def __init__(self):
-            starts = range(0, len(images), BATCH)
-            self._batches = iter([images[start : start + BATCH] for start in starts])
-
-        def get_next(self):
-            batch = next(self._batches, None)
-            return None if batch is None else {name: batch}
-
-    return Reader()
 
 
 def _outputs(file, images):
