@@ -138,7 +138,7 @@ def published_row(model):
 
     `None` where it does not say, or the row is unknown here.
     """
-    known = {row.name: row for row in registry.rows()}
+    known = {row.name: row for task in set(registry.TASKS.values()) for row in registry.rows(task)}
     parts = (model, *layers_of(model)) if isinstance(model, keras.Model) else ()
     found = (known.get(getattr(part, "published", None)) for part in parts)
     return next(filter(None, found), None)

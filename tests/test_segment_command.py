@@ -17,6 +17,7 @@ from tests.test_golden import CASES, GOLDEN
 
 pytestmark = on_one_backend
 SIDES = {"height": 48, "width": 64}
+KINDS = ("labels", "legend", "overlay")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,7 @@ def test_pictures_are_written(given, tmp_path, capsys):
     results = json.loads(capsys.readouterr().out)["results"]
     assert code == 0 and len(results) == 2
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    kinds = ("labels", "legend", "overlay")
-    assert written == [f"{stem}.{kind}.png" for stem in ("0", "0~2") for kind in kinds]
+    assert written == [f"{stem}.{kind}.png" for stem in ("0", "0~2") for kind in KINDS]
     labels = read_mask(tmp_path / "out" / "0.labels.png")
     assert labels.shape == (48, 64) and labels.max() < 3
     photo, _ = tiny_streets.draw(0)
@@ -80,6 +80,39 @@ def test_windows_and_scales_can_be_chosen(flags, given, tmp_path, capsys):
     np.testing.assert_array_equal(found, Segmenter(model, **CHOICES[flags])(photo))
     others = (options for options in CHOICES.values() if options != CHOICES[flags])
     assert all((found != Segmenter(model, **options)(photo)).any() for options in others)
+
+
+def test_an_exported_file_segments_as_its_model_does(given, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    model, file, out = given / "model.keras", tmp_path / "m.onnx", tmp_path / "out"
+    assert cli.main(["export", str(model), "--to", str(file), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["task"] == "segmentation" and said["classes"] == 3
+    flags = ["--window=32", f"--output={out}", f"--labels={given / 'names.txt'}", "--json"]
+    assert cli.main(["run", str(file), str(given / "photos" / "a"), *flags]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert {row["name"] for row in result["classes"]} <= set(tiny_streets.NAMES.split(","))
+    assert {path.name for path in out.iterdir()} == {f"0.{kind}.png" for kind in KINDS}
+    photo = given / "photos" / "a" / "deeper" / "0.png"
+    expected = Segmenter(keras.saving.load_model(model), window=32)(photo)
+    assert np.mean(read_mask(out / "0.labels.png") != expected) < 1e-3  # where two classes tie
+
+
+def test_an_exported_file_knows_the_classes_of_published_weights(tmp_path):
+    pytest.importorskip("onnx")
+    from keras_convnext.export.plan import plan_of
+
+    row = checkpoints.find("upernet_convnext_base.fb_in22k_ft_ade20k_640")
+    model = UperNet(Variant("s", (1,) * 4, (8,) * 4), channels=4, auxiliary_channels=4)
+    assert "names" not in plan_of(model).metadata
+    model.published = row.name
+    said = plan_of(model).metadata
+    assert json.loads(said["names"])[:2] == ["wall", "building"] and said["classes"] == "150"
+    assert said["window"] == "640" and said["weights"] == row.name
+    few = UperNet(Variant("s", (1,) * 4, (8,) * 4), classes=3, channels=4, auxiliary_channels=4)
+    few.published = row.name  # with a classifier of its own
+    said = plan_of(few).metadata
+    assert "names" not in said and said["classes"] == "3"
 
 
 @pytest.mark.skipif("transformers_upernet" not in CASES, reason=f"no golden UperNet at {GOLDEN}")

@@ -10,6 +10,7 @@ from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import images_of, with_progress
 
 DEFAULT = "upernet_convnext_tiny"
+WINDOW, BATCH = 512, 4  # pixels of a side; windows at once
 COLUMNS = ("image", "class", "name", "share", "overlay")
 
 
@@ -49,15 +50,26 @@ def _add_inference(parser):
     add(
         "--batch-size",
         type=flags.positive,
-        default=4,
+        default=BATCH,
         help="windows at once (default: %(default)s)",
     )
 
 
 def run(arguments):
+    return answer(arguments, lambda: _segmenter(arguments))
+
+
+def answer(arguments, opened):
+    """Segments the images of a command, writes the pictures, and returns the exit code.
+
+    Args:
+        arguments: with `images`, `output` and `json`.
+        opened: function that returns the `Segmenter` and the names of its classes; it is called
+            when all else is checked.
+    """
     images = images_of(arguments.images)
     folder = pictured.folder_of(arguments)
-    segmenter, names = _segmenter(arguments)
+    segmenter, names = opened()
     folder.mkdir(parents=True, exist_ok=True)
     stems = pictured.stems_of([name for name, _ in images])
     results = [
@@ -95,7 +107,7 @@ def _segmenter(arguments):
             f"{arguments.model}: returns {shape}; needed are outputs (batch, height, width, "
             "classes) of 1 to 255 classes. `keras-convnext predict` is for classifiers."
         )
-    window = arguments.window or (row.size if row else 512)
+    window = arguments.window or (row.size if row else WINDOW)
     short = arguments.size or (row.size if row else None)
     segmenter = Segmenter(
         model,
@@ -107,7 +119,7 @@ def _segmenter(arguments):
     if arguments.multi_scale:
         segmenter = dataclasses.replace(segmenter, scales=SCALES, flip=True)
     classes = max(2, shape[-1])  # one output tells two classes apart
-    return segmenter, _names(arguments.labels or beside, row, classes)
+    return segmenter, names_of(arguments.labels or beside, row, classes)
 
 
 def _model(arguments):
@@ -126,7 +138,17 @@ def _model(arguments):
     return UperNet(row.variant, weights=row.name), row, None
 
 
-def _names(source, row, classes):
+def names_of(source, row, classes):
+    """Returns the names of classes.
+
+    Args:
+        source: a file of names or the name of a label set, or `None`.
+        row: of published weights, or `None`.
+        classes: their number.
+
+    Raises:
+        UsageError: if the file has another number of names.
+    """
     from keras_convnext.segmentation import checkpoints
 
     if source is not None:

@@ -11,6 +11,7 @@ of an OpenVINO model. Values that are not text are JSON themselves.
     transform       the arguments of `EvalTransform`
     activation      what turns the outputs into probabilities: "none", "softmax" or "sigmoid"
     classes         their number; two may be told by one output
+    window          side of the windows that a segmentation was measured with, in pixels
     names, ids      lists of the classes' names, and of their WordNet ids
     variant         the architecture
     weights         the published weights that the model began with
@@ -76,7 +77,7 @@ def parsed(texts, path):
     if sum(map(len, texts.values())) > LARGEST_TEXT:
         raise DescriptionError(f"{path}: its description has more than {LARGEST_TEXT} characters.")
     kinds = {"input": dict, "transform": dict, "classes": int, "names": list, "ids": list}
-    kinds |= {"licence": dict}
+    kinds |= {"licence": dict, "window": int}
     found = {}
     for key, text in texts.items():
         found[key] = _value(key, text, kinds[key], path) if key in kinds else text

@@ -10,7 +10,7 @@ from keras_convnext.classifier import Classifier
 from keras_convnext.export.metadata import described
 from keras_convnext.features import PyramidModel
 from keras_convnext.inside import layers_of
-from keras_convnext.segmentation import SegmentationModel
+from keras_convnext.segmentation import SegmentationModel, checkpoints
 from keras_convnext.whole_models import published_row, shape_of
 
 DTYPES = ("uint8", "float32")
@@ -81,10 +81,12 @@ def plan_of(source, input_shape=None, input_dtype=None, preprocessing=True, soft
         )
     shape = _shape(model, input_shape)
     task = _task(model, classifier)
+    row = classifier.row if classifier else published_row(model)
     metadata = described(
         classifier,
         model,
-        classifier.row if classifier else published_row(model),
+        row,
+        **(_of_pixels(model, row) if task == "segmentation" else {}),
         task=task,
         input=_input(model, dtype, pixels, normalization),
         activation=activation if task == "classification" else None,
@@ -221,6 +223,18 @@ def _task(model, classifier):
         return "segmentation"
     is_ours = getattr(model, "variant", None) is not None or isinstance(model, PyramidModel)
     return "features" if is_ours and not _ends_with_head(model) else "unknown"
+
+
+def _of_pixels(model, row):
+    """Returns what a file says of a model that gives each pixel a class: classes, names, window."""
+    made = model.output["logits"] if isinstance(model.output, dict) else model.output
+    classes = max(2, made.shape[-1])  # one output tells two classes apart
+    found = {"classes": classes}
+    if row is None or row.task != "segmentation":
+        return found
+    names = checkpoints.class_names(row.label_set)
+    named = {"names": list(names)} if len(names) == classes else {}
+    return {**found, **named, "window": row.size}
 
 
 def _output_names(model, task, activation):

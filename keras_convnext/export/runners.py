@@ -22,6 +22,7 @@ class OnnxFile:
         path: of the file.
         texts: what the file says about itself, `{key: str}`.
         names: of the outputs.
+        shape: of the input, a tuple with `None` for sizes that are free.
 
     Raises:
         MissingPackageError: (an ImportError) without the package onnxruntime.
@@ -47,6 +48,7 @@ class OnnxFile:
         _check_counts(path, inputs, outputs)
         (source,) = inputs
         self._input, self._dtype = source.name, _DTYPES.get(source.type, "float32")
+        self.shape = tuple(n if isinstance(n, int) else None for n in source.shape)
         self.texts = dict(self._session.get_modelmeta().custom_metadata_map)
         self.names = [output.name for output in outputs]
 
@@ -86,6 +88,8 @@ class OpenVinoFile:
             self._model = core.compile_model(model, "CPU", settings)
             _check_counts(path, self._model.inputs, self._model.outputs)
             self._dtype = self._model.input(0).get_element_type().to_dtype()
+            sizes = self._model.input(0).get_partial_shape()
+            self.shape = tuple(None if n.is_dynamic else n.get_length() for n in sizes)
             self.names = [output.get_any_name() for output in self._model.outputs]
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO cannot load it: {first_line(error)}") from None

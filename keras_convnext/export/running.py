@@ -23,7 +23,8 @@ class ExportedClassifier(Predictor):
     Called like a `Classifier`, and with the same answers.
 
     Args:
-        path: of a file that `export` has written for a `Classifier`.
+        path: of a file that `export` has written for a `Classifier`; or that file, opened by
+            `runners.opened`.
         batch_size: images that the model sees at once.
 
     Attributes:
@@ -42,12 +43,12 @@ class ExportedClassifier(Predictor):
 
     def __init__(self, path, *, batch_size=32):
         self.batch_size = integer("batch_size", batch_size, 1)
-        self.name = os.fspath(path)
-        self._run = runners.opened(path)
+        self._run = path if callable(path) else runners.opened(path)
+        self.name = os.fspath(self._run.path)
         self.description = metadata.parsed(self._run.texts, self.name)
         if self.description.get("task") != "classification":
             raise DescriptionError(
-                f"{self.name} is for {self.description.get('task')}: only classifiers are run here."
+                f"{self.name} is for {self.description.get('task')}, and no classifier."
             )
         if len(self._run.names) != 1:
             raise DescriptionError(

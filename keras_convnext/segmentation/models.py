@@ -146,6 +146,7 @@ def UperNet(
     model = SegmentationModel(images, outputs, name=name or default)
     if checkpoint is not None:
         checkpoint.load_into(model)
+        model.published = checkpoint.published
     return model
 
 

@@ -1,0 +1,50 @@
+"""Segmentations by an exported file, whose numbers a `Segmenter` takes as those of a model."""
+
+from keras_convnext.export.metadata import damaged
+from keras_convnext.labels import checked_names
+from keras_convnext.segmentation import Segmenter
+
+MOST = 255  # classes, for which there are colours
+
+
+class ExportedModel:
+    """An opened file, called as Keras calls a model.
+
+    Attributes:
+        name: the path, for messages.
+        input_shape: `(None, height, width, 3)`, with `None` for sizes that are free.
+    """
+
+    def __init__(self, runner, name):
+        self._runner, self.name, self.input_shape = runner, name, runner.shape
+
+    def predict_on_batch(self, images):
+        """Returns the first output for an array of images `(n, height, width, 3)` in [0, 255]."""
+        return next(iter(self._runner(images).values()))
+
+
+def segmenter_of(runner, description, **options):
+    """Returns a `Segmenter` by a file, and the names of its classes.
+
+    Args:
+        runner: the opened file.
+        description: what it says about itself.
+        **options: of the `Segmenter`.
+
+    Raises:
+        DescriptionError: (a ValueError) if it does not say what it takes and returns.
+    """
+    name, classes = str(runner.path), description.get("classes")
+    given = description.get("input", {})
+    if (given.get("layout"), given.get("channels"), given.get("range")) != ("NHWC", 3, [0, 255]):
+        raise damaged("input", name)
+    if classes is None or not 2 <= classes <= MOST:
+        raise damaged("classes", name)
+    try:
+        names = checked_names(description.get("names", [f"class {n}" for n in range(classes)]))
+    except ValueError:
+        raise damaged("names", name) from None
+    if len(names) != classes:
+        raise damaged("names", name)
+    model = ExportedModel(runner, name)
+    return Segmenter(model, **options), [name for _, name in names]
