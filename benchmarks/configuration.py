@@ -19,7 +19,7 @@ class Configuration:
         task: one of `TASKS`.
         side: rows and columns of the matrices whose product sets the limit.
         on_device: whether images stay on the device between steps, in place of coming from numpy.
-        export: path of our model in ONNX, or `None`.
+        export: path of the folder with the ONNX files, or `None`.
     """
 
     variant: str

@@ -47,7 +47,7 @@ from pathlib import Path
 from benchmarks import scaling, tables
 from benchmarks.children import Child, Failed
 from benchmarks.configuration import DTYPES, TASKS, Configuration
-from benchmarks.contenders import CONTENDERS, PRODUCT, PRODUCTS
+from benchmarks.contenders import CONTENDERS, PRODUCT, PRODUCTS, exported
 from benchmarks.findings import findings
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import gpus, machine
@@ -176,7 +176,7 @@ def configurations(arguments):
 def one(configuration, arguments, folder):
     """Measures one configuration; returns the results with hardware and versions."""
     names = contenders(configuration.task, arguments.contenders)
-    configuration, failures = with_export(configuration, names, folder)
+    configuration, failures = with_exports(configuration, names, folder)
     names = [name for name in names if name not in failures]
     steps = arguments.steps or max(STEPS, -(-IMAGES // configuration.batch))
     plan = Plan(arguments.rounds, steps, arguments.fresh, arguments.patience)
@@ -198,27 +198,28 @@ def contenders(task, chosen):
     return [name for name in names if {task, *PRODUCT} & set(CONTENDERS[name].tasks)]
 
 
-def with_export(configuration, names, folder):
-    """Exports our model to ONNX if a contender needs it.
+def with_exports(configuration, names, folder):
+    """Writes the ONNX files that contenders need, where they are not there yet.
 
-    Returns the configuration with the file, and `{contender: reason}` where the export failed.
+    Returns the configuration with their folder, and `{contender: reason}` where an export failed.
     """
-    wanting = [name for name in names if CONTENDERS[name].exported]
-    if not wanting:
-        return configuration, {}
-    path = Path(folder) / f"{configuration.variant}-{configuration.size}-{configuration.batch}.onnx"
-    if not path.exists():
+    configuration = dataclasses.replace(configuration, export=str(folder))
+    wanting = {name: CONTENDERS[name].exported for name in names if CONTENDERS[name].exported}
+    failures = {}
+    for kind in dict.fromkeys(wanting.values()):
+        if exported.file_of(configuration, kind).exists():
+            continue
+        task = json.dumps(dataclasses.asdict(configuration))
+        environment = {"KERAS_BACKEND": "torch"}
         try:
             with Child(
-                "benchmarks.contenders.exported",
-                json.dumps(dataclasses.asdict(configuration)),
-                str(path),
-                environment={"KERAS_BACKEND": "torch"},
+                "benchmarks.contenders.exported", task, kind, environment=environment
             ) as child:
                 child.ask()
         except Failed as failure:
-            return configuration, dict.fromkeys(wanting, f"no export: {failure}")
-    return dataclasses.replace(configuration, export=str(path)), {}
+            of_kind = [name for name, wanted in wanting.items() if wanted == kind]
+            failures |= dict.fromkeys(of_kind, f"no export: {failure}")
+    return configuration, failures
 
 
 def known(path):

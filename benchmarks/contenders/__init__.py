@@ -24,7 +24,7 @@ class Contender:
         tasks: those that it can do.
         gpu: `True` if it stands in the default list only where there is a GPU, `False` if only
             where there is none.
-        exported: whether it runs our model in ONNX.
+        exported: the kind of ONNX file that it runs, of `exported.WRITERS`, or `None`.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Contender:
     environment: dict = dataclasses.field(default_factory=dict)
     tasks: tuple = TASKS
     gpu: bool | None = None
-    exported: bool = False
+    exported: str | None = None
 
 
 ENVIRONMENT = {  # of every contender
@@ -114,9 +114,17 @@ def _timm(name, about, **options):
     return _pytorch(name, about, ("timm",), "timm", **options)
 
 
-def _exported(name, about, library):
-    build = f"exported:{name}"
-    return Contender(name, about, (library,), build, tasks=INFERENCE, gpu=False, exported=True)
+def _exported(library, title, kind, about):
+    return Contender(
+        library if kind == "ours" else f"{library}-{kind}",
+        f"{title} on {about}",
+        (library,),
+        f"exported:{library}",
+        {"kind": kind},
+        tasks=INFERENCE,
+        gpu=False,
+        exported=kind,
+    )
 
 
 def _product(name, about, library, how, gpu=None):
@@ -154,8 +162,14 @@ CONTENDERS = {
             mode=AUTOTUNED,
             channels_last=True,
         ),
-        _exported("onnxruntime", "ONNX Runtime on our export", "onnxruntime"),
-        _exported("openvino", "OpenVINO on our export", "openvino"),
+        *(
+            _exported(library, title, kind, about)
+            for library, title in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"))
+            for kind, about in (
+                ("ours", "our ONNX file"),
+                ("int8", "our ONNX file in int8"),
+            )
+        ),
         _product("numpy", "a matrix product in NumPy", "numpy", "numpy", gpu=False),
         _product("torch", "in PyTorch", "torch", "torch"),
         _product("torch-conv", "in PyTorch, as a 1x1 convolution", "torch", "torch_conv"),

@@ -1,21 +1,31 @@
-"""Our model as an ONNX file, and the runtimes that take it. Batch and size are fixed.
+"""Our model as ONNX files, and the runtimes that take them.
 
-`python -m benchmarks.contenders.exported CONFIGURATION PATH` writes the file: `model.export` on
-Keras' PyTorch backend, always in float32. bfloat16 is what a runtime makes of it.
+`python -m benchmarks.contenders.exported CONFIGURATION KIND` writes a file into the folder that the
+configuration names: "ours", by `keras_convnext.export`; "int8", the same in int8, calibrated on
+random images. Both take images that are normalised, in any number, and return logits. bfloat16 is
+what a runtime makes of float32.
 """
 
 import contextlib
 import json
 import sys
+from pathlib import Path
 
 from benchmarks.configuration import Configuration, Unsupported
 from benchmarks.contenders import images
 
+CALIBRATION = 32  # images
 
-def write(configuration, path):
-    import keras
 
+def file_of(configuration, kind):
+    """Returns the path of the ONNX file of that kind."""
+    name = f"{kind}-{configuration.variant}-{configuration.size}-{configuration.batch}.onnx"
+    return Path(configuration.export) / name
+
+
+def _ours(configuration, path, **options):
     import keras_convnext
+    from keras_convnext.export import export
 
     size = configuration.size
     model = keras_convnext.ConvNeXt(
@@ -24,27 +34,41 @@ def write(configuration, path):
         input_shape=(size, size, 3),
         classifier_activation=None,
     )
-    spec = keras.InputSpec(shape=(configuration.batch, size, size, 3), dtype="float32")
-    model.export(path, format="onnx", verbose=False, input_signature=[spec])
+    return export(model, path, check=False, **options)
 
 
-def onnxruntime(configuration):
+def _int8(configuration, path):
+    import numpy as np
+
+    shape = (CALIBRATION, configuration.size, configuration.size, 3)
+    calibration = np.random.default_rng(1).standard_normal(shape, "float32")
+    made = _ours(configuration, path, quantize="int8", calibration=calibration)
+    if left := made.agreement.left_in_float:
+        path.unlink()
+        raise Unsupported(f"these blocks stayed in float: {', '.join(left)}")
+
+
+WRITERS = {"ours": _ours, "int8": _int8}
+
+
+def onnxruntime(configuration, kind):
     if configuration.dtype != "float32":
         raise Unsupported(f"ONNX Runtime has no {configuration.dtype} on CPUs")
     import onnxruntime as library
 
     session = library.InferenceSession(
-        configuration.export, providers=library.get_available_providers()
+        str(file_of(configuration, kind)), providers=library.get_available_providers()
     )
     x, _ = images.batch(configuration)
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: x})[0]
 
 
-def openvino(configuration):
+def openvino(configuration, kind):
     import openvino as library
 
-    model = compiled_by_openvino(library.Core(), configuration.export, configuration.dtype)
+    path = file_of(configuration, kind)
+    model = compiled_by_openvino(library.Core(), path, configuration.dtype)
     x, _ = images.batch(configuration)
     return lambda: model(x)[0]
 
@@ -67,6 +91,7 @@ def compiled_by_openvino(core, model, dtype):
 
 
 if __name__ == "__main__":
+    wanted, kind = Configuration(**json.loads(sys.argv[1])), sys.argv[2]
     with contextlib.redirect_stdout(sys.stderr):
-        write(Configuration(**json.loads(sys.argv[1])), sys.argv[2])
-    print(json.dumps({"written": sys.argv[2]}))
+        WRITERS[kind](wanted, file_of(wanted, kind))
+    print(json.dumps({"written": kind}))
