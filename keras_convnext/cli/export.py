@@ -7,8 +7,9 @@ from keras_convnext import named_weights
 from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import classifier_of
-from keras_convnext.export import export, placing
+from keras_convnext.export import export, export_for, placing
 from keras_convnext.export.exporting import ENDS, FORMATS
+from keras_convnext.export.folders import TARGETS, check_folder
 from keras_convnext.export.metadata import parsed
 
 
@@ -19,6 +20,8 @@ def add_parser(commands):
         "records/2026-01-31_folder --to flowers.onnx --dynamic",
         "mine.keras --to small.onnx --int8 --calibration photos/",
         "upernet_convnext_tiny --to upernet.xml --dynamic",
+        "convnext_atto.d2_in1k --for web page",
+        "mine.keras --labels names.txt --for triton models/mine",
     )
     help = "write a model as a file that runs without Keras"
     parser = flags.add_command(commands, "export", run, help, examples)
@@ -28,13 +31,33 @@ def add_parser(commands):
         metavar="MODEL",
         help="a checkpoint's name, hf://owner/repo, a file, or the folder of a training",
     )
-    add("--to", required=True, metavar="FILE", help=f"a name that ends in {ENDS}")
-    add("--force", action="store_true", help="replace FILE if it exists")
+    _add_destination(parser)
     flags.add_variant(parser)
     flags.add_activation(parser)
     flags.add_labels(parser)
     _add_file(parser)
+    _add_numbers(parser)
     flags.add_transform(parser)
+
+
+def _add_destination(parser):
+    place = parser.add_mutually_exclusive_group(required=True).add_argument
+    place("--to", metavar="FILE", help=f"a name that ends in {ENDS}")
+    place(
+        "--for",
+        nargs=2,
+        dest="target",
+        metavar=("TARGET", "DIR"),
+        help="a new folder: `web`, a page that classifies photos in the browser; `triton` or "
+        "`ovms`, the model's folder in the repository of NVIDIA Triton or OpenVINO Model Server",
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE or DIR if it exists")
+    parser.add_argument(
+        "--runtime",
+        metavar="FOLDER",
+        help="of the npm package onnxruntime-web, which `--for web` copies into the page (default: "
+        "node_modules here or above)",
+    )
 
 
 def _add_file(parser):
@@ -55,13 +78,6 @@ def _add_file(parser):
         action="store_true",
         help="leave the normalisation of the images out; the file tells mean and std",
     )
-    add("--float16", action="store_true", help="keep the numbers in float16: half the size")
-    add("--int8", action="store_true", help="compute products in int8: a smaller file")
-    add(
-        "--calibration",
-        metavar="FOLDER",
-        help="a few hundred images like those that will come, for --int8",
-    )
     add("--no-softmax", action="store_true", help="return logits, not probabilities")
     add(
         "--check",
@@ -71,22 +87,54 @@ def _add_file(parser):
     )
 
 
-def run(arguments):
-    destination = Path(arguments.to)
-    _check_destination(destination, arguments)
-    model = _model(arguments)
-    made = export(
-        model,
-        destination,
-        input_shape=_free_size() if arguments.dynamic else None,
-        input_dtype=arguments.input_dtype,
-        preprocessing=not arguments.no_preprocessing,
-        softmax=False if arguments.no_softmax else None,
-        dtype="float16" if arguments.float16 else "float32",
-        quantize="int8" if arguments.int8 else None,
-        calibration=arguments.calibration,
-        check=arguments.check == "on",
+def _add_numbers(parser):
+    """Adds the flags about smaller numbers, and the images that tell what they cost."""
+    add = parser.add_argument_group("numbers").add_argument
+    add("--float16", action="store_true", help="keep the numbers in float16: half the size")
+    add("--int8", action="store_true", help="compute products in int8: a smaller file")
+    add(
+        "--calibration",
+        metavar="FOLDER",
+        help="a few hundred images like those that will come, for --int8",
     )
+    add(
+        "--images",
+        metavar="FOLDER",
+        help="real images, of which the file is compared with the model, and an int8 file with the "
+        "float one (default: those of --calibration); where each class has a folder of its name, "
+        "--int8 tells the accuracy of both",
+    )
+
+
+def run(arguments):
+    _check_flags(arguments)
+    target, place = arguments.target or (None, arguments.to)
+    if target is None:
+        _check_destination(Path(place), arguments)
+    else:
+        _check_target(target, place, arguments)
+    model = _model(arguments)
+    options = {
+        "input_shape": _free_size() if arguments.dynamic else None,
+        "input_dtype": arguments.input_dtype,
+        "preprocessing": not arguments.no_preprocessing,
+        "softmax": False if arguments.no_softmax else None,
+        "dtype": "float16" if arguments.float16 else "float32",
+        "quantize": "int8" if arguments.int8 else None,
+        "calibration": arguments.calibration,
+        "images": arguments.images,
+        "check": arguments.check == "on",
+    }
+    if target is None:
+        made = export(model, place, **options)
+    else:
+        more = {"runtime": arguments.runtime, "replace": arguments.force}
+        made = export_for(target, model, place, **more, **options)
+    _report(arguments, made)
+    return 0
+
+
+def _report(arguments, made):
     said = parsed(made.metadata, made.path)
     names = said.pop("names", None)
     said.pop("ids", None)
@@ -95,9 +143,9 @@ def run(arguments):
     report = {"destination": str(made.path), "format": made.format, "bytes": made.bytes}
     report["largest difference"] = made.difference if made.note is None else made.note
     if made.agreement is not None:
-        report["int8"] = dataclasses.asdict(made.agreement)
+        found = dataclasses.asdict(made.agreement)
+        report["int8"] = {key: value for key, value in found.items() if value is not None}
     console.report(arguments.json, {**report, **said})
-    return 0
 
 
 def _free_size():
@@ -107,18 +155,48 @@ def _free_size():
     return (3, None, None) if first else (None, None, 3)
 
 
-def _check_destination(path, arguments):
-    """Checks the name of the file before any download."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--to {path}: the name must end in {ENDS}.")
+def _check_flags(arguments):
+    """Checks before any download what belongs together."""
     if arguments.no_preprocessing and arguments.input_dtype == "uint8":
         raise UsageError("--input-dtype uint8 is for files that normalise: omit one of the flags.")
     if arguments.int8 != (arguments.calibration is not None):
         raise UsageError("--int8 and --calibration belong together: give both, or none of them.")
     if arguments.int8 and arguments.float16:
         raise UsageError("--int8 begins from float32: omit --float16.")
-    if arguments.calibration is not None and not Path(arguments.calibration).is_dir():
-        raise FileNotFoundError(f"No folder {arguments.calibration!r} of images.")
+    for folder in (arguments.calibration, arguments.images):
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"No folder {folder!r} of images.")
+
+
+def _check_target(target, folder, arguments):
+    """Checks target and folder of `--for` before any download."""
+    if target not in TARGETS:
+        raise UsageError(f"--for {target}: it is one of {', '.join(TARGETS)}.")
+    if target == "web" and (own := _flags_of_files(arguments)):
+        raise UsageError(f"--for web has its own input and output: omit {', '.join(own)}.")
+    if target != "web" and arguments.runtime is not None:
+        raise UsageError("--runtime is for --for web.")
+    check_folder(target, folder, arguments.force)
+    console.check_writable(Path(folder).absolute().with_name("draft"))
+
+
+def _flags_of_files(arguments):
+    """Returns the given flags that say what a file takes and returns."""
+    given = {
+        "--dynamic": arguments.dynamic,
+        "--input-dtype": arguments.input_dtype,
+        "--no-preprocessing": arguments.no_preprocessing,
+        "--no-softmax": arguments.no_softmax,
+    }
+    return [flag for flag, value in given.items() if value]
+
+
+def _check_destination(path, arguments):
+    """Checks the name of the file before any download."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--to {path}: the name must end in {ENDS}.")
+    if arguments.runtime is not None:
+        raise UsageError("--runtime is for --for web.")
     if path.suffix or not path.is_dir():  # the folder of a SavedModel may be replaced
         console.check_writable(path)
     placing.check(path)

@@ -50,6 +50,8 @@ ADVICE = {
     "`preprocessing=False`": "`--no-preprocessing`",
     "`softmax`": "`--no-softmax`",
     "`check=False`": "`--check off`",
+    "`replace=True`": "`--force`",
+    "with its folder as `runtime`": "with `--runtime` and its folder",
 }
 
 

@@ -14,13 +14,15 @@ In a program that has neither this package nor Keras:
     (outputs,) = session.run(None, {"image": pixels})  # uint8 (n, 224, 224, 3)
     answers = [json.loads(said["names"])[best] for best in outputs.argmax(-1)]
 
-See `export/exporting.py`.
+See `export/exporting.py`. `export_for` writes whole folders: a web page that classifies photos, or
+what a model server takes; see `export/folders.py`.
 """
 
 from keras_convnext.export.exporting import Exported, export
+from keras_convnext.export.folders import export_for
 from keras_convnext.export.packages import MissingPackageError
 
-__all__ = ["Exported", "ExportedClassifier", "MissingPackageError", "export"]
+__all__ = ["Exported", "ExportedClassifier", "MissingPackageError", "export", "export_for"]
 
 
 def __getattr__(name):
