@@ -1,5 +1,6 @@
 """Detectors are measured: ground truth as detections scores 1, mistakes are found and drawn."""
 
+import dataclasses
 import json
 import warnings
 import zipfile
@@ -12,6 +13,7 @@ from PIL import Image
 
 from keras_convnext.detection.callbacks import COCOScores
 from keras_convnext.pretrained.saving import save_keras
+from keras_convnext.segmentation.overlays import palette
 from tests import tiny_detector
 from tests.annotated_shapes import CATEGORIES, ground_truth, tiny_set, written
 from tests.backends import on_one_backend
@@ -167,6 +169,34 @@ def test_the_worst_mistakes_are_found_and_drawn(photos, tmp_path):
         away = np.abs(np.asarray(sheet.convert("RGB")).astype(int) - frame).max(-1)
     assert (away < 60).sum() > 500  # the pictures are resized in it
     assert 0 < evaluation.box.ap < 1
+    square, bar, disc = (NAMES.index(name) for name in ("square", "bar", "disc"))
+    assert colours(missed[0].truth) >= {square} and square not in colours(missed[0].found)
+    assert disc in colours(wrong[0].truth) and bar in colours(wrong[0].found)
+    for each in loose:
+        assert disc in colours(each.truth) and colours(each.truth) == colours(each.found)
+
+
+def colours(picture):
+    """Returns the labels whose colours are in a picture: in boxes, and below names."""
+    known = palette(60)[1 : 1 + len(NAMES)].astype(int)
+    away = np.abs(picture[None].astype(int) - known[:, None, None]).max(-1)
+    return set(np.flatnonzero((away < 10).sum((1, 2)) > 50).tolist())
+
+
+@on_one_backend
+def test_a_sheet_has_headings_for_the_mistakes_that_there_are(photos, tmp_path):
+    evaluation = detecting.evaluate(told(photos, NAMES, lambda found, key: found[:0]), photos)
+    kinds = {kind: len(found) for kind, found in evaluation.mistakes.items()}
+    assert kinds == {MISSED: 6, WRONG: 0, LOOSE: 0}
+    nothing = dataclasses.replace(evaluation, mistakes=dict.fromkeys(kinds, ()))
+    both = {**evaluation.mistakes, LOOSE: evaluation.mistakes[MISSED]}
+    both = dataclasses.replace(evaluation, mistakes=both)
+    heights = []
+    for number, each in enumerate((nothing, evaluation, both)):
+        detection_report.draw_mistakes(each, tmp_path / f"{number}.png")
+        with Image.open(tmp_path / f"{number}.png") as sheet:
+            heights.append(sheet.height)
+    assert heights[0] < 100 and heights[2] - heights[1] == heights[1] - heights[0] > 500
 
 
 @on_one_backend

@@ -143,6 +143,8 @@ def test_a_picture_shows_masks_boxes_and_names():
     )
     assert tuple(masked[120, 100]) == tuple(plain[150, 50])  # inside: the colour of its box
     assert (masked[80, 70:150] > masked[120, 100]).any(-1).all()  # its edge is lighter
+    kinds = np.asarray(drawing.draw(PHOTO, BOXES, least=1, kinds=[61, 1]))
+    assert tuple(kinds[150, 50]) == tuple(kinds[289, 300]) == tuple(plain[289, 300])
     named = np.asarray(drawing.draw(PHOTO, BOXES, ["dog 98 %", "person 91 %"], least=1))
     above = (named != plain).any(-1)
     assert above[45:60, 52:90].mean() > 0.9  # a label above the box

@@ -11,8 +11,8 @@ COLOURS = 60  # then they begin again: more cannot be told apart
 SMALLEST_TEXT = 8  # pixels
 
 
-def draw(image, boxes, texts=None, windows=None, opacity=0.45, least=480):
-    """Returns the photo with objects on it, each in a colour of its own.
+def draw(image, boxes, texts=None, windows=None, opacity=0.45, least=480, kinds=None):
+    """Returns the photo with objects on it, each in a colour of its own, or of its kind.
 
     Lines and letters grow with the photo. A photo smaller than `least` is enlarged by a whole
     number, as no letters would fit into it.
@@ -25,6 +25,8 @@ def draw(image, boxes, texts=None, windows=None, opacity=0.45, least=480):
         windows: sequence of n masks as of `pasting.paste`: `(window, top, left)`; `None`: none.
         opacity: of the masks, in [0, 1].
         least: of the longer side of the picture, in pixels.
+        kinds: n integers >= 0: objects of equal numbers have one colour, which is the same in every
+            picture; `None`: each object has its own.
 
     Returns:
         `PIL.Image.Image` of mode "RGB".
@@ -38,7 +40,8 @@ def draw(image, boxes, texts=None, windows=None, opacity=0.45, least=480):
     boxes = np.asarray(boxes, "float64").reshape(-1, 4)
     times = max(1, -(-least // max(pixels.shape[:2])))
     pixels = pixels.repeat(times, 0).repeat(times, 1)
-    colours = palette(COLOURS)[np.arange(len(boxes)) % COLOURS]
+    kinds = np.arange(len(boxes)) if kinds is None else np.asarray(kinds, "int64")
+    colours = palette(COLOURS)[kinds % COLOURS]
     line = max(2, max(pixels.shape[:2]) // 400)
     for n in reversed(range(0 if windows is None else len(boxes))):
         window, top, left = windows[n]

@@ -57,8 +57,8 @@ class Mistake:
         image: name of the photograph.
         box: float32 (4,), x1, y1, x2, y2 in pixels of the photograph.
         value: area of a missed object's box in pixels, score of a false detection, IoU of a mask.
-        truth, found: uint8 (height, width, 3), what is annotated there and what was detected; the
-            mistake is framed in red.
+        truth, found: uint8 (height, width, 3), what is annotated there and what was detected, each
+            class in one colour; the mistake is framed in red.
     """
 
     kind: str
@@ -155,7 +155,8 @@ class _Scene:
             windows = [(mask(place)[top:bottom, left:right], 0, 0) for place in places]
         texts = [owner.names[place] for place in places]
         crop = self.image.crop(part)
-        picture = drawing.draw(crop, boxes[places] - shift, texts, windows, least=SIDE)
+        kinds = 1 + owner.labels[places]  # the colour of kind 0 is that of the frame
+        picture = drawing.draw(crop, boxes[places] - shift, texts, windows, least=SIDE, kinds=kinds)
         return _framed(picture, (box - shift) * picture.width / crop.width)
 
 

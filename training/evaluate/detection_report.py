@@ -64,17 +64,18 @@ def write_report(folder, result, evaluation):
 
 
 def draw_mistakes(evaluation, path):
-    """Draws the worst mistakes of a `DetectionEvaluation` by their kinds; `path` is of the PNG."""
+    """Draws the worst mistakes of a `DetectionEvaluation`, under a heading for each kind of which
+    there are some; `path` is of the PNG."""
     sections = [
         (heading, [(each.truth, each.found, each.title) for each in evaluation.mistakes[kind]])
         for kind, heading in HEADINGS.items()
-        if kind != "loose" or evaluation.mask is not None
+        if evaluation.mistakes[kind]
     ]
     note = (
         f"Left: what is annotated. Right: what was detected, with scores from {SHOWN_SCORE:g}. "
-        "The mistake is framed in red."
+        "Each class has one colour; the mistake is framed in red."
     )
-    pictures.pairs(sections, note, path)
+    pictures.pairs(sections, note if sections else "No mistakes.", path)
 
 
 def print_report(result):

@@ -232,8 +232,8 @@ def pairs(sections, note, path):
     """Draws sections of pairs of pictures, each with a heading.
 
     Args:
-        sections: list of (heading, list of (left, right, title)): two uint8 arrays (height, width,
-            3), and what is said of them. A section without pairs has its heading alone.
+        sections: list of (heading, list of (left, right, title)), none of which is empty: two uint8
+            arrays (height, width, 3), and what is said of them. Without sections the note is alone.
         note: how a pair is to be read; stands above all sections.
         path: of the PNG.
 
@@ -244,10 +244,10 @@ def pairs(sections, note, path):
     heights = [0.8 + 2.7 * count for count in rows]
     figure = _figure(4.6 * PAIRS, sum(heights) + 0.5)
     figure.suptitle(note, fontsize=10, x=0.01, ha="left")
-    parts = figure.subfigures(len(sections), height_ratios=heights)
+    parts = figure.subfigures(len(sections), height_ratios=heights) if sections else []
     for part, count, (heading, shown) in zip(np.atleast_1d(parts), rows, sections, strict=True):
         part.suptitle(heading, fontsize=11, fontweight="bold", x=0.01, ha="left")
-        axes = part.subplots(max(1, count), 2 * PAIRS, squeeze=False)
+        axes = part.subplots(count, 2 * PAIRS, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for place, (left, right, title) in enumerate(shown):
