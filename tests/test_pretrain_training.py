@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from keras_convnext import VARIANTS, ConvNeXt, Variant
 from keras_convnext.pretraining import FCMAE
-from tests import cifar_set
+from tests import cifar_set, hub_server
 from tests.backends import BACKEND, compiles_long, on_one_backend
 from tests.test_distribution import start, surroundings
 from tests.tiny_imagenet import jpeg
@@ -400,6 +400,39 @@ def test_fine_tuning_after_masked_pre_training(tmp_path):
         ConvNeXt("convnextv2_atto", include_top=bool(top), **top).save_weights(file)
         found = command.load("finetune", variant=VARIANTS["convnextv2_atto"], weights=str(file))
         assert found.epochs == epochs
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
+def test_fine_tuning_from_the_hub_has_the_recipe_of_what_the_file_is(tmp_path, monkeypatch, capsys):
+    from keras_convnext import VARIANTS, ConvNeXt
+
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "KERAS_CONVNEXT_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+    def recipe(weights):
+        variant = VARIANTS["convnextv2_atto"]
+        return command.load("finetune", variant=variant, weights=f"hf://{weights}").epochs
+
+    with hub_server.hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        assert recipe("timm/convnextv2_atto.fcmae") == 600
+        assert recipe("timm/convnextv2_atto.fcmae_ft_in1k@main/model.safetensors") == 30
+        assert not server.requests  # their rows say it
+        for name, top in (("classifier", {"classes": 2}), ("encoder", {})):
+            file = tmp_path / f"{name}.weights.h5"
+            ConvNeXt("convnextv2_atto", include_top=bool(top), **top).save_weights(file)
+            server.files[f"/me/mine/resolve/main/{file.name}"] = file.read_bytes()
+        assert recipe("me/mine/classifier.weights.h5") == 30
+        assert recipe("me/mine/encoder.weights.h5") == 600
+        flags = ["--config=finetune", "--variant=convnextv2_atto", "--weights=hf://me/mine/no.h5"]
+        with pytest.raises(SystemExit):
+            command.from_command_line(flags)
+        assert "Could not get the weights 'hf://me/mine/no.h5'" in capsys.readouterr().err
+        v1 = command.load("finetune", weights="hf://me/mine/no.h5")  # of one recipe
+        assert v1.epochs == 30
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def load(experiment, smoke=False, task=None, **fields):
 
     Raises:
         ValueError: if there is no such experiment, or a field has a value that is not allowed.
+        DownloadError: (an OSError) if the experiment depends on a file that could not be fetched.
     """
     module = _module(experiment, task or _task_with(experiment))
     parameters = inspect.signature(module.config).parameters
@@ -102,7 +103,7 @@ def from_command_line(arguments=None, task=None):
         others = {name: value for name, value in given.items() if name != "epochs"}
         is_asked = "warmup_epochs" in given
         recipe = config if is_asked else load(asked.config, asked.smoke, task, **others)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     return Request(config, **general, notes=_notes(recipe, config))
 

@@ -12,6 +12,8 @@ The first is Table 6's right column (also at 224), the second its left one. The 
 that variant's ImageNet weights; the classifier is new for every other number of classes. The last
 two begin with masked pre-training, published or your own (`training.pretrain`): V2 variants have
 the recipe then that the authors published for Atto, Tiny and Base, the others that of the nearest.
+Whether weights are of masked pre-training, their name says, or their file, which has no classifier
+then; for that a file of an `hf://` address is fetched.
 Score and time: not yet measured. The papers reach 85.8 % (224) and 86.8 % (384) with Base, from
 ImageNet-22K, and 76.7 % with V2 Atto.
 
@@ -20,8 +22,9 @@ Augmentation is "exact", for exact resume (see `imagenet1k`); no mixup and no cu
 
 import dataclasses
 
-from keras_convnext import VARIANTS
+from keras_convnext import VARIANTS, named_weights
 from keras_convnext.pretrained import checkpoint, resolve
+from keras_convnext.pretrained.download import DownloadError
 from training.experiments.classification import imagenet1k
 from training.tasks.classification.config import Config
 
@@ -72,7 +75,12 @@ FROM_MASKED |= dict.fromkeys((f"convnextv2_{size}" for size in ("base", "large",
 
 
 def config(variant=VARIANTS["convnext_tiny"], weights=None, dataset="imagenet2012"):
-    """`weights=None` stands for what the paper begins with: ImageNet-22K, where there are any."""
+    """`weights=None` stands for what the paper begins with: ImageNet-22K, where there are any.
+
+    Raises:
+        DownloadError: (an OSError) if the recipe of a V2 variant depends on a file of an `hf://`
+            address, and it could not be fetched.
+    """
     weights = weights or ("fb_in22k" if variant.name in DROP_PATH else "imagenet")
     is_imagenet = dataset == "imagenet2012"
     begin = Config(
@@ -99,12 +107,14 @@ def config(variant=VARIANTS["convnext_tiny"], weights=None, dataset="imagenet201
 def _is_masked(weights, variant):
     """Returns whether weights are of masked pre-training: they have no classifier."""
     try:
-        row = resolve.row_of(weights, variant.name)
+        row = named_weights.row_of(weights, variant.name)
         if row is not None:
             return not row.classes
-        return checkpoint.open(weights).read_as(variant).classes is None
+        return checkpoint.open(resolve.resolve(weights).path).read_as(variant).classes is None
+    except DownloadError:
+        raise
     except (OSError, ValueError):  # said where the weights are opened
-        return True
+        return False
 
 
 def _table_6(variant, weights):
