@@ -1,21 +1,25 @@
 """Runs that are shared by devices or processes end where a run on one device ends."""
 
+import dataclasses
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from keras_convnext.detection import MaskRCNN
 from keras_convnext.fast import conditions
+from tests import tiny_detector
 from tests.backends import BACKEND
 from tests.test_resume import wait_for
-from training.run import checkpoint, distribution
+from training.run import checkpoint, distribution, replicas
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (
@@ -192,6 +196,81 @@ def test_replicas_drop_different_samples():
     drawn = masks.reshape(-1, 64)
     assert len({row.tobytes() for row in drawn}) == len(drawn)
     assert (abs((drawn > 0).mean(axis=1) - 0.5) < 0.25).all()
+
+
+# The moving statistics of two replicas that see a half of a batch each, of which some boxes count.
+STATISTICS = {
+    "tensorflow": """
+import json, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from keras_convnext.layers import ConvNormReLU
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layer = ConvNormReLU(2, 1)
+    layer.build((None, 3, 3, 2))
+    layer.conv.kernel.assign(np.eye(2).reshape(1, 1, 2, 2))
+batch, used = np.load("batch.npz").values()
+parts = [np.split(array, 2) for array in (batch, used)]
+value = lambda part: strategy.experimental_distribute_values_from_function(
+    lambda context: tf.constant(part[context.replica_id_in_sync_group]))
+call = tf.function(lambda x, used: layer(x, training=True, used=used))
+strategy.run(call, (value(parts[0]), value(parts[1])))
+print(json.dumps([x.numpy().tolist() for x in (layer.bn.moving_mean, layer.bn.moving_variance)]))
+""",
+    "jax": """
+import json, keras, numpy as np
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+from keras_convnext.layers import ConvNormReLU
+layer = ConvNormReLU(2, 1)
+layer.build((None, 3, 3, 2))
+layer.conv.kernel.assign(np.eye(2).reshape(1, 1, 2, 2))
+class Training(keras.Model):
+    def call(self, inputs):
+        return layer(inputs["x"], training=True, used=inputs["used"])
+    def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+        return keras.ops.mean(y_pred)
+model = Training()
+model.layer = layer
+model.compile(keras.optimizers.SGD(0.0))
+batch, used = np.load("batch.npz").values()
+model.fit({"x": batch, "used": used}, batch_size=len(batch), verbose=0)
+print(json.dumps([x.numpy().tolist() for x in (layer.bn.moving_mean, layer.bn.moving_variance)]))
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras does not synchronise it there, which is said")
+def test_batch_normalization_sees_the_whole_batch(tmp_path):
+    """Where some boxes do not count, too, more of them in one replica than in the other."""
+    batch = np.random.default_rng(0).normal(3, 2, (8, 3, 3, 2)).astype("float32")
+    used = np.array([True, False, False, False, True, True, True, True])
+    np.savez(tmp_path / "batch.npz", batch=batch, used=used)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(
+        [sys.executable, "-c", STATISTICS[BACKEND]],
+        cwd=tmp_path,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **flags},
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    mean, variance = batch[used].mean((0, 1, 2)), batch[used].var((0, 1, 2))
+    expected = [0.1 * mean, 0.9 + 0.1 * variance]
+    np.testing.assert_allclose(json.loads(printed), expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others synchronise it")
+def test_batch_normalization_of_several_processes_is_said():
+    two = distribution.Distribution("two processes", replicas=2, workers=2)
+    settings = dataclasses.replace(tiny_detector.SETTINGS, box_convolutions=2)
+    with pytest.warns(UserWarning, match="The 2 layers of batch normalization take .* PyTorch"):
+        replicas.training_model(MaskRCNN(tiny_detector.VARIANT, settings=settings), two)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        replicas.training_model(tiny_detector.build(), two)
+        other = dataclasses.replace(two, worker=1)
+        replicas.training_model(MaskRCNN(tiny_detector.VARIANT, settings=settings), other)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the others can share a batch in one process")

@@ -12,31 +12,46 @@ from keras_convnext.layers.initializers import he_of_outputs
 
 # As published: PyTorch's momentum of 0.1 is Keras' 0.9; Keras' own defaults are 0.99 and 1e-3.
 NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-5
+LEAST_SHARE = 1e-12  # of the pixels that count: where none does, mean and variance are 0
 
 
 class _BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer with the variance computed around the mean.
+    """Keras' layer with the variance computed around the mean, and with a mask synchronised, too.
 
-    Keras 3.15 computes it as a difference of two large numbers on PyTorch, and on TensorFlow where
-    it is synchronised. For the few pixels of a pooled map that may be negative by rounding, and its
-    root is NaN.
+    Keras 3.15 computes the variance as a difference of two large numbers on PyTorch, and on
+    TensorFlow where it is synchronised. For the few pixels of a pooled map that may be negative by
+    rounding, and its root is NaN. With a mask it synchronises nothing.
     """
 
     def _moments(self, inputs, mask):
-        mean, variance = super()._moments(inputs, mask)
+        if mask is not None:
+            return self._masked_moments(inputs, ops.cast(mask, "bool")[..., None])
+        mean, variance = super()._moments(inputs, None)
         if keras.backend.backend() == "jax":  # it computes the variance around the mean already
             return mean, variance
-        rest, variance = super()._moments(inputs - mean, mask)
+        rest, variance = super()._moments(inputs - mean, None)
         return mean + rest, ops.maximum(variance, 0.0)
+
+    def _masked_moments(self, inputs, mask):
+        share = ops.maximum(self._mean(ops.cast(mask, inputs.dtype)), LEAST_SHARE)
+        mean = self._mean(ops.where(mask, inputs, 0.0)) / share
+        squares = ops.square(ops.where(mask, inputs - mean, 0.0))
+        return mean, self._mean(squares) / share
+
+    def _mean(self, x):
+        """Returns the mean of each channel, over all replicas where the layer is synchronised."""
+        if self.synchronized:
+            return ops.moments(x, self._reduction_axes, synchronized=True)[0]
+        return ops.mean(x, self._reduction_axes)
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class ConvNormReLU(Composite):
     """`conv` (stride 1, same padding, without bias), `bn`, ReLU.
 
-    `bn` takes its statistics over the whole batch where the backend has it: the replicas of
-    `tf.distribute` share them, and JAX computes on the whole batch. On PyTorch each process takes
-    them over its own part.
+    `bn` takes its statistics over the whole batch where Keras can: the replicas of `tf.distribute`
+    share them, and JAX computes on the whole batch. On PyTorch, where Keras cannot, each process
+    takes them over its own part.
 
     Args:
         filters: channels of the output.

@@ -11,6 +11,10 @@ TensorFlow goes through `tf.distribute`, JAX through `keras.distribution.DataPar
 through an all-reduce of the gradients between the processes that `torchrun` starts (one device
 each). What a backend cannot do is refused; a run never falls back to a single device silently.
 
+Batch normalization (of UperNets and cascades) takes its statistics over the whole batch on
+TensorFlow and JAX. Keras does not synchronise it on PyTorch: each process takes them over its own
+images, which a run says before it starts.
+
 Every process reads the whole list of examples and computes its own contiguous part of each batch,
 so a batch holds the same images however many devices share it.
 """

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 
 import keras
 
@@ -16,7 +17,11 @@ def training_model(model, devices):
     """Returns the model that is trained: with what its task and `devices` need in each step.
 
     A classifier erases and mixes its images there.
+
+    Warns:
+        UserWarning: if batch normalization is not that of the whole batch.
     """
+    _note_batch_normalization(model, devices)
     if isinstance(model, FCMAE):
         return _pretraining_model(model, devices)
     is_classifier = not isinstance(model, SegmentationModel | DetectionModel)
@@ -28,6 +33,21 @@ def training_model(model, devices):
         return make(DetectionModel)(**parts, dtype=model.dtype_policy)
     kind = make(DeviceAugmented if is_classifier else SegmentationModel)
     return kind(model.input, model.output, name=model.name)
+
+
+def _note_batch_normalization(model, devices):
+    """Warns, in the first of several PyTorch processes, where Keras synchronises nothing."""
+    if devices.workers == 1 or not devices.is_chief or keras.backend.backend() != "torch":
+        return
+    layers = model._flatten_layers(include_self=False)
+    count = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+    if count:
+        warnings.warn(
+            f"The {count} layers of batch normalization take their statistics over the images of "
+            "one process each, as Keras does not synchronise them on PyTorch: give each process "
+            "several images, or share the batch on TensorFlow or JAX, where all of it counts.",
+            stacklevel=2,
+        )
 
 
 class _Unlabelled(FCMAE):
