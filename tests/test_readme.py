@@ -34,6 +34,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     EXPORT,
     SEGMENT,
     DETECT,
+    LEARN_TO_DETECT,
     RETINA,
     DEEPLAB,
     TRAIN,
@@ -213,14 +214,20 @@ def test_its_detection_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(noise(40, 50)).save("photo.jpg")
 
-    def build(weights):
+    def build(weights, **arguments):
         assert weights == "coco"
-        return tiny_detector.build()
+        return tiny_detector.build(**arguments)
 
     monkeypatch.setattr(keras_convnext.detection, "MaskRCNNConvNeXtTiny", build)
     exec(DETECT, {})
     assert Image.open("seen.png").size == (500, 400)
     assert re.search(r"\('class \d', .*\(6, 40, 50\)", capsys.readouterr().out, re.DOTALL)
+    scope = {"images": noise(64, 64)[None], "labels": np.array([[1, -1]])}
+    scope |= {"boxes": np.float32([[[4, 8, 40, 50], [0, 0, 0, 0]]])}
+    scope |= {"masks": np.ones((1, 2, 64, 64), "uint8")}
+    exec(LEARN_TO_DETECT, scope)
+    assert np.isfinite(scope["model"].history.history["loss"]).all()
+    assert set(scope["found"].names) <= {"cat", "dog"} and scope["found"].size == (40, 50)
 
 
 @pytest.mark.slow
