@@ -107,6 +107,18 @@ def appended(key, **fields):
     return lambda content: content[key].append({**content[key][0], **fields})
 
 
+def with_image(size, **fields):
+    """Returns a function that adds an image with one object."""
+
+    def add(content):
+        appended("images", **size, id=99)(content)
+        square = [[0, 0, 1, 0, 1, 1, 0, 1]]
+        row = {"id": 999, "image_id": 99, "segmentation": square, **fields}
+        appended("annotations", **row)(content)
+
+    return add
+
+
 LEFT_OUT = [
     (changed("annotations", bbox=[5, 5, 0, 9]), "Not learned: 1 object with a box narrower than"),
     (changed("annotations", bbox=[500, 5, 9, 9]), "Not learned: 1 object outside of their image"),
@@ -145,6 +157,14 @@ LEFT_OUT = [
     (
         appended("categories", id=0, name="ellipse "),
         r"Left out: 1 label without objects, of the name of another, the first is ellipse \(id 0\)",
+    ),
+    (
+        with_image({"width": 96, "height": 64}, iscrowd=1),
+        "Not trained on: 1 image without an object to learn, which only validation uses",
+    ),
+    (
+        with_image({"width": 1, "height": 1}, bbox=[0, 0, 1, 1]),
+        "Not trained on: 1 image with a side below 32 pixels",
     ),
     (
         appended("images", id=99),
@@ -424,6 +444,18 @@ def test_the_largest_objects_are_kept():
     found = Fit((64, 96), objects=2, size=(96, 64))(gradient(96, 64), objects, (0, 0, 0))
     assert found["labels"].tolist() == [1, 2]  # the last one has 60 pixels in sight
     assert "mask_crops" not in found
+
+
+@pytest.mark.parametrize(("size", "shown"), [((1, 1), (64, 64)), ((8000, 100), (96, 1))])
+def test_the_smallest_and_the_largest_images_become_examples(size, shown):
+    mask = np.ones(size[::-1], bool)
+    objects = Objects(np.float32([[0, 0, *size]]), np.zeros(1, "int32"), lambda number: mask)
+    image = Image.new("RGB", size, (9, 200, 9))
+    found = Fit((64, 96), objects=2, size=(96, 64))(image, objects, (0, 0, 0))
+    assert found["image_shape"].tolist() == [shown[1], shown[0]]
+    assert (found["image"][: shown[1], : shown[0]] == (9, 200, 9)).all()
+    assert found["boxes"][0].tolist() == [0, 0, *shown] and found["labels"].tolist() == [0, -1]
+    assert found["mask_crops"][0].all() and not found["mask_crops"][1].any()
 
 
 @pytest.mark.parametrize(

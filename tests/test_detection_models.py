@@ -447,13 +447,20 @@ def test_objects_fit_each_other_and_the_images():
 
 @compiles_long
 def test_images_without_objects_and_labels_out_of_range():
-    """No objects at all are background; a class that is not there is no background."""
+    """No objects at all are background; a class that is not there is no background, and neither is
+    a box that is NaN; what only fills up may be."""
     model = small("mask")
     images = {"images": scenes(2)["images"]}
     some = {**images, "boxes": np.array([[[4, 4, 40, 40]]] * 2, "float32")}
     some |= {"labels": np.full((2, 1), 2), "mask_crops": np.ones((2, 1, 8, 8), "uint8")}
     none = {key: value[:, :0] for key, value in some.items() if key != "images"} | images
     losses = compiled(model.losses_of, graph=False)
+    damaged = {**some, "labels": np.array([[0], [-1]])}
+    damaged["boxes"] = np.full((2, 1, 4), np.nan, "float32")
+    filled = {**damaged, "boxes": some["boxes"].copy()}
+    filled["boxes"][1] = np.nan
+    for inputs, is_nan in ((damaged, True), (filled, False)):
+        assert np.isnan(arrays(losses(inputs))["class_loss"]) == is_nan
     some, none = (arrays(losses(inputs)) for inputs in (some, none))
     assert np.isnan(some["class_loss"]) and np.isfinite(some["mask_loss"])
     assert all(map(np.isfinite, none.values()))

@@ -35,7 +35,8 @@ class DetectionModel(keras.Model):
       and on the right; without it nothing is padding;
     - `"boxes"` `(batch, objects, 4)`: x1, y1, x2, y2 of the objects, in pixels;
     - `"labels"` `(batch, objects)`: their classes from 0; a negative one stands for no object, and
-      so does a box without area. The loss is NaN where a label is too large;
+      so does a box without area. The loss is NaN where a label is too large, or an object's box is
+      NaN or infinite;
     - `"masks"` `(batch, objects, height, width)`: 0 or 1; or `"mask_crops"` `(batch, objects, h,
       w)`: what is within their boxes, at any size. Not asked for without mask heads.
 
@@ -222,10 +223,13 @@ class DetectionModel(keras.Model):
         self._check_objects(found, inputs["images"].shape)
         if not found["boxes"].shape[1]:  # none, or a number that the graph does not know
             found = {key: _with_one_more(value) for key, value in found.items()}
-        boxes = ops.cast(found["boxes"], "float32")
+        boxes, labels = ops.cast(found["boxes"], "float32"), ops.cast(found["labels"], "int32")
+        finite = ops.all(ops.isfinite(boxes), axis=-1)
         there = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
-        labels = ops.cast(found["labels"], "int32")
-        labels = ops.where(ops.logical_and(there, labels >= 0), labels, -1)
+        # of a box that is not finite the loss becomes NaN, as of a class that is not there
+        known = ops.where(finite, ops.where(there, labels, -1), self.classes)
+        labels = ops.where(labels >= 0, known, -1)
+        boxes = ops.where(finite[..., None], boxes, 0.0)
         masks = found[needed[-1]] if self.mask_heads else None
         return losses.Objects(boxes, labels, masks, crops)
 
