@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import itertools
 import json
+import shlex
 import shutil
 import sys
 import types
@@ -216,6 +217,17 @@ def test_wrong_flags_end_in_one_sentence(flags, message, capsys):
     with pytest.raises(SystemExit):
         command.from_command_line(["--config=coco", *flags], "detection")
     assert message in capsys.readouterr().err
+
+
+@on_one_backend
+def test_the_command_that_uses_the_best_model_is_one(shapes, tmp_path):
+    config = load("pennfudan", shapes, tmp_path)
+    lines = TASKS["detection"].usage(tmp_path / "a run", config, None).splitlines()
+    (line,) = (line for line in lines if " detect --model" in line)
+    parser = importlib.import_module("keras_convnext.cli.main")._parser()
+    arguments = parser.parse_args(shlex.split(line)[1:])
+    assert (arguments.model, arguments.images) == (str(tmp_path / "a run"), ["photo.jpg"])
+    assert arguments.size == tuple(sorted(map(int, config.size)))
 
 
 @on_one_backend
