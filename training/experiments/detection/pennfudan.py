@@ -2,8 +2,9 @@
 
 Command: `KERAS_BACKEND=torch python -m training.detect --config pennfudan --data_dir PENNFUDAN`,
 where PENNFUDAN has `instances_train.json`, `instances_val.json` and the folder `images`.
-Score and time: not yet measured; a step takes 0.9 seconds of one core, and the loss of a validation
-14 seconds (torch, one thread, eight steps).
+Score and time: AP50 of boxes 87.7 % and of masks 71.8 % on the 42 images for validation after
+the last epoch, AP 46.5 and 35.0 %; 73 minutes (torch, one thread of a core of AMD EPYC, one seed):
+`training/records/2026-11-29_pennfudan`.
 
 A small ConvNeXt without layer scale, which has no time to grow from 1e-6, narrow heads, and few
 proposals: there are one to eight people in an image. Images within 384 x 256 pixels.
