@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import numbers
 import os
-import warnings
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.predictions import ACTIVATIONS, Predictor, of_classes
 from keras_convnext.predictions import Prediction as Prediction
 from keras_convnext.preprocessing import EvalTransform, evaluation_transform
-from keras_convnext.pretrained import DownloadError, registry
+from keras_convnext.pretrained import registry
 from keras_convnext.whole_models import (
     CLASSES,
     image_channels,
@@ -98,7 +97,7 @@ class Classifier(Predictor):
             self._take_weights(os.fspath(source), transform, variant)
         self.activation = activation or outputs.activation_of(self.model)
         self.classes = self._count()
-        named = _count_of_names(self._given, labels)
+        named = len(self._given or ())
         if named not in (0, self.classes):
             place = labels if isinstance(labels, (str, os.PathLike)) else "`labels`"
             raise ValueError(f"{place} names {named} classes, {self.name} has {self.classes}.")
@@ -178,7 +177,7 @@ class Classifier(Predictor):
         names = self._given or self._beside
         is_whole = self.row and getattr(self.model, "published", None) == self.row.name
         if names is None and is_whole and self.row.classes == self.classes:
-            return _published_names(self.row.label_set)
+            return label_sets.class_names(self.row.label_set)
         return names
 
 
@@ -208,32 +207,12 @@ def _given_labels(labels):
             return label_sets.read_names(labels)
         if labels not in label_sets.NAMED:
             raise ValueError(f"The names of the classes of {labels} are not known here.")
-        return _published_names(labels)
+        return label_sets.class_names(labels)
     if isinstance(labels, dict):
         if all(isinstance(value, numbers.Integral) for value in labels.values()):
             labels = {index: name for name, index in labels.items()}
         labels = {str(index): name for index, name in labels.items()}
     return label_sets.checked_names(labels if isinstance(labels, dict) else list(labels))
-
-
-def _count_of_names(given, labels):
-    """Returns how many classes are named, also by a label set that could not be fetched, else 0."""
-    if given is None and isinstance(labels, str):
-        return registry.LABEL_SETS.get(labels, 0)
-    return len(given or ())
-
-
-def _published_names(label_set):
-    try:
-        return label_sets.class_names(label_set)
-    except DownloadError as error:
-        reason = str(error).splitlines()
-        warnings.warn(
-            f"{reason[0]} {': '.join(map(str.strip, reason[2:4]))}. The classes are shown by their "
-            "number; `labels=` gives names.",
-            stacklevel=2,
-        )
-        return None
 
 
 def _names_beside(path):

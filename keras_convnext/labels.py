@@ -1,26 +1,22 @@
 """The names of classes: those of ImageNet-1K, or names from a file."""
 
+import functools
+import importlib.resources
 import json
 import os
-import re
 import warnings
 
 import numpy as np
 
 from keras_convnext.checks import integer
-from keras_convnext.pretrained import download
-from keras_convnext.pretrained.registry import LABEL_SETS
 
-# WordNet's synsets in the order of the classes; the list that keras.applications uses.
-IMAGENET1K = download.Url(
-    "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
-    "labels/imagenet_class_index.json",
-    sha256="a1e7a966a1f601d39e4b43e119b3e7dd4a2ad3ea08cf69847cbaf021013767bc",
-    size=35363,
-)
-NAMED = ("imagenet1k",)  # the label sets that have names here
+# The classes of a label set, one a line: WordNet's id, a tab, and the name that keras.applications
+# gives too. `imagenet1k_licence.txt` has source and licence.
+TABLES = {"imagenet1k": "imagenet1k.txt"}
+NAMED = tuple(TABLES)  # the label sets that have names here
 
 
+@functools.cache
 def class_names(label_set):
     """Returns the classes of a label set, in the order of a classifier's outputs.
 
@@ -29,20 +25,13 @@ def class_names(label_set):
 
     Returns:
         Tuple of (WordNet id, name), for example `("n01440764", "tench")`, or `None` for a label
-        set without names. The list is downloaded at first use (35 kB) and verified.
-
-    Raises:
-        DownloadError: (an OSError) if it is not in the cache and cannot be fetched.
+        set without names.
     """
-    if label_set not in NAMED:
+    if label_set not in TABLES:
         return None
-    path = download.fetch(
-        [IMAGENET1K],
-        name="imagenet1k",
-        kind="names of the classes of",
-        otherwise="pass a file of class names: `labels=`, on the command line `--labels FILE`",
-    )
-    return _class_index(path.read_text(encoding="utf-8"), 1000)
+    file = importlib.resources.files(__package__) / TABLES[label_set]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return tuple(tuple(line.split("\t")) for line in lines)
 
 
 def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabilities=None):
@@ -59,8 +48,7 @@ def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabiliti
 
     Raises:
         ValueError: if the label set has no names, or another number of classes; if `top` is no
-            integer >= 1; if a probability is NaN. Nothing is downloaded then.
-        DownloadError: (an OSError) if the names could not be fetched.
+            integer >= 1; if a probability is NaN.
     """
     if probabilities is not None:
         warnings.warn(
@@ -72,8 +60,6 @@ def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabiliti
         preds = probabilities
     integer("top", top, 1)
     preds = np.asarray(preds.detach().cpu() if hasattr(preds, "detach") else preds)
-    if label_set in NAMED:
-        _check_predictions(preds, LABEL_SETS[label_set], label_set)
     names = class_names(label_set)
     _check_predictions(preds, len(names or ()), label_set)
     return [[(*names[index], float(row[index])) for index in best_first(row, top)] for row in preds]
@@ -127,14 +113,6 @@ def read_names(path):
             f"{path}: {error}. Allowed: one name per line, a JSON list of names, or a JSON object "
             'of "0", "1", ... to names or to [id, name].'
         ) from None
-
-
-def _class_index(text, classes):
-    """Returns the names of an index, which must be of the known form."""
-    names = checked_names(json.loads(text))
-    if len(names) != classes or not all(re.fullmatch(r"n\d{8}", str(wnid)) for wnid, _ in names):
-        raise ValueError(f"The class index does not have {classes} WordNet ids and names.")
-    return names
 
 
 def checked_names(content):

@@ -176,11 +176,10 @@ def test_a_subclassed_model_is_read_by_its_numbers():
 # ---------------------------------------------------------------- what a model knows
 
 
-def test_published_weights_are_known_after_saving(model, tmp_path, monkeypatch):
+def test_published_weights_are_known_after_saving(model, tmp_path):
     """The model says where its weights are from: its transform and its labels."""
     row = keras_convnext.pretrained.find("convnext_tiny.fb_in1k")
-    names = tuple((f"n{index:08d}", f"name {index}") for index in range(1000))
-    monkeypatch.setattr(labels, "class_names", {"imagenet1k": names}.get)
+    names = labels.class_names("imagenet1k")
     published = ConvNeXt(SMALL, input_shape=(SIDE, SIDE, 3))
     published.published = row.name
     published.save(tmp_path / "m.keras")
@@ -231,6 +230,7 @@ def test_the_folder_of_a_training(model, photos, tmp_path):
         (lambda t: Classifier("convnext_tinny"), ValueError, "convnext_tiny"),
         (lambda t: Classifier("convnext_base.clip_laion2b"), ValueError, "a CLIP embedding"),
         (lambda t: Classifier(head(), labels=["a"]), ValueError, "names 1 classes, .* has 3"),
+        (lambda t: Classifier(head(), labels="imagenet1k"), ValueError, "names 1000 .* has 3"),
         (lambda t: Classifier(head(), labels="imagenet22k"), ValueError, "are not known here"),
         (lambda t: Classifier(head(), transform={"size": 9}), ValueError, "8 pixels, .* gives 9"),
         (lambda t: Classifier(head(), transform=9), TypeError, "EvalTransform, a dict"),
@@ -254,13 +254,6 @@ def test_what_cannot_be_meant_is_said(tmp_path, make, error, message):
 
 
 @on_one_backend
-def test_a_label_set_has_a_number_of_classes_without_a_network_too():
-    with pytest.warns(UserWarning, match="Could not get the names"):
-        with pytest.raises(ValueError, match="imagenet1k names 1000 classes, .* has 3"):
-            Classifier(head(), labels="imagenet1k")
-
-
-@on_one_backend
 def test_models_that_are_no_classifiers_of_images_in_0_to_255():
     plain = {"input_shape": (SIDE, SIDE, 3), "classes": 3}
     for made, message in (
@@ -273,15 +266,6 @@ def test_models_that_are_no_classifiers_of_images_in_0_to_255():
     broken = head(layers.Rescaling(float("nan")))
     with pytest.raises(ValueError, match="NaN or infinite outputs"):
         Classifier(broken, activation="none").probabilities(np.zeros((8, 8, 3), "uint8"))
-
-
-@on_one_backend
-def test_names_of_classes_that_cannot_be_fetched_are_not_called_weights():
-    with pytest.raises(OSError) as caught:
-        labels.class_names("imagenet1k")
-    text = str(caught.value)
-    assert text.startswith("Could not get the names of the classes of 'imagenet1k'.")
-    assert "weights" not in text and "in place of the name" not in text
 
 
 # ---------------------------------------------------------------- as keras.applications
@@ -297,22 +281,19 @@ def test_names_of_classes_that_cannot_be_fetched_are_not_called_weights():
         (np.zeros((1, 1000)), 0, "`top` must be"),
     ],
 )
-def test_wrong_predictions_are_refused_before_names_are_fetched(monkeypatch, preds, top, message):
-    monkeypatch.delattr(labels, "class_names")
+def test_wrong_predictions_are_refused(preds, top, message):
     with pytest.raises(ValueError, match=message):
         labels.decode_predictions(preds, top)
 
 
 @on_one_backend
-def test_preprocess_and_decode_as_keras_applications(monkeypatch):
-    names = tuple((f"n{index:08d}", f"name {index}") for index in range(1000))
-    monkeypatch.setattr(labels, "class_names", {"imagenet1k": names}.get)
+def test_preprocess_and_decode_as_keras_applications():
     images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3))
     assert keras_convnext.preprocess_input(images) is images
     preds = np.random.default_rng(1).random((2, 1000)).astype("float32")
     found = keras_convnext.decode_predictions(preds, top=3)
     assert [len(best) for best in found] == [3, 3]
     best = int(preds[1].argmax())
-    assert found[1][0] == (f"n{best:08d}", f"name {best}", float(preds[1].max()))
+    assert found[1][0] == (*labels.class_names("imagenet1k")[best], float(preds[1].max()))
     with pytest.warns(DeprecationWarning, match="now called `preds=`"):
         assert labels.decode_predictions(probabilities=preds, top=3) == found

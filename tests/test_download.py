@@ -17,7 +17,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_convnext.labels import class_names
 from keras_convnext.pretrained import download
 from keras_convnext.pretrained.download import (
     DownloadError,
@@ -682,15 +681,6 @@ def test_without_a_network_it_is_over_at_once(monkeypatch):
     message = failure(sources)
     assert message.count("no connection to 127.0.0.1") == 2
     assert "HF_HUB_OFFLINE=1" in message and "pass the path of a file" in message
-
-
-def test_the_message_says_what_is_missing_and_what_to_do_without(monkeypatch):
-    monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
-    with pytest.raises(DownloadError) as caught:
-        class_names("imagenet1k")
-    message = str(caught.value)
-    assert message.startswith("Could not get the names of the classes of 'imagenet1k'.")
-    assert "--labels FILE" in message and "weights" not in message.replace("tensorflow", "")
 
 
 def test_a_name_that_is_looked_up_for_ever_costs_seconds(monkeypatch):

@@ -11,7 +11,7 @@ from PIL import Image
 
 import keras_convnext.detection
 import keras_convnext.segmentation
-from keras_convnext import VARIANTS, labels, roadmap
+from keras_convnext import VARIANTS, roadmap
 from keras_convnext.backend_choice import BACKENDS
 from keras_convnext.pretrained import find, resolve
 from keras_convnext.segmentation import UperNet
@@ -58,9 +58,6 @@ def with_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
-    # WordNet ids and names of the true form: the true ones are a download
-    names = tuple((f"n{i:08d}", f"class {i}") for i in range(1000))
-    monkeypatch.setattr(labels, "class_names", lambda label_set: names)
     row = find("convnext_tiny.fb_in1k")
     place = resolve.source_of(row.sources[0], row).place
     place.parent.mkdir(parents=True)
@@ -74,9 +71,9 @@ def with_weights(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
 def test_its_lines_run(with_weights, capsys):
     exec(CLASSIFY, {})
-    assert len(re.findall(r"class \d+ +\d+\.\d%", capsys.readouterr().out)) == 3
+    assert len(re.findall(r"(?m)^[\w'-]+ +\d+\.\d%$", capsys.readouterr().out)) == 3
     exec(SWAPPED, {"images": noise(224, 224)[None]})
-    assert re.search(r"\[\[\('n\d{8}', 'class \d+', ", capsys.readouterr().out)
+    assert re.search(r"\[\[\('n\d{8}', ['\"][\w'-]+['\"], ", capsys.readouterr().out)
     scope = {"images": np.zeros((2, 224, 224, 3), "uint8"), "labels": np.array([0, 4])}
     exec(FINE_TUNE.replace("epochs=5", "epochs=1"), scope)
     assert scope["model"].output_shape == (None, 5)
@@ -84,9 +81,7 @@ def test_its_lines_run(with_weights, capsys):
 
 LITERALLY = """
 import warnings
-from keras_convnext import labels
 warnings.simplefilter("ignore")
-labels.class_names = lambda label_set: [(f"n{i:08d}", f"class {i}") for i in range(1000)]
 exec(%r, {})
 import numpy as np
 exec(%r, {"images": np.zeros((1, 224, 224, 3), "uint8"), "labels": np.array([4])})
@@ -106,7 +101,7 @@ def test_its_lines_run_where_one_backend_is_installed(backend, with_weights, tmp
     settings = {name: os.environ[name] for name in kept} | {"HOME": str(tmp_path)}
     done = python(code, missing=missing, **settings)
     assert done.stdout.split()[-1:] == [backend], done.stderr
-    assert re.findall(r"class \d+ +\d+\.\d%", done.stdout)
+    assert re.findall(r"(?m)^[\w'-]+ +\d+\.\d%$", done.stdout)
     assert "keras_convnext:" not in done.stderr  # nothing was ambiguous
 
 
@@ -142,9 +137,7 @@ def test_its_pictures(with_weights, tmp_path):
 def test_its_export_runs(with_weights, capsys):
     pytest.importorskip("onnxruntime")
     exec(EXPORT, {})
-    assert (
-        len(re.findall(r"Prediction\(name='class \d+', probability=", capsys.readouterr().out)) == 3
-    )
+    assert capsys.readouterr().out.count("Prediction(name=") == 3
 
 
 def test_every_name_it_uses_exists():

@@ -26,8 +26,6 @@ def fetch(
     licence_url: str | None = None,
     latest: bool = True,
     check: Check | None = None,
-    kind: str = "weights",
-    otherwise: str = "pass the path of a file that you have in place of the name",
 ) -> Path:
     """Returns a verified local file, downloading it if no cache holds one.
 
@@ -43,8 +41,6 @@ def fetch(
             may have moved on; if not, any verified copy will do, without a request.
         check: called with the path of a file whose hash nobody published, before its hash is
             recorded; whatever it raises refuses the file. Pass a function that reads the file.
-        kind: what the file holds, for messages.
-        otherwise: what else the user can do without the file, for the message of the error.
 
     Returns:
         The path of the file: read it, never write to it.
@@ -69,8 +65,9 @@ def fetch(
             return _download(source, check)
         except SourceError as failure:
             failures.append((source, failure))
-    lines = [f"Could not get the {kind} {name!r}.", *_explained(failures, check)]
-    lines += [f"Or {otherwise}.", *_about_network(failures)]
+    lines = [f"Could not get the weights {name!r}.", *_explained(failures, check)]
+    lines += ["Or pass the path of a file that you have in place of the name."]
+    lines += _about_network(failures)
     if licence:
         lines.append(f"Its licence is {licence!r}: {licence_url or 'see the publisher'}.")
     raise DownloadError("\n".join(lines))
