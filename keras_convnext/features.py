@@ -66,15 +66,27 @@ class PyramidModel(keras.Model):
         """Returns a layer by its name, with or without the name of the model before it, or index.
 
         Raises:
-            ValueError: if there is no such layer, or several models in this one have it.
+            ValueError: if there is no such layer, or several models in this one have it. Of a layer
+                of `keras.applications`' models it says which of ours it is.
         """
         known = [layer.name for layer in self.layers]
         if name is not None and name not in known:
             found = [layer for layer in known if names.local(layer) == name]
             if len(found) > 1:
                 raise ValueError(f"{self.name} has several layers {name!r}: choose one of {found}.")
+            if not found and (here := names.in_keras_applications(name, known)):
+                raise ValueError(_renamed(self.name, name, *here))
             name = found[0] if found else name
         return super().get_layer(name, index)
+
+
+def _renamed(model, name, layer, part):
+    """Returns what is said of a name that a layer has in `keras.applications`."""
+    where = f"a part of the layer {layer!r}" if part else f"the layer {layer!r}"
+    return (
+        f"{model} has no layer {name!r}, which is a name in keras.applications' ConvNeXts. What it "
+        f'stands for is {where} here: `model.get_layer("{layer}"){part}`.'
+    )
 
 
 def pyramid_outputs(model):

@@ -8,6 +8,9 @@ are part of saved files and of the paths of weights, so they never change.
 A graph of Keras has each name once. In a model with a name of its own, the names of all layers
 therefore begin with it, `mine__stage0_block1`, and two such models fit in one graph. Everything
 here reads both forms.
+
+The models of `keras.applications` have more and smaller layers, whose names scripts know:
+`in_keras_applications` reads these, and nothing else does.
 """
 
 import re
@@ -20,6 +23,33 @@ BODY = ("stem", "downsample", "block")  # the kinds of the layers up to the last
 SINGLE = (STEM, HEAD_NORM, HEAD_HIDDEN, HEAD)
 BLOCK = re.compile(r"stage(\d+)_block(\d+)")
 OF_A_STAGE = re.compile(r"(downsample|norm)(\d+)")
+
+# keras.applications: layers that are a part of a block here, or of the downsampling before a stage,
+THEIR_BLOCK = re.compile(r"(?:.+_)?stage_(\d+)_block_(\d+)_(\w+)")
+THEIR_DOWNSAMPLING = re.compile(r"(?:.+_)?downsampling_(block|layernorm|conv)_(\d+)")
+THEIR_SUM = re.compile(r"add(?:_(\d+))?")
+THEIR_PARTS = {
+    "depthwise_conv": ".dwconv",
+    "layernorm": ".norm",
+    "pointwise_conv_1": ".pwconv1",
+    "gelu": ".activation",
+    "pointwise_conv_2": ".pwconv2",
+    "layer_scale": ".gamma",
+    "stochastic_depth": ".drop_path",
+    "identity": ".drop_path",
+}
+IN_A_CHAIN = {"block": "", "layernorm": ".layers[0]", "conv": ".layers[1]"}
+# and those that a model has once
+THEIR_SINGLE = {
+    r"input_layer(?:_\d+)?": ("image", ""),
+    r"(?:.+_)?prestem_normalization": ("preprocessing", ""),
+    r"(?:.+_)?stem": (STEM, ""),
+    r"(?:.+_)?stem_conv": (STEM, ".layers[0]"),
+    r"(?:.+_)?stem_layernorm": (STEM, ".layers[1]"),
+    r"(?:.+_)?head_gap|global_(?:average|max)_pooling2d(?:_\d+)?": ("pool", ""),
+    r"(?:.+_)?head_layernorm|layer_normalization(?:_\d+)?": (HEAD_NORM, ""),
+    r"(?:.+_)?head_dense": (HEAD, ""),
+}
 
 
 class Place(NamedTuple):
@@ -136,3 +166,32 @@ def stage_depths(names):
             "by `ConvNeXt(...)`, or one that has such a model inside."
         )
     return [depths.get(stage, 0) for stage in range(max(depths) + 1)]
+
+
+def in_keras_applications(name, layers):
+    """Returns what a layer of one of `keras.applications`' ConvNeXts is in a model of ours.
+
+    Args:
+        name: of the layer there, `"convnext_tiny_stage_3_block_2_depthwise_conv"`. The sums at the
+            ends of blocks, `"add"`, `"add_1"` and so on, are counted from the first block.
+        layers: the names of the layers in our model.
+
+    Returns:
+        Name of the layer here and the part of it, `("stage3_block2", ".dwconv")`, where the part is
+        `""` for all of it. `None` if the name is no such name, or the model has no such layer.
+    """
+    there = {local(layer): layer for layer in layers}
+    bare, part = _in_keras_applications(name, list(filter(is_block, there)))
+    return (there[bare], part) if bare in there else None
+
+
+def _in_keras_applications(name, blocks):
+    if match := THEIR_BLOCK.fullmatch(name):
+        part = THEIR_PARTS.get(match[3])
+        return (block(int(match[1]), int(match[2])), part) if part else (None, "")
+    if match := THEIR_DOWNSAMPLING.fullmatch(name):
+        return downsample(int(match[2]) + 1), IN_A_CHAIN[match[1]]
+    if match := THEIR_SUM.fullmatch(name):
+        number = int(match[1] or 0)
+        return blocks[number] if number < len(blocks) else None, ""
+    return next((at for form, at in THEIR_SINGLE.items() if re.fullmatch(form, name)), (None, ""))

@@ -1,9 +1,14 @@
 """The names of layers: what is built is parsed again, and other names are nobody's."""
 
+import re
+
+import keras
 import pytest
 
+import keras_convnext
 from keras_convnext import names
 from tests.backends import on_one_backend
+from tests.shape_only import shapes_only
 
 pytestmark = on_one_backend
 
@@ -61,3 +66,68 @@ def test_the_depths_of_the_stages():
         ValueError, match="no ConvNeXt blocks 'stage0_block0'.*needs a model made by `ConvNeXt"
     ):
         names.stage_depths(["stem", "stage0_block0_conv1"])
+
+
+# ---------------------------------------------------------------- keras.applications
+
+
+def their_layers(model):
+    """Yields every layer of a model and of the models inside it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from their_layers(layer)
+
+
+def said_of(model, name):
+    with pytest.raises(ValueError) as caught:
+        model.get_layer(name)
+    return str(caught.value)
+
+
+ARRAYS = {"SeparableConv2D", "DepthwiseConv2D", "Conv2D", "Dense", "LayerNormalization"}
+
+
+@pytest.mark.parametrize("arguments", [{}, {"include_top": False, "pooling": "avg"}])
+@pytest.mark.parametrize("size", ["Tiny", "Small", "Base", "Large", "XLarge"])
+def test_each_layer_of_keras_applications_is_said_to_be_one_of_ours(size, arguments):
+    """It has as many weights, of the same shapes, but for the one axis that a convolution of one
+    pixel has more or a depthwise one less."""
+    keras.utils.clear_session()  # the sums are counted from the first model on
+    with shapes_only():
+        theirs = getattr(keras.applications, f"ConvNeXt{size}")(
+            weights=None, drop_path_rate=0.1, **arguments
+        )
+        ours = getattr(keras_convnext, f"ConvNeXt{size}")(weights=None, name="mine", **arguments)
+    seen = 0
+    for layer in their_layers(theirs):
+        message = said_of(ours, layer.name)
+        there, name, part = re.search(
+            r"no layer '(.+?)', which .*`model\.get_layer\(\"(.+?)\"\)([\w.\[\]]*)`\.$", message
+        ).groups()
+        here = eval(f"model.get_layer(name){part}", {"model": ours, "name": name})
+        assert there == layer.name and name.startswith("mine__")
+        if type(layer).__name__ in ARRAYS | {"LayerScale"}:
+            shapes = [[w.shape for w in found.trainable_weights] for found in (layer, here)]
+            sizes = [[tuple(n for n in shape if n > 1) for shape in both] for both in shapes]
+            assert sizes[0] == sizes[1] and sizes[0], layer.name
+            seen += 1
+        elif type(layer).__name__ == "Add":
+            assert tuple(layer.output.shape) == tuple(here.output.shape)
+    assert seen == 5 * sum(names.stage_depths([x.name for x in ours.layers])) + 9 + bool(
+        not arguments
+    )
+
+
+def test_other_names_are_not_taken_for_those_of_keras_applications():
+    with shapes_only():
+        model = keras_convnext.ConvNeXtTiny(weights=None)
+    for name in (
+        "convnext_tiny_stage_3_block_3_gelu",  # it has three blocks
+        "convnext_tiny_stage_3_block_2_norm",
+        "convnext_tiny_downsampling_block_3",
+        "add_18",
+        "add_x",
+        "conv2d",
+    ):
+        assert f"No such layer: {name}." in said_of(model, name)
