@@ -46,7 +46,8 @@ class Classifier(Predictor):
         transform: an `EvalTransform`; or a dict of those of its arguments that differ from what is
             usual for the source, for example `{"size": 288}`. `None`: the evaluation of the
             published weights that the model began with, or of the authors of ConvNeXt, at the size
-            that the model takes.
+            that the model takes. Unlike there, photos are turned as their EXIF says, unless an
+            `EvalTransform` is given, or `{"upright": False}`.
         labels: the names of the classes: a list; a dict from 0, 1, ... to names; the path of a file
             (see `labels.read_names`); or the name of a label set, "imagenet1k". `None`: those of
             the published weights, or of `classes.json` beside the file.
@@ -192,7 +193,7 @@ def _transform(given, row, side):
         )
     arguments = [field.name for field in dataclasses.fields(EvalTransform)]
     keywords("EvalTransform", given or {}, arguments)
-    fields = {"size": side, **(given or {})}
+    fields = {"size": side, "upright": True, **(given or {})}
     if row is not None and fields["size"] == row.size:
         fields["size"] = None
     return evaluation_transform(row, **fields)

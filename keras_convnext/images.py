@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 # Pillow chooses the decoder by a file's content. These decoders only decode; others, such as EPS,
 # start programs, or are seldom used and seldom tested.
@@ -22,14 +22,15 @@ class ImageError(ValueError):
     """A source that is not a usable image. The message names the source and what is allowed."""
 
 
-def load_image(source):
+def load_image(source, upright=False):
     """Returns any image as an RGB `PIL.Image.Image`.
 
     Pixels are converted as `PIL.Image.Image.convert("RGB")` does it, which is what torchvision's
     default loader and so the reference evaluations do: alpha is dropped and not blended, EXIF
-    orientation is ignored, an animation gives its first frame. Grey of more than 8 bits (modes
-    I;16, I, F) is clipped at 255, with a UserWarning if that loses something; negative numbers, NaN
-    and fractions of 1 are refused, in files as in arrays.
+    orientation is ignored unless `upright` (Pillow itself obeys that of TIFF), an animation gives
+    its first frame. Grey of more than 8 bits (modes I;16, I, F) is clipped at 255, with a
+    UserWarning if that loses something; negative numbers, NaN and fractions of 1 are refused, in
+    files as in arrays.
 
     Args:
         source: one of
@@ -39,6 +40,8 @@ def load_image(source):
             array (NumPy, or what converts to it) of shape (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4), channels grey, RGB or RGBA, dtype uint8, or float with values in [0, 255]
             (rounded to the nearest integer, halves to even). Floats in [0, 1] are refused.
+        upright: whether the image is turned as its EXIF says. Phones store a photo as the sensor
+            saw it, and write there how the phone was held. Damaged EXIF is ignored.
 
     Raises:
         ImageError: (a ValueError) missing, unreadable, truncated, without pixels, larger than
@@ -46,11 +49,12 @@ def load_image(source):
         TypeError: if `source` is none of the above.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, f"PIL image of mode {source.mode} and size {source.size}")
+        name = f"PIL image of mode {source.mode} and size {source.size}"
+        return _to_rgb(source, name, upright)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _read(io.BytesIO(source), f"{memoryview(source).nbytes} bytes of data")
+        return _read(io.BytesIO(source), f"{memoryview(source).nbytes} bytes of data", upright)
     if isinstance(source, (str, os.PathLike)):
-        return _read(source, f"{os.fspath(source)!r}")
+        return _read(source, f"{os.fspath(source)!r}", upright)
     if hasattr(source, "__array__"):
         array = np.asarray(source)
         return _from_array(array, f"array of shape {array.shape} and dtype {array.dtype}")
@@ -91,12 +95,31 @@ def images_in(folder):
     return [path for path in paths if not path.name.startswith(".") and path.is_file()]
 
 
-def _read(file, name):
+def upright_file(content):
+    """Returns the content of an image file that is to be decoded without a look at its EXIF.
+
+    Args:
+        content: bytes of a file. They are returned as they are, unless EXIF says that the image is
+            turned: then it is a PNG file of what `load_image(content, upright=True)` gives. Whoever
+            decodes what is no image says so.
+    """
+    try:
+        with open_image(content) as image:
+            if not _is_turned(image):
+                return content
+        file = io.BytesIO()
+        load_image(content, upright=True).save(file, "PNG", compress_level=1)
+        return file.getvalue()
+    except Exception:  # as in `_read`
+        return content
+
+
+def _read(file, name, upright):
     # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, IndexError,
     # struct.error, ...): whatever it is, the caller has one thing to catch.
     try:
         with open_image(file) as image:
-            return _to_rgb(image, name)
+            return _to_rgb(image, name, upright)
     except ImageError:
         raise
     except Exception as error:
@@ -110,13 +133,25 @@ def _unreadable(name, error):
     )
 
 
-def _to_rgb(image, name):
+def _is_turned(image):
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+
+
+def _turned_upright(image):
+    try:
+        return ImageOps.exif_transpose(image) if _is_turned(image) else image
+    except Exception:  # metadata may be damaged in any way, and the pixels be sound
+        return image
+
+
+def _to_rgb(image, name, upright):
     if 0 in image.size:
         raise ImageError(
             f"{name}: the image has no pixels (width, height = {image.size}); both must be >= 1."
         )
     try:
         image.load()
+        image = _turned_upright(image) if upright else image
         clipped = image.mode[0] in "IF" and _check_deep_grey(image, name)
         rgb = _without_transparency(_without_premultiplication(image)).convert("RGB")
     except ImageError:

@@ -43,6 +43,8 @@ class EvalTransform:
         resize_size: the short side after resizing in pixels, where a reference states it instead
             of `crop_pct` (torchvision: 236, 230 or 232 for a crop of 224). Where it is less than
             `size`, black borders fill the rest.
+        upright: whether an image is first turned as its EXIF says. Published evaluations do not,
+            so it is off here; a `Classifier` switches it on, unless an `EvalTransform` is given.
 
     Example:
         `EvalTransform(224, crop_pct=0.875)` and `EvalTransform(384, resize="squash")` are the
@@ -57,8 +59,10 @@ class EvalTransform:
     resize: str = "shortest"
     interpolation: str = "bicubic"
     resize_size: int | None = None
+    upright: bool = False
 
     def __post_init__(self):
+        checks.one_of("upright", self.upright, (True, False))
         checks.one_of("resize", self.resize, RESIZES)
         checks.one_of("interpolation", self.interpolation, tuple(FILTERS))
         checks.integer("size", self.size, 1, note=IN_PIXELS)
@@ -107,7 +111,7 @@ class EvalTransform:
             ImageError: as `load_image`, and if the image is so elongated that resizing its short
                 side would exceed twice `PIL.Image.MAX_IMAGE_PIXELS`.
         """
-        image = load_image(image)
+        image = load_image(image, self.upright)
         width, height = self._resized(*image.size)
         image = _resample(image, width, height, FILTERS[self.interpolation])
         left, top = _crop_start(width, self.size), _crop_start(height, self.size)
@@ -154,7 +158,8 @@ class EvalTransform:
         differs by 11 levels at most. `tests/test_preprocessing.py` prints these numbers.
 
         Args:
-            image: uint8 tensor (H, W, 3), RGB, for example from `tf_decode`.
+            image: uint8 tensor (H, W, 3), RGB, for example from `tf_decode`. It has no EXIF any
+                more: where `upright` matters, `images.upright_file` comes before.
 
         Returns:
             uint8 tensor (size, size, 3), RGB.
@@ -186,7 +191,13 @@ class EvalTransform:
 
 
 def evaluation_transform(
-    row=None, size=None, crop_pct=None, resize=None, interpolation=None, resize_size=None
+    row=None,
+    size=None,
+    crop_pct=None,
+    resize=None,
+    interpolation=None,
+    resize_size=None,
+    upright=False,
 ):
     """Returns the transform of published weights, or the authors', with what is given changed.
 
@@ -195,11 +206,13 @@ def evaluation_transform(
             384 pixels on and below crops 224 of 256 pixels, bicubic.
         size, crop_pct, resize, interpolation, resize_size: as of `EvalTransform`; `None`: what is
             usual at the size. A crop, or a size to crop from, means that the short side is resized.
+        upright: as of `EvalTransform`.
     """
     is_usual = (size, crop_pct, resize, resize_size) == (None,) * 4
     if row is not None and is_usual:
         transform = row.transform()
-        return dataclasses.replace(transform, interpolation=interpolation or row.interpolation)
+        interpolation = interpolation or row.interpolation
+        return dataclasses.replace(transform, interpolation=interpolation, upright=upright)
     size = size or (row.size if row else 224)
     if resize is None:
         usual = row.resize_mode if row else "squash" if size >= 384 else "shortest"
@@ -207,7 +220,7 @@ def evaluation_transform(
     if (crop_pct, resize_size) == (None, None) and resize == "shortest":
         crop_pct = _usual_crop(size, row)
     interpolation = interpolation or (row.interpolation if row else "bicubic")
-    return EvalTransform(size, crop_pct, resize, interpolation, resize_size)
+    return EvalTransform(size, crop_pct, resize, interpolation, resize_size, upright)
 
 
 def _usual_crop(size, row):

@@ -70,14 +70,14 @@ def test_a_photo_a_list_and_a_folder(model, photos):
     assert several.dtype == "float32" and classify.probabilities([]).shape == (0, 3)
     assert [row[0].index for row in classify([path, path])] == [first[0].index] * 2
     assert classify.labels == NAMES and classify.model is model and classify.name == "small"
-    assert classify.transform == EvalTransform(SIDE, 0.875)
+    assert classify.transform == EvalTransform(SIDE, 0.875, upright=True)
 
 
 @on_one_backend
 def test_transforms_and_labels_may_be_given(model, photos, tmp_path):
     assert Classifier(model, transform={"resize": "squash"}).transform.resize == "squash"
     from_36 = Classifier(model, transform={"resize_size": 36}).transform
-    assert from_36 == EvalTransform(SIDE, resize_size=36)
+    assert from_36 == EvalTransform(SIDE, resize_size=36, upright=True)
     own = EvalTransform(SIDE, 1.0, interpolation="bilinear")
     assert Classifier(model, transform=own).transform is own
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
@@ -188,7 +188,9 @@ def test_published_weights_are_known_after_saving(model, tmp_path):
     for source in (loaded, tmp_path / "m.keras"):
         classify = Classifier(source)
         assert classify.row == row and classify.names == names
-        assert classify.transform == EvalTransform(SIDE, row.crop_pct, interpolation="bicubic")
+        assert classify.transform == EvalTransform(
+            SIDE, row.crop_pct, interpolation="bicubic", upright=True
+        )
     backbone = ConvNeXt(SMALL, include_top=False, input_shape=(SIDE, SIDE, 3), pooling="avg")
     backbone.published = (
         "convnext_base.fb_in22k_ft_in1k_384"  # squashed, unlike others of that size

@@ -234,12 +234,6 @@ def test_the_callers_image_keeps_its_transparency():
     assert image.info["transparency"] == bytes(10)
 
 
-def test_exif_orientation_is_left_alone():
-    exif = Image.Exif()
-    exif[274] = 6  # rotate by 90 degrees to display
-    assert load_image(encoded(noise_image(), "JPEG", exif=exif)).size == (61, 37)
-
-
 def test_the_first_frame_of_an_animation():
     frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])

@@ -2,7 +2,7 @@
 
 It lists the images that cannot be decoded, with the reason, and warns about files that are not used
 and about what is unusual: the same image more than once (above all in two splits or classes), CMYK,
-16-bit and animated images, and a rotation in EXIF, which is ignored. Files are read, never changed.
+16-bit and animated images, and a rotation in EXIF. Files are read, never changed.
 
 Exit status: 0 all images can be decoded, 1 some cannot, 2 the command was used wrongly.
 """

@@ -65,6 +65,7 @@ def _add_inference(parser):
         help="pad images to multiples of 32, or to one of two sizes, so that JAX and TensorFlow "
         "compile twice and not for each size of a photo (default: %(default)s)",
     )
+    flags.add_upright(parser)
 
 
 def _share(text):
@@ -156,6 +157,7 @@ def _detector(arguments):
         size=arguments.size,
         threshold=arguments.threshold,
         canvas=arguments.canvas,
+        upright=arguments.upright,
     )
     for name in arguments.classes or ():
         if name not in detector.names:
@@ -173,7 +175,7 @@ def _detected(name, source, stem, image_id, detector, classes):
 
     result = {"image": console.printable(name)}
     try:
-        photo = load_image(source)
+        photo = load_image(source, detector.upright)
         found = detector(photo)
     except ValueError as error:
         console.say(f"{result['image']}: {error}")

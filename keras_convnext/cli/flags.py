@@ -105,11 +105,22 @@ def add_transform(parser):
         help="resize the short side and crop the centre, or squash the whole image to a square",
     )
     add("--interpolation", choices=("bicubic", "bilinear"), help="how pixels are interpolated")
+    add_upright(group, default=None)
+
+
+def add_upright(parser, default=True):
+    parser.add_argument(
+        "--upright",
+        action=argparse.BooleanOptionalAction,
+        default=default,
+        help="whether photos are turned as their EXIF says; evaluations of published weights take "
+        "them as they are stored (default: they are turned)",
+    )
 
 
 def transform_of(arguments):
     """Returns the flags of `add_transform` that were given, as `Classifier` takes them."""
-    fields = ("size", "crop_pct", "resize", "interpolation")
+    fields = ("size", "crop_pct", "resize", "interpolation", "upright")
     given = {field: getattr(arguments, field) for field in fields}
     return {field: value for field, value in given.items() if value is not None}
 

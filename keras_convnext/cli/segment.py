@@ -53,6 +53,7 @@ def _add_inference(parser):
         default=BATCH,
         help="windows at once (default: %(default)s)",
     )
+    flags.add_upright(parser)
 
 
 def run(arguments):
@@ -115,6 +116,7 @@ def _segmenter(arguments):
         window=window,
         batch_size=arguments.batch_size,
         size=None if short is None else (4 * short, short),
+        upright=arguments.upright,
     )
     if arguments.multi_scale:
         segmenter = dataclasses.replace(segmenter, scales=SCALES, flip=True)
@@ -178,7 +180,9 @@ def _segmented(name, source, stem, segmenter, names):
         found = segmenter(source)
         shares = overlays.shares_of(found, len(names))
         pictures = {
-            "overlay": Image.fromarray(overlays.overlay(source, found, len(names))),
+            "overlay": Image.fromarray(
+                overlays.overlay(source, found, len(names), upright=segmenter.upright)
+            ),
             "labels": overlays.label_map(found, len(names)),
             "legend": overlays.legend(names, shares),
         }

@@ -23,6 +23,7 @@ class Detections:
         categories: int64 (n,): ids of these classes in files of COCO's format.
         crops: float32 (n, 28, 28): probabilities of the pixels within each box, or `None` of a
             detector without masks.
+        upright: whether these pixels are counted in the photo as it is turned by its EXIF.
     """
 
     boxes: np.ndarray
@@ -32,6 +33,7 @@ class Detections:
     size: tuple
     categories: np.ndarray
     crops: np.ndarray | None = None
+    upright: bool = False
 
     def __len__(self):
         return len(self.boxes)
@@ -80,7 +82,7 @@ class Detections:
         Raises:
             ValueError: if the photo has another size than that of the detections.
         """
-        image = load_image(image)
+        image = load_image(image, self.upright)
         if image.size != self.size[::-1]:
             raise ValueError(
                 f"The detections are of a photo of {self.size[1]} x {self.size[0]} pixels, "

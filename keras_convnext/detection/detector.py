@@ -54,6 +54,8 @@ class Detector:
             that stand, so that JAX and TensorFlow compile twice and not for each size of a photo.
         batch_size: photos that the model sees at once, in `batch`.
         variant: name of the architecture of a file of weights; `None`: the file tells it.
+        upright: whether a photo is turned as its EXIF says. With `False` it is taken as it is
+            stored, which is how the objects in files of annotations are counted.
 
     Attributes:
         model: the `DetectionModel`.
@@ -76,11 +78,13 @@ class Detector:
     canvas: str = "smallest"
     batch_size: int = 1
     variant: str | None = None
+    upright: bool = True
     names: tuple = dataclasses.field(default=(), init=False, repr=False)
     categories: tuple = dataclasses.field(default=(), init=False, repr=False)
 
     def __post_init__(self):
         checks.one_of("canvas", self.canvas, CANVASES)
+        checks.one_of("upright", self.upright, (True, False))
         checks.integer("batch_size", self.batch_size, 1)
         checks.number("threshold", self.threshold, least=0, most=1)
         checks.integers("size", self.size, MULTIPLE, 2)
@@ -147,7 +151,7 @@ class Detector:
         return [found[number] for number in sorted(found)]
 
     def _photo(self, number, image):
-        image = load_image(image)
+        image = load_image(image, self.upright)
         return _Photo(number, fitted(np.asarray(image), self.size), (image.height, image.width))
 
     def _canvas_of(self, photo):
@@ -206,6 +210,7 @@ class Detector:
             size=tuple(map(int, size)),
             categories=np.array(self.categories, "int64")[labels],
             crops=outputs["masks"][kept].astype("float32") if "masks" in outputs else None,
+            upright=self.upright,
         )
 
     def _weights_are_finite(self):

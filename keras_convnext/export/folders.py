@@ -21,7 +21,7 @@ def export_for(target, model, folder, *, replace=False, runtime=None, **options)
     What runs the model there, onnxruntime-web, is copied into the page where it is found, in
     `runtime` or in the `node_modules` of the working directory or one above; else the page says
     where to get it. The model sees the pixels that its `EvalTransform` gives, to 1/255; photos are
-    turned as their EXIF says, which `EvalTransform` does not do.
+    always turned as their EXIF says.
 
     "triton": a model of NVIDIA Triton's model repository, which is the folder above:
     `config.pbtxt`, `1/model.onnx` and, where the classes have names, `labels.txt`. "ovms": a model

@@ -51,6 +51,7 @@ class Segmenter:
         activation: what turns the model's outputs into probabilities: "softmax", "sigmoid", or
             "none" where they are probabilities already. `None`: it is recognised. One output per
             pixel tells two classes apart: it is of class 1.
+        upright: whether a photo is turned as its EXIF says; else it is taken as it is stored.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -65,8 +66,10 @@ class Segmenter:
     scales: tuple = (1.0,)
     flip: bool = False
     activation: str | None = None
+    upright: bool = True
 
     def __post_init__(self):
+        checks.one_of("upright", self.upright, (True, False))
         outputs.refuse_detector(self.model, getattr(self.model, "name", type(self.model).__name__))
         checks.one_of("activation", self.activation, (None, *ACTIVATIONS))
         checks.one_of("mode", self.mode, MODES)
@@ -94,7 +97,8 @@ class Segmenter:
             image: anything that `keras_convnext.images.load_image` takes.
 
         Returns:
-            array (height, width) of the image's own size, uint8, or int32 from 257 classes on.
+            array (height, width) of the image's own size, where `upright` of the turned one;
+            uint8, or int32 from 257 classes on.
 
         Raises:
             ImageError: if it cannot be read.
@@ -108,7 +112,7 @@ class Segmenter:
 
     def _bands(self, image):
         """Returns the probabilities from top to bottom, (rows, width, classes) each."""
-        pixels = np.asarray(load_image(image), "float32")
+        pixels = np.asarray(load_image(image, self.upright), "float32")
         height, width = pixels.shape[:2]
         steps = (1, -1) if self.flip else (1,)
         views = [self._view(pixels, scale, step) for scale in self.scales for step in steps]

@@ -55,7 +55,7 @@ def label_map(labels, classes):
     return image
 
 
-def overlay(image, labels, classes, opacity=0.55):
+def overlay(image, labels, classes, opacity=0.55, upright=True):
     """Returns the photograph with the colours of its classes over it.
 
     Args:
@@ -64,6 +64,7 @@ def overlay(image, labels, classes, opacity=0.55):
             photograph stays as it is.
         classes: number of classes, 1 to 255.
         opacity: of the colours, in [0, 1].
+        upright: as of the `Segmenter` that the labels are from.
 
     Returns:
         uint8 array (height, width, 3).
@@ -72,7 +73,8 @@ def overlay(image, labels, classes, opacity=0.55):
         ValueError: if the sizes differ, or `opacity` is out of its range.
     """
     checks.number("opacity", opacity, least=0, most=1)
-    pixels, labels = np.asarray(load_image(image), "float32"), np.asarray(labels)
+    pixels, labels = load_image(image, upright), np.asarray(labels)
+    pixels = np.asarray(pixels, "float32")
     if labels.shape != pixels.shape[:2]:
         raise ValueError(f"`labels` must be {pixels.shape[:2]} like the image, not {labels.shape}.")
     share = np.where((labels >= 0) & (labels < classes), opacity, 0.0).astype("float32")[..., None]

@@ -17,7 +17,7 @@ __all__ = ("DataError", "Dataset", "Split", "differences", "load", "of_config")
 
 OPTIONS = {
     "digits": (),
-    "folder": ("data_dir", "validation_fraction", "split_seed", "class_names"),
+    "folder": ("data_dir", "validation_fraction", "split_seed", "class_names", "upright"),
     "a set of TensorFlow Datasets": ("data_dir", "train_split", "validation_split"),
 }
 
@@ -31,6 +31,7 @@ def load(
     validation_fraction=None,
     split_seed=None,
     class_names=None,
+    upright=None,
     labelled=True,
 ):
     """Returns the Dataset with that name. None stands for an option's default.
@@ -43,6 +44,8 @@ def load(
         train_split, validation_split: names of splits in a set of TensorFlow Datasets.
         validation_fraction, split_seed: of `"folder"`, where it has no folder for validation.
         class_names: of `"folder"`: the order of the classes, such as a record has it.
+        upright: of `"folder"`: whether photos are turned as their EXIF says; default `True`. The
+            images of other datasets are taken as they are stored.
         labelled: `False`: the images alone. `"folder"` is then any directory with images in it, see
             `training.data.unlabelled`, without the last two options, and a set of TensorFlow
             Datasets needs no labels.
@@ -58,8 +61,11 @@ def load(
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         class_names=class_names,
+        upright=upright,
     )
     given = {option: value for option, value in given.items() if value is not None}
+    if name != "folder" and upright is False:
+        del given["upright"]  # it is so
     kind = name if name in OPTIONS else "a set of TensorFlow Datasets"
     for option in given:
         if option not in OPTIONS[kind]:

@@ -2,8 +2,8 @@
 
 `training.data.layout` says which directories are understood. Where there is no folder for
 validation, a part of each class is kept for it; images for testing are never used in training.
-EXIF orientation is ignored when the images are decoded, as in every published evaluation: rotate
-the files themselves if it matters.
+Photos are turned as their EXIF says, as a `Classifier` does; `upright=False` takes them as they are
+stored, as every published evaluation does.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 from PIL import features
 
+from keras_convnext.images import upright_file
 from training.data.dataset import DataError, Dataset, IndexedSplit
 from training.data.duplicates import leaks
 from training.data.layout import recognise
@@ -29,10 +30,12 @@ class FileSplit(IndexedSplit):
     Attributes:
         paths: of the files, a tuple of strings.
         root: the directory relative to which the fingerprint names the files.
+        upright: whether an image is turned as its EXIF says.
     """
 
     paths: tuple
     root: str = os.sep
+    upright: bool = False
 
     def _reader(self, tf):
         # As bytes, because the name of a file need not be text.
@@ -41,7 +44,11 @@ class FileSplit(IndexedSplit):
 
         def read(index):
             path = paths[index]
-            return {"image": tf.io.read_file(path), "label": labels[index], "name": path}
+            image = tf.io.read_file(path)
+            if self.upright:
+                image = tf.numpy_function(upright_file, [image], tf.string, stateful=False)
+                image = tf.ensure_shape(image, ())
+            return {"image": image, "label": labels[index], "name": path}
 
         return read
 
@@ -67,13 +74,13 @@ def file_identity(path, root):
     return f"{os.path.relpath(path, root).replace(os.sep, '/')} {size}"
 
 
-def file_split(name, paths, labels, root=os.sep):
+def file_split(name, paths, labels, root=os.sep, upright=False):
     """Returns the FileSplit of these paths, in their order."""
-    labels = np.asarray(labels, "int64")
-    return FileSplit(name, len(paths), (None, None, 3), labels, tuple(paths), str(root))
+    labels, shape = np.asarray(labels, "int64"), (None, None, 3)
+    return FileSplit(name, len(paths), shape, labels, tuple(paths), str(root), upright)
 
 
-def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None):
+def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None, upright=True):
     """Returns the Dataset of the images under `data_dir`.
 
     Classes are the names of the folders in natural order, so that 2 comes before 10. Images are
@@ -87,6 +94,7 @@ def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None
         split_seed: of that choice, default 0. It is not the seed of the training, so that runs
             with different seeds are measured on the same images.
         class_names: the order of the classes, such as the record of a trained model has it.
+        upright: whether photos are turned as their EXIF says.
 
     Raises:
         DataError: if directory, classes or images are missing, or too few to divide, if the layout
@@ -99,7 +107,7 @@ def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None
     layout = recognise(data_dir, class_names)
     _check_formats(layout)
     parts, how = _parts(layout, validation_fraction, split_seed)
-    splits = {name: _split(name, part, layout) for name, part in parts.items()}
+    splits = {name: _split(name, part, layout, upright) for name, part in parts.items()}
     for note in (*layout.notes, *leaks(splits)):
         warnings.warn(note, stacklevel=3)
     return Dataset(
@@ -140,11 +148,11 @@ def every_split(data_dir):
     return {names[split]: _split(names[split], layout.splits[split], layout) for split in names}
 
 
-def _split(name, listing, layout):
+def _split(name, listing, layout, upright=False):
     position = {key: label for label, key in enumerate(layout.class_names)}
     pairs = [(path, position[key]) for key, paths in listing.items() for path in paths]
     paths, labels = zip(*pairs, strict=True) if pairs else ((), ())
-    return file_split(name, paths, labels, layout.root)
+    return file_split(name, paths, labels, layout.root, upright)
 
 
 def _check_formats(layout):
@@ -229,6 +237,8 @@ def _summary(layout, splits, how):
     )
     if "test" in splits:
         text += f", {layout.place('test')} ({counted(splits['test'].size, 'image')}) is not touched"
+    if not train.upright:
+        text += "; photos are taken as they are stored, whatever their EXIF says"
     return f"{len(names)} classes ({shown}); {text}."
 
 

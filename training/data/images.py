@@ -49,7 +49,7 @@ def notes(content):
     """Returns what is unusual about the content of an image file that can be decoded, a tuple.
 
     `"CMYK"`: converted to RGB without a colour profile. `"16-bit"`: values above 255 become white.
-    `"animated"`: the first frame is used. `"rotated by EXIF"`: used as it is stored.
+    `"animated"`: the first frame is used. `"rotated by EXIF"`: turned in a training on a folder.
     """
     with open_image(content) as image:
         found = {

@@ -55,6 +55,8 @@ def _measure_classifier(arguments):
         raise ValueError(
             "--images and --canvas are for detectors, whose data is an annotation file, *.json."
         )
+    if arguments.upright is not None and not os.path.isdir(arguments.data or ""):
+        raise ValueError("--upright is for --data with a directory of photos.")
     # cheap first: what is wrong with the data shows before a model is downloaded
     split, class_names = split_of(arguments)
     classifier, folder = classifier_of(arguments)
@@ -96,6 +98,12 @@ def _parser():
         default="validation",
         help="train, validation; of a directory also all; of a prepared set any of its splits "
         "(default: %(default)s)",
+    )
+    add(
+        "--upright",
+        action=argparse.BooleanOptionalAction,
+        help="whether photos in a directory are turned as their EXIF says (default: as in the "
+        "record's run; not for published weights, as their accuracies were measured; else yes)",
     )
     add("--batch_size", type=_positive, help=f"default: {BATCH}, of a detector 1")
     add("--output", metavar="DIR", help="gets the report (default: RUN/evaluation_<data>)")

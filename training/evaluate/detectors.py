@@ -80,6 +80,7 @@ def detector_of(arguments, photos):
         canvas=arguments.canvas or CANVASES[0],
         batch_size=arguments.batch_size or 1,
         variant=arguments.variant,
+        upright=False,  # nor are the boxes of annotations turned
     )
     return detector, folder
 

@@ -22,7 +22,8 @@ def dataset_fields(run):
     path = Path(run) / record.CONFIG
     try:
         config = record.read_config(run)["config"]
-        fields = {**config, "dataset": str(config["dataset"])}
+        # runs of versions without that field took photos as they are stored
+        fields = {"upright": False, **config, "dataset": str(config["dataset"])}
     except (ValueError, KeyError) as error:
         raise ValueError(
             f"{path} does not say what the run was trained on ({type(error).__name__}): name the "
@@ -46,12 +47,22 @@ def split_of(arguments):
     elif os.path.isdir(arguments.data):
         if arguments.data_dir:
             raise ValueError(f"--data={arguments.data} is a directory: omit --data_dir.")
-        dataset = data.load("folder", arguments.data)
+        dataset = data.load("folder", arguments.data, upright=_upright(arguments))
     else:
         special = arguments.split if arguments.split not in SPLITS else None
         dataset = data.load(arguments.data, arguments.data_dir, validation_split=special)
         return _split(dataset, "validation" if special else arguments.split), dataset.class_names
     return _split(dataset, arguments.split), dataset.class_names
+
+
+def _upright(arguments):
+    """Returns whether photos are turned: those of a record's run as there; for published weights
+    not, as their accuracies were measured; else they are."""
+    if arguments.upright is not None:
+        return arguments.upright
+    if os.path.isdir(arguments.model):
+        return dataset_fields(arguments.model)["upright"] is not False
+    return os.path.exists(arguments.model)
 
 
 def _own_dataset(run):
@@ -72,4 +83,5 @@ def _split(dataset, name):
             "set of TensorFlow Datasets by its name has the splits that it was prepared with."
         )
     paths = [path for split in both for path in split.paths]
-    return file_split("all", paths, np.concatenate([split.labels for split in both]))
+    labels = np.concatenate([split.labels for split in both])
+    return file_split("all", paths, labels, upright=both[0].upright)

@@ -107,4 +107,5 @@ def transform_for(classifier, split):
             f"The images of {split.name!r} are {height} x {width}, {classifier.name} takes "
             f"{size} x {size}; only RGB images can be resized here."
         )
-    return classifier.transform
+    # the split gives them as they are to be seen
+    return dataclasses.replace(classifier.transform, upright=getattr(split, "upright", False))

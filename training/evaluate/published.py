@@ -136,13 +136,15 @@ def measure(model, subject, part, *, form="exact", batch_size=64, workers=None, 
 
 def identity_of(subject, part, form):
     """Returns what makes a measurement another one, a dict with the fields of `IDENTITY`."""
+    transform = dataclasses.asdict(subject.transform_for(part))
+    del transform["upright"]  # never here, and files of results of 0.1 do not have it
     return {
         "weights": subject.weights,
         "sha256": subject.sha256,
         "data": part.data,
         "version": part.version,
         "examples": part.examples,
-        "transform": dataclasses.asdict(subject.transform_for(part)),
+        "transform": transform,
         "form": form,
     }
 

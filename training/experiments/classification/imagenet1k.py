@@ -44,6 +44,7 @@ def config(variant=VARIANTS["convnext_tiny"]):
         dataset="imagenet2012",
         published_images=1_281_167,
         published_classes=1000,
+        upright=False,
         variant=variant,
         drop_path_rate=DROP_PATH.get(variant.name, 0.1),
         epochs=300,

@@ -30,6 +30,7 @@ def config(variant=VARIANTS["convnext_base"]):
         validation_fraction=0.001,
         published_images=14_197_122,
         published_classes=21_841,
+        upright=False,
         variant=variant,
         drop_path_rate=DROP_PATH.get(variant.name, 0.0),
         epochs=90,

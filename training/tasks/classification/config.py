@@ -36,6 +36,12 @@ class Config(CosineRun):
         above=0,
         below=1,
     )
+    upright: bool | None = knob(
+        "data",
+        "whether photos of a folder are turned as their EXIF says; none: they are",
+        None,
+        absent=False,
+    )
     published_classes: int | None = knob(
         "data", "number of classes as published, for a --dry-run without the data", None, least=1
     )

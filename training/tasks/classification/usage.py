@@ -1,5 +1,6 @@
 """The last lines of a training: how to use what a classifier's run left."""
 
+import dataclasses
 import shlex
 
 from training.run import shell
@@ -32,6 +33,8 @@ def usage(run, config, dataset):
         dataset: the `Dataset` of the run.
     """
     transform, channels = evaluation_transform(config, dataset), channels_of(dataset)
+    if transform is not None and getattr(dataset.train, "upright", False):
+        transform = dataclasses.replace(transform, upright=True)
     size, model = config.image_size, str(run / "best.keras")
     how = OF_ARRAYS.format(size=size, channels=channels)
     commands = [f"  {shell.python()} -m training.evaluate {shlex.quote(str(run))}"]

@@ -52,6 +52,7 @@ def assess(run, split, model, config):
         labels=categories,
         canvas="fixed",
         batch_size=config.micro_batch,
+        upright=False,  # nor are the boxes of annotations turned
     )
     labels = {key: label for label, key in enumerate(split.file.categories)}
     photos = coco_set.of_split(split, config.masks)

@@ -57,8 +57,8 @@ def comparison(examples, names, path):
 def _row(example, classes):
     pictures = [
         example.image,
-        Image.fromarray(overlay(example.image, example.labels, classes)),
-        Image.fromarray(overlay(example.image, example.predicted, classes)),
+        Image.fromarray(overlay(example.image, example.labels, classes, upright=False)),
+        Image.fromarray(overlay(example.image, example.predicted, classes, upright=False)),
     ]
     height = max(1, round(WIDTH * example.image.height / example.image.width))
     row = Image.new("RGB", (3 * (WIDTH + GAP), height), "white")

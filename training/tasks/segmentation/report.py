@@ -45,7 +45,13 @@ def headline(result):
 def segmenter_of(model, config):
     """Returns the paper's evaluation at one scale."""
     stride = None if config.stride is None else int(config.stride)
-    return Segmenter(model, window=config.crop, stride=stride, batch_size=config.micro_batch)
+    return Segmenter(
+        model,
+        window=config.crop,
+        stride=stride,
+        batch_size=config.micro_batch,
+        upright=False,  # nor are the masks turned
+    )
 
 
 def assess(run, name, split, segmenter, config):
