@@ -25,6 +25,8 @@ from tests.backends import on_one_backend
 from tests.shape_only import shapes_only
 from tests.test_golden import CASES, variant_of
 from tests.test_resolve import tensors_of
+from tests.test_roadmap import SMALL
+from tests.variant_table import PAGE, replaced
 from training import command
 from training.evaluate.command import _parser as evaluation
 from training.tasks.table import TASKS
@@ -39,11 +41,13 @@ PAGES = {
 }
 FENCE = re.compile(r"(?:<!-- not run: (.+?) -->\n)?```(python|sh)\n(.*?)```", re.DOTALL)
 REASONS = {
+    "a slow test runs it",
     "downloads weights",
     "installs packages",
     "measures for minutes",
     "needs a trained model",
     "needs several devices",
+    "the authors' files",
     "the other library",
     "trains",
 }
@@ -235,6 +239,11 @@ def test_speed_is_what_was_measured():
     assert line == "| convnext_tiny | 224 | 8 | float32 | 16.9 | 18.5 | 19 |"
 
 
+def test_the_table_of_variants_is_the_generated_one():
+    assert replaced(PAGES["variants.md"]) == PAGES["variants.md"], "run `make readme`"
+    assert PAGE.read_text(encoding="utf-8") == PAGES["variants.md"]
+
+
 # ---------------------------------------------------------------- commands
 
 
@@ -365,13 +374,15 @@ def tiny_models(monkeypatch):
         sizes = {"channels": 8, "auxiliary_channels": 8}
         return UperNet(small, classes=classes, **sizes, **arguments)
 
-    def detector(weights):
+    def detector(weights, **arguments):
         assert weights == "coco"
-        return tiny_detector.build()
+        return tiny_detector.build(**arguments)
 
     def classifier(weights="imagenet", **arguments):
         return keras_convnext.ConvNeXt("test_convnext", weights=weights, **arguments)
 
+    small = dataclasses.replace(SMALL, name="resnet50")
+    monkeypatch.setitem(keras_convnext.roadmap.REGIMES, "resnet50", small)
     monkeypatch.setattr(keras_convnext, "ConvNeXtTiny", classifier)
     monkeypatch.setattr(keras_convnext.segmentation, "UperNetConvNeXtTiny", upernet)
     monkeypatch.setattr(keras_convnext.detection, "MaskRCNNConvNeXtTiny", detector)
@@ -379,14 +390,22 @@ def tiny_models(monkeypatch):
 
 def scope_of(page):
     scope = {"images": noise(1, 160, 160, 3), "small_images": noise(4, 64, 64, 3)}
+    scope["labels"] = np.array([4])
     if page == "guides/segment.md":
         masks = np.arange(32 * 32).reshape(1, 32, 32) % 3
         scope = {"images": noise(1, 32, 32, 3), "masks": masks}
+    if page == "guides/detect.md":
+        scope = {"images": noise(1, 64, 64, 3), "labels": np.array([[1, -1]])}
+        scope |= {"boxes": np.float32([[[4, 8, 40, 50], [0, 0, 0, 0]]])}
+        scope |= {"masks": np.ones((1, 2, 64, 64), "uint8")}
     if page == "guides/train.md":
         import tensorflow as tf
 
         parts = (noise(4, 40, 50, 3), np.arange(4), np.arange(4, dtype="int64"))
         scope["examples"] = tf.data.Dataset.from_tensor_slices(parts)
+    if page == "guides/weights.md":
+        tensors = tensors_of(VARIANTS["test_convnext"])
+        safetensors.numpy.save_file(tensors, "model.safetensors")
     if page == "guides/offline.md":
         keras_convnext.ConvNeXt("test_convnext").save_weights("tiny.weights.h5")
     official = CASES["official_v1"]
@@ -412,6 +431,22 @@ def test_lines_run(page, place, monkeypatch):
             exec(text, scope)
         else:
             compile(text, page, "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:keras")
+def test_lines_with_keras_hub_run():
+    """On smaller models; `test_features.py` has it on every backend."""
+    pytest.importorskip("keras_hub")
+    boxes = np.array([[[4, 4, 40, 40]]], "float32")
+    scope = {"images": noise(1, 64, 64, 3).astype("float32"), "boxes": boxes}
+    masks = np.where(np.arange(64 * 64) % 5, np.arange(64 * 64) % 21, 255).reshape(1, 64, 64)
+    scope |= {"labels": np.zeros((1, 1), int), "masks": masks}
+    marked = [text for reason, text in blocks("guides/heads.md", "python") if reason]
+    assert len(marked) == 2
+    for text in marked:
+        smaller = text.replace("ConvNeXtTiny", "ConvNeXtAtto").replace("512", "64")
+        exec(smaller.replace("include_top=False", "include_top=False, weights=None"), scope)
 
 
 def test_layers_have_the_names_in_the_guide():

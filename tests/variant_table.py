@@ -1,4 +1,4 @@
-"""The table of variants in README.md, generated from `VARIANTS`: `make readme` writes it."""
+"""The table of variants in docs/variants.md, generated from `VARIANTS`: `make readme` writes it."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from keras_convnext import VARIANTS, count_macs
 from keras_convnext.pretrained import registry
 from tests.shape_only import shapes_only
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "variants.md"
 BEGIN, END = "<!-- variants: begin -->", "<!-- variants: end -->"
 
 
@@ -48,4 +48,4 @@ def replaced(text):
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python -m tests.variant_table --write")
-    README.write_text(replaced(README.read_text()))
+    PAGE.write_text(replaced(PAGE.read_text()))
