@@ -11,6 +11,7 @@ import types
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 
 from keras_convnext.detection import Detector
@@ -66,10 +67,13 @@ def test_a_run_leaves_its_record_and_resumes_to_the_bit(shapes, tmp_path, monkey
         "last.keras",
         "log.csv",
         "log.jsonl",
+        "model_card.md",
         "result.json",
         "validation_classes.csv",
         "validation_mistakes.png",
     ]
+    scores = ModelCard.load(folder / "model_card.md").data.eval_results
+    assert scores[0].metric_value == result["validation"]["box"]["ap"]
     assert json.loads((folder / "result.json").read_text()) == result
     assert result["validation"]["images"] == 3 and 0 <= result["validation"]["box"]["ap"] <= 1
     assert json.loads((folder / "classes.json").read_text()) == [

@@ -64,6 +64,7 @@ def test_a_run_leaves_its_record(whole):
         "last.keras",
         "log.csv",
         "log.jsonl",
+        "model_card.md",
         "reconstructions",
         "reconstructions.png",
         "result.json",

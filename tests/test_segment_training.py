@@ -50,6 +50,7 @@ def test_a_run_leaves_its_record(streets, tmp_path):
         "last_ema.keras",
         "log.csv",
         "log.jsonl",
+        "model_card.md",
         "result.json",
         "test_classes.csv",
         "test_overlays.png",

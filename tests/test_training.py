@@ -18,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from keras_convnext import VARIANTS, AdamW, ConvNeXt
@@ -26,6 +27,7 @@ from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
 from training import command, data, train
 from training.run import (
     best,
+    card,
     checkpoint,
     course,
     distribution,
@@ -89,6 +91,7 @@ def test_a_run_leaves_its_record(tmp_path):
         "log.csv",
         "log.jsonl",
         "mistakes.png",
+        "model_card.md",
         "result.json",
     ]
     result = json.loads((folder / "result.json").read_text())
@@ -106,6 +109,34 @@ def test_a_run_leaves_its_record(tmp_path):
     images = np.stack([example["image"] for example in examples])
     right = model.predict(images, verbose=0).argmax(-1) == [e["label"] for e in examples]
     assert right.mean() == pytest.approx(result["accuracy"])
+    written = ModelCard.load(folder / "model_card.md")
+    (score,) = written.data.eval_results
+    assert (score.metric_type, score.metric_value) == ("accuracy", result["accuracy"])
+    assert (written.data.pipeline_tag, written.data.library_name) == (
+        "image-classification",
+        "keras",
+    )
+    assert f"| accuracy | {result['accuracy']:g} |" in written.text and "seed 0" in written.text
+    assert str(tmp_path) not in str(written)
+
+
+@on_one_backend
+def test_a_card_names_the_start_and_its_licence():
+    config = command.load("folder", variant=VARIANTS["convnext_tiny"], weights="in12k_ft_in1k")
+    row = card.start_of(config)
+    assert row.name == "convnext_tiny.in12k_ft_in1k" and card._repository(row) == "timm/" + row.name
+    assert card._licence(row) == {"license": "apache-2.0"}
+    other = dataclasses.replace(config, variant=VARIANTS["convnextv2_atto"], weights="fcmae")
+    assert card._licence(card.start_of(other)) == {"license": "cc-by-nc-4.0"}
+    own = dataclasses.replace(config, variant=VARIANTS["convnext_tiny"], weights="dinov3_lvd1689m")
+    licence = card._licence(card.start_of(own))
+    assert licence["license"] == "other" and licence["license_link"].startswith("https://")
+    for weights in (None, "hf://timm/x", str(Path(__file__))):
+        assert card.start_of(dataclasses.replace(config, weights=weights)) is None
+    assert list(card._numbers({"a": 1, "b": {"c": 0.5, "d": None, "e": [1]}})) == [
+        ("a", 1),
+        ("b.c", 0.5),
+    ]
 
 
 @pytest.mark.slow

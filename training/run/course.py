@@ -10,6 +10,7 @@ import keras
 from training.data import stream
 from training.run import (
     best,
+    card,
     checkpoint,
     compiling,
     distribution,
@@ -139,6 +140,7 @@ def _finish(run, task, model, schedule, dataset, progress, devices):
         "best_epoch": progress.best["epoch"],
         "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
     }
+    card.write(run, task, schedule, dataset, result)
     record.write_json(run / record.RESULT, result)
     return result
 
