@@ -194,6 +194,11 @@ def held(size: int, go_on: threading.Event, reached: threading.Event | None = No
     return fault
 
 
+def silent(go_on: threading.Event) -> Fault:
+    """The connection is accepted, and nothing ever answered."""
+    return lambda handler, body: go_on.wait(30)
+
+
 def without_length(size: int | None = None) -> Fault:
     """No Content-Length: the end of the connection is the only end of the file."""
 

@@ -680,7 +680,26 @@ def test_without_a_network_it_is_over_at_once(monkeypatch):
     sources = [HubFile("timm/x", "m.bin", COMMIT, SHA), Url(closed + "/m.pth", "m.pth", SHA)]
     message = failure(sources)
     assert message.count("no connection to 127.0.0.1") == 2
-    assert "HF_HUB_OFFLINE=1" in message and "pass the path of a file" in message
+    first = message.splitlines()[0]
+    assert "HF_HUB_OFFLINE=1" in first and "pass the path of a file" in first
+
+
+def test_a_server_that_never_answers_is_asked_once(site, go_on, monkeypatch):
+    monkeypatch.setattr(download.settings, "ANSWER_TIMEOUT", 0.3)
+    site.server.always = site.server.always_head = hub_server.silent(go_on)
+    message = failure(site.source())
+    assert "no answer from 127.0.0.1" in message and "HF_HUB_OFFLINE=1" in message
+    assert len(site.server.requests) == 1
+
+
+def test_silence_in_a_download_that_began_is_no_end(plain, go_on, monkeypatch):
+    """The server has answered: it is asked again, for the rest, with more patience."""
+    monkeypatch.setattr(download.settings, "ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(download.settings, "READ_TIMEOUT", 0.6)
+    silent = hub_server.silent(go_on)
+    plain.server.faults += [held(100_000, go_on), silent, status(503)]
+    assert fetch([plain.source()], name="x").read_bytes() == BODY
+    assert [r.range for r in plain.server.requests] == [None] + 3 * ["bytes=65536-"]
 
 
 def test_a_name_that_is_looked_up_for_ever_costs_seconds(monkeypatch):

@@ -33,7 +33,7 @@ class SourceError(Exception):
 
 
 class UnreachableError(SourceError):
-    """No connection to this host could be made at all."""
+    """No connection to this host could be made at all, or it never answered."""
 
 
 class TransientError(Exception):
@@ -78,10 +78,12 @@ def disk_reason(error: OSError, source: HubFile | Url) -> str:
     )
 
 
-def unreachable(address: str, error: BaseException) -> UnreachableError:
-    """Returns the failure of a host to which no connection could be made."""
+def unreachable(
+    address: str, error: BaseException, what: str = "no connection to"
+) -> UnreachableError:
+    """Returns the failure of a host to which no connection could be made, or that is silent."""
     host = settings.without_password(address).split("/")[2]
-    return UnreachableError(f"no connection to {host} ({first_line(error)})")
+    return UnreachableError(f"{what} {host} ({first_line(error)})")
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

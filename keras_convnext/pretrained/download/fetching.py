@@ -65,9 +65,8 @@ def fetch(
             return _download(source, check)
         except SourceError as failure:
             failures.append((source, failure))
-    lines = [f"Could not get the weights {name!r}.", *_explained(failures, check)]
-    lines += ["Or pass the path of a file that you have in place of the name."]
-    lines += _about_network(failures)
+    lines = [f"Could not get the weights {name!r}{_what_to_do(failures)}"]
+    lines += _explained(failures, check)
     if licence:
         lines.append(f"Its licence is {licence!r}: {licence_url or 'see the publisher'}.")
     raise DownloadError("\n".join(lines))
@@ -113,9 +112,13 @@ def _explained(failures: Failures, check: Check | None) -> Iterator[str]:
         yield f"    -> {source.place}"
 
 
-def _about_network(failures: Failures) -> Iterator[str]:
+def _what_to_do(failures: Failures) -> str:
+    """Returns how the first sentence of the message goes on."""
+    instead = "pass the path of a file in place of the name, or save one where it is looked for"
     if all(isinstance(reason, UnreachableError) for _, reason in failures):
-        yield (
-            "No host could be reached. To use nothing but the caches, at once and without a "
-            "request, set KERAS_CONVNEXT_OFFLINE=1 (for hub files alone HF_HUB_OFFLINE=1)."
+        return (
+            f": no host could be reached. Without a network, {instead} (below); with "
+            "HF_HUB_OFFLINE=1, or KERAS_CONVNEXT_OFFLINE=1 for every host, only what is in the "
+            "caches is used, at once."
         )
+    return f". You can also {instead}."

@@ -84,6 +84,7 @@ class Part:
     Attributes:
         validator: the ETag or date of change that the server stated for these bytes, or `None`.
         total: the size of the whole file that it stated then, or `None`.
+        has_answered: whether the server has answered a request for it.
     """
 
     def __init__(self, address: str, source: Url):
@@ -94,6 +95,7 @@ class Part:
         self.has_hash = bool(source.sha256 or source.sha256_prefix)
         self.validator: str | None = None
         self.total: int | None = None
+        self.has_answered = False
 
     def __enter__(self) -> "Part":
         return self
@@ -138,13 +140,16 @@ def _transfer(part: Part) -> None:
     import requests
 
     try:
-        with _open(part.address, part.request_headers()) as response:
+        with _open(part) as response:
+            part.has_answered = True
             _receive(response, part)
     except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
         raise SourceError(f"{type(error).__name__}: {first_line(error)}") from error
     except (requests.ConnectionError, requests.Timeout) as error:
         if _is_unreachable(error):
             raise unreachable(part.address, error) from error
+        if isinstance(error, requests.Timeout) and not part.has_answered:  # another would be silent
+            raise unreachable(part.address, error, "no answer from") from error
         raise TransientError(f"{type(error).__name__}: {first_line(error)}") from error
     except requests.exceptions.ChunkedEncodingError as error:
         size = part.path.stat().st_size if part.path.exists() else 0
@@ -168,11 +173,13 @@ def _is_unreachable(error: Exception) -> bool:
     return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
-def _open(address: str, headers: dict[str, str]):
+def _open(part: Part):
     """Returns the answer at the end of the redirects; the bodies of these are not read."""
     import requests
 
-    timeout = (settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT)
+    address, headers = part.address, part.request_headers()
+    silence = settings.READ_TIMEOUT if part.has_answered else settings.ANSWER_TIMEOUT
+    timeout = (settings.CONNECT_TIMEOUT, silence)
     with requests.Session() as session:
         session.get_redirect_target = lambda response: None  # it would read the bodies of redirects
         for _ in range(HOPS):

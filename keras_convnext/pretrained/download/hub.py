@@ -63,6 +63,7 @@ def _ask(source: HubFile, force: bool) -> Path:
                 cache_dir=settings.hub_cache_dir(),
                 endpoint=settings.endpoint() if os.environ.get("HF_ENDPOINT") else None,
                 force_download=force,
+                etag_timeout=settings.ANSWER_TIMEOUT,  # HF_HUB_ETAG_TIMEOUT goes before it
             )
     except (SourceError, TransientError, MismatchError):
         raise
@@ -106,7 +107,7 @@ class _Watch:
         if threading.get_ident() != self.thread or request.method != "HEAD":
             return
         if self.is_waiting:
-            raise UnreachableError(f"no connection to {request.url.netloc.decode()}")
+            raise UnreachableError(f"no answer from {request.url.netloc.decode()}")
         if self.failed_status is not None:
             raise TransientError(f"HTTP {self.failed_status}")
         self.is_waiting = True

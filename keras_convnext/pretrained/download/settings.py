@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 CONNECT_TIMEOUT = 5.0  # seconds until the server has accepted the connection
-READ_TIMEOUT = 30.0  # seconds without one new byte
+ANSWER_TIMEOUT = 10.0  # seconds without one byte, until a server has answered at all
+READ_TIMEOUT = 30.0  # seconds without one new byte from a server that has answered
 ATTEMPTS = 4  # requests per address when the fault may pass (5xx, reset, stall)
 BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one
 LOCK_NOTICE = 5.0  # seconds of waiting for another process before saying so
