@@ -95,9 +95,7 @@ def test_each_layer_of_keras_applications_is_said_to_be_one_of_ours(size, argume
     pixel has more or a depthwise one less."""
     keras.utils.clear_session()  # the sums are counted from the first model on
     with shapes_only():
-        theirs = getattr(keras.applications, f"ConvNeXt{size}")(
-            weights=None, drop_path_rate=0.1, **arguments
-        )
+        theirs = getattr(keras.applications, f"ConvNeXt{size}")(weights=None, **arguments)
         ours = getattr(keras_convnext, f"ConvNeXt{size}")(weights=None, name="mine", **arguments)
     seen = 0
     for layer in their_layers(theirs):

@@ -157,7 +157,7 @@ def _detector(arguments):
         size=arguments.size,
         threshold=arguments.threshold,
         canvas=arguments.canvas,
-        upright=arguments.upright,
+        upright=arguments.upright is not False,
     )
     for name in arguments.classes or ():
         if name not in detector.names:

@@ -105,14 +105,13 @@ def add_transform(parser):
         help="resize the short side and crop the centre, or squash the whole image to a square",
     )
     add("--interpolation", choices=("bicubic", "bilinear"), help="how pixels are interpolated")
-    add_upright(group, default=None)
+    add_upright(group)
 
 
-def add_upright(parser, default=True):
+def add_upright(parser):
     parser.add_argument(
         "--upright",
         action=argparse.BooleanOptionalAction,
-        default=default,
         help="whether photos are turned as their EXIF says; evaluations of published weights take "
         "them as they are stored (default: they are turned)",
     )

@@ -116,7 +116,7 @@ def _segmenter(arguments):
         window=window,
         batch_size=arguments.batch_size,
         size=None if short is None else (4 * short, short),
-        upright=arguments.upright,
+        upright=arguments.upright is not False,
     )
     if arguments.multi_scale:
         segmenter = dataclasses.replace(segmenter, scales=SCALES, flip=True)

@@ -60,7 +60,7 @@ def _upright(arguments):
     not, as their accuracies were measured; else they are."""
     if arguments.upright is not None:
         return arguments.upright
-    if os.path.isdir(arguments.model):
+    if (Path(arguments.model) / record.CONFIG).is_file():
         return dataset_fields(arguments.model)["upright"] is not False
     return os.path.exists(arguments.model)
 
