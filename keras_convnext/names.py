@@ -27,7 +27,6 @@ OF_A_STAGE = re.compile(r"(downsample|norm)(\d+)")
 # keras.applications: layers that are a part of a block here, or of the downsampling before a stage,
 THEIR_BLOCK = re.compile(r"(?:.+_)?stage_(\d+)_block_(\d+)_(\w+)")
 THEIR_DOWNSAMPLING = re.compile(r"(?:.+_)?downsampling_(block|layernorm|conv)_(\d+)")
-THEIR_SUM = re.compile(r"add(?:_(\d+))?")
 THEIR_PARTS = {
     "depthwise_conv": ".dwconv",
     "layernorm": ".norm",
@@ -172,8 +171,7 @@ def in_keras_applications(name, layers):
     """Returns what a layer of one of `keras.applications`' ConvNeXts is in a model of ours.
 
     Args:
-        name: of the layer there, `"convnext_tiny_stage_3_block_2_depthwise_conv"`. The sums at the
-            ends of blocks, `"add"`, `"add_1"` and so on, are counted from the first block.
+        name: of the layer there, `"convnext_tiny_stage_3_block_2_depthwise_conv"`.
         layers: the names of the layers in our model.
 
     Returns:
@@ -181,17 +179,14 @@ def in_keras_applications(name, layers):
         `""` for all of it. `None` if the name is no such name, or the model has no such layer.
     """
     there = {local(layer): layer for layer in layers}
-    bare, part = _in_keras_applications(name, list(filter(is_block, there)))
+    bare, part = _in_keras_applications(name)
     return (there[bare], part) if bare in there else None
 
 
-def _in_keras_applications(name, blocks):
+def _in_keras_applications(name):
     if match := THEIR_BLOCK.fullmatch(name):
         part = THEIR_PARTS.get(match[3])
         return (block(int(match[1]), int(match[2])), part) if part else (None, "")
     if match := THEIR_DOWNSAMPLING.fullmatch(name):
         return downsample(int(match[2]) + 1), IN_A_CHAIN[match[1]]
-    if match := THEIR_SUM.fullmatch(name):
-        number = int(match[1] or 0)
-        return blocks[number] if number < len(blocks) else None, ""
     return next((at for form, at in THEIR_SINGLE.items() if re.fullmatch(form, name)), (None, ""))

@@ -93,7 +93,6 @@ ARRAYS = {"SeparableConv2D", "DepthwiseConv2D", "Conv2D", "Dense", "LayerNormali
 def test_each_layer_of_keras_applications_is_said_to_be_one_of_ours(size, arguments):
     """It has as many weights, of the same shapes, but for the one axis that a convolution of one
     pixel has more or a depthwise one less."""
-    keras.utils.clear_session()  # the sums are counted from the first model on
     with shapes_only():
         theirs = getattr(keras.applications, f"ConvNeXt{size}")(weights=None, **arguments)
         ours = getattr(keras_convnext, f"ConvNeXt{size}")(weights=None, name="mine", **arguments)
@@ -110,8 +109,6 @@ def test_each_layer_of_keras_applications_is_said_to_be_one_of_ours(size, argume
             sizes = [[tuple(n for n in shape if n > 1) for shape in both] for both in shapes]
             assert sizes[0] == sizes[1] and sizes[0], layer.name
             seen += 1
-        elif type(layer).__name__ == "Add":
-            assert tuple(layer.output.shape) == tuple(here.output.shape)
     assert seen == 5 * sum(names.stage_depths([x.name for x in ours.layers])) + 9 + bool(
         not arguments
     )
@@ -124,8 +121,6 @@ def test_other_names_are_not_taken_for_those_of_keras_applications():
         "convnext_tiny_stage_3_block_3_gelu",  # it has three blocks
         "convnext_tiny_stage_3_block_2_norm",
         "convnext_tiny_downsampling_block_3",
-        "add_18",
-        "add_x",
         "conv2d",
     ):
         assert f"No such layer: {name}." in said_of(model, name)
