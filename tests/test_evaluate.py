@@ -1,5 +1,6 @@
 """`python -m training.evaluate`: known answers on a few coloured images."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,10 +14,11 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt
 from keras_convnext.pretrained.saving import save_keras, save_weights
+from tests import cifar_set
 from tests.backends import BACKEND, compiles_long, on_one_backend, randomise
 from training import data
 from training.evaluate import command as evaluate
-from training.experiments.classification import digits
+from training.experiments.classification import cifar10, digits
 from training.run import record
 
 SIZE = 32
@@ -123,6 +125,30 @@ def test_splits_of_a_folder(tmp_path):
 
 
 @on_one_backend
+def test_splits_of_a_prepared_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cifar_set.prepare_noise("sets", train=8, test=5)
+    run = saved(Path("run"), cifar_set.NAMES, _ten_classes())
+
+    def images(split, *of):
+        assert evaluate.main(["run", f"--split={split}", "--output=out", *of]) == 0
+        return result(Path("out"))["images"]
+
+    named = ("--data=cifar10", "--data_dir=sets")
+    sizes = {"train": 8, "validation": 5, "test": 5, "train[2:5]": 3, "train[:2]+test": 7}
+    assert {split: images(split, *named) for split in sizes} == sizes
+    # a run that kept a part of the images for training to validate on
+    parts = {"train_split": "train[:6]", "validation_split": "train[6:]", "data_dir": "sets"}
+    config = dataclasses.replace(cifar10.config(), **parts)
+    record.write_json(run / record.CONFIG, record.circumstances(config))
+    sizes = {"train": 6, "validation": 2, "test": 5, "train[2:5]": 3}
+    assert {split: images(split) for split in sizes} == sizes
+    capsys.readouterr()
+    assert evaluate.main(["run", *named, "--split=tset"]) == 1
+    assert "has no split 'tset'. Its splits are train, test, or parts" in capsys.readouterr().err
+
+
+@on_one_backend
 def test_a_model_that_gives_logits_is_measured_by_its_probabilities(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_keras(colour_model(), tmp_path / "one.keras")
@@ -170,7 +196,7 @@ def test_a_damaged_image_is_named(tmp_path, capsys):
         (["broken.keras", "--data=p"], "Keras cannot load this model"),
         (["run", "--data=no_such_set", "--data_dir=."], "no_such_set"),
         (["run", "--data=p", "--data_dir=p"], "omit --data_dir"),
-        (["run", "--data=p", "--split=test"], "--split=test"),
+        (["run", "--data=p", "--split=test"], "no such split, but train, validation, all."),
         (["run", "--data=p", "--size=64"], "the transform gives 64"),
         (["run", "--data=p", "--variant=convnext_tiny"], "omit `variant=`"),
         (["two", "--data=p"], "two/best.keras has 2 classes, the data has 3 (blue, green, red"),

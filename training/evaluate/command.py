@@ -96,8 +96,8 @@ def _parser():
     add(
         "--split",
         default="validation",
-        help="train, validation; of a directory also all; of a prepared set any of its splits "
-        "(default: %(default)s)",
+        help="train, validation; of a directory also all, and test where it has one; of a prepared "
+        "set any of its splits, such as test or 'train[:10%%]' (default: %(default)s)",
     )
     add(
         "--upright",

@@ -53,7 +53,10 @@ def _own_photos(arguments):
     if arguments.images is not None:
         raise ValueError("--images belongs to an annotation file: name it with --data.")
     if arguments.split not in SPLITS:
-        raise ValueError(f"--split={arguments.split}: the run has {' and '.join(SPLITS)}.")
+        raise ValueError(
+            f"--split={arguments.split}: the run has {' and '.join(SPLITS)}; other photographs are "
+            "named with --data=instances.json --images=FOLDER."
+        )
     dataset = coco.of_config(fields)
     subject.say_changes(run, dataset)
     return coco_set.of_split(getattr(dataset, arguments.split), fields["masks"])

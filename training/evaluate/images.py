@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from training import data
+from training.data import tfds
 from training.data.folder import file_split
 from training.evaluate import subject
 from training.run import record
 
-SPLITS = ("train", "validation", "test", "all")
+SPLITS = ("train", "validation", "test")  # of a `Dataset`
 
 
 def dataset_fields(run):
@@ -42,17 +43,16 @@ def split_of(arguments):
     Raises:
         ValueError: if it is not there, or has no such split.
     """
+    name = arguments.split
     if arguments.data is None:
-        dataset = _own_dataset(arguments.model)
-    elif os.path.isdir(arguments.data):
+        return _own_split(arguments.model, name)
+    if os.path.isdir(arguments.data):
         if arguments.data_dir:
             raise ValueError(f"--data={arguments.data} is a directory: omit --data_dir.")
-        dataset = data.load("folder", arguments.data, upright=_upright(arguments))
-    else:
-        special = arguments.split if arguments.split not in SPLITS else None
-        dataset = data.load(arguments.data, arguments.data_dir, validation_split=special)
-        return _split(dataset, "validation" if special else arguments.split), dataset.class_names
-    return _split(dataset, arguments.split), dataset.class_names
+        return _split(data.load("folder", arguments.data, upright=_upright(arguments)), name)
+    if _is_prepared(arguments.data):
+        return _prepared_split(arguments.data, arguments.data_dir, name)
+    return _split(data.load(arguments.data, arguments.data_dir), name)
 
 
 def _upright(arguments):
@@ -65,23 +65,45 @@ def _upright(arguments):
     return os.path.exists(arguments.model)
 
 
-def _own_dataset(run):
+def _is_prepared(name):
+    """Returns whether a dataset of this name is a prepared set of TensorFlow Datasets."""
+    return name not in data.OPTIONS
+
+
+def _prepared_split(name, data_dir, split):
+    """Returns a Split of a prepared set, any that TensorFlow Datasets knows, and the class names.
+
+    Where a set has no "validation", that stands for "test", as in a training.
+    """
+    builder = tfds.open_builder(name, data_dir)
+    tfds.check_features(builder)
+    there = builder.info.splits
+    if split == "validation" and "validation" not in there and "test" in there:
+        split = "test"
+    return tfds.read_split(builder, split), tfds.class_names(builder)
+
+
+def _own_split(run, name):
     if not os.path.isdir(run):
         raise ValueError(f"{run} is no record that says what to measure it on: give --data.")
-    dataset = data.of_config(dataset_fields(run))
+    fields = dataset_fields(run)
+    dataset = data.of_config(fields)
     subject.say_changes(run, dataset)
-    return dataset
+    if _is_prepared(fields["dataset"]) and name not in ("train", "validation"):
+        return _prepared_split(fields["dataset"], fields.get("data_dir"), name)
+    return _split(dataset, name)
 
 
 def _split(dataset, name):
-    if name in ("train", "validation", "test") and getattr(dataset, name) is not None:
-        return getattr(dataset, name)
+    """Returns a Split of a Dataset, and the class names. "all" are those of the training."""
+    there = [split for split in SPLITS if getattr(dataset, split) is not None]
+    if name in there:
+        return getattr(dataset, name), dataset.class_names
     both = dataset.train, dataset.validation
-    if name != "all" or not all(hasattr(split, "paths") for split in both):
-        raise ValueError(
-            f"--split={name}: {dataset.name!r} has train and validation; directories have all, a "
-            "set of TensorFlow Datasets by its name has the splits that it was prepared with."
-        )
+    has_all = all(hasattr(split, "paths") for split in both)
+    if name != "all" or not has_all:
+        names = ", ".join([*there, "all"] if has_all else there)
+        raise ValueError(f"--split={name}: {dataset.name!r} has no such split, but {names}.")
     paths = [path for split in both for path in split.paths]
     labels = np.concatenate([split.labels for split in both])
-    return file_split("all", paths, labels, upright=both[0].upright)
+    return file_split("all", paths, labels, upright=both[0].upright), dataset.class_names
