@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import shlex
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".jp2", ".avif"),
 )
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
 
 
 class ImageError(ValueError):
@@ -85,6 +87,32 @@ def _known_formats():
     return tuple(name for name in FORMATS if name in Image.OPEN)  # an old Pillow has no AVIF
 
 
+def about_video(path):
+    """Returns what to do with a video, a sentence; "" if the path does not end as one of a video.
+
+    Args:
+        path: of a file, which is not opened.
+    """
+    path = os.fsdecode(path)
+    if not path.lower().endswith(VIDEOS):
+        return ""
+    return (
+        f"{path} is a video, and only images are read here. Extract its frames into a folder, for "
+        f"example with `mkdir frames` and `ffmpeg -i {shlex.quote(path)} frames/%05d.jpg`, and "
+        "name that."
+    )
+
+
+def is_animation(path):
+    """Returns whether a file is an image of several frames, of which `load_image` gives the first;
+    False if it cannot be read."""
+    try:
+        with open_image(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # whatever Pillow raises for a damaged file: reading it says what is wrong
+        return False
+
+
 def images_in(folder):
     """Returns the paths of the visible images in a folder and those below, sorted.
 
@@ -123,7 +151,8 @@ def _read(file, name, upright):
     except ImageError:
         raise
     except Exception as error:
-        raise _unreadable(name, error) from error
+        video = "" if isinstance(file, io.BytesIO) else about_video(file)
+        raise ImageError(video) if video else _unreadable(name, error) from error
 
 
 def _unreadable(name, error):

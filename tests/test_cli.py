@@ -22,6 +22,7 @@ from keras_convnext.classifier import Classifier
 from keras_convnext.cli import classifier_rows, detector_rows, upernet_rows, verify
 from keras_convnext.cli import flags as cli_flags
 from keras_convnext.cli.main import _parser
+from keras_convnext.cli.predict import images_of
 from keras_convnext.preprocessing import EvalTransform, evaluation_transform
 from keras_convnext.pretrained import files, registry, resolve, saving
 from keras_convnext.segmentation import checkpoints
@@ -453,6 +454,23 @@ def test_what_predict_cannot_do_is_said_before_a_model_is_loaded(
     for name, what in (("clip_laion2b", "CLIP embedding"), ("dinov3_lvd1689m", "features")):
         code, _, err = run("predict", "--model", f"convnext_base.{name}", photo)
         assert code == 1 and what in err
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "segment", "detect"])
+def test_a_video_is_refused_with_what_to_do(run, command):
+    code, _, err = run(command, "my clip.MP4")
+    assert code == 2 and "my clip.MP4 is a video, and only images are read here" in err
+    assert "`ffmpeg -i 'my clip.MP4' frames/%05d.jpg`" in err
+
+
+def test_of_an_animation_it_is_said_that_one_frame_is_read(tmp_path, capsys):
+    frames = [Image.new("L", (8, 8), grey) for grey in (0, 255)]
+    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "still.gif")
+    (tmp_path / "damaged.webp").write_bytes(b"RIFF")
+    assert len(images_of([str(tmp_path)])) == 3
+    said = f"Note: {tmp_path / 'moves.gif'} is an animation, of which only the first frame is read."
+    assert capsys.readouterr().err == said + "\n"
 
 
 def test_predict_offline_without_the_weights_says_how_to_get_them(run, photos):

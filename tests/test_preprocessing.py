@@ -351,6 +351,12 @@ def test_image_files_are_opened_in_one_place():
     assert found == ["images.py"]
 
 
+def test_a_video_is_no_image_and_it_is_said_what_to_do(tmp_path):
+    (tmp_path / "clip.mov").write_bytes(bytes(100))
+    with pytest.raises(ImageError, match=r"clip\.mov is a video.*`ffmpeg -i .*clip\.mov frames/"):
+        load_image(tmp_path / "clip.mov")
+
+
 def test_the_images_of_a_folder(tmp_path):
     for name in ("b.JPG", "a.jfif", "deep/c.tif", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

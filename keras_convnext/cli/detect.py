@@ -12,7 +12,6 @@ from keras_convnext.cli.predict import images_of, with_progress
 
 DEFAULT = "mask_rcnn_convnext_tiny"
 COLUMNS = ("image", "name", "score", "box", "picture")
-VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 SCREEN = "-"
 SHOWN = 10  # names in an error
 
@@ -93,7 +92,6 @@ def _pair(text):
 
 
 def run(arguments):
-    _check_videos(arguments.images)
     images = images_of(arguments.images)
     folder = pictured.folder_of(arguments)
     if arguments.json not in (None, SCREEN):
@@ -119,15 +117,6 @@ def run(arguments):
     if failed:
         console.say(f"{failed} of {len(results)} images could not be used: see above.")
     return 1 if failed else 0
-
-
-def _check_videos(names):
-    videos = [name for name in names if Path(name).suffix.lower() in VIDEOS]
-    if videos:
-        raise UsageError(
-            f"{videos[0]} is a video, and only images are read here. Extract its frames into a "
-            f"folder, for example with `ffmpeg -i {videos[0]} frames/%05d.jpg`, and name that."
-        )
 
 
 def _check_json(path):

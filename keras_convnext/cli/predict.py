@@ -12,6 +12,7 @@ from keras_convnext.cli import console, flags
 from keras_convnext.cli.flags import UsageError
 
 COLUMNS = ("image", "rank", "class", "wnid", "name", "probability")
+ANIMATED = (".gif", ".webp", ".apng")  # images that are often animations
 
 
 def add_parser(commands):
@@ -110,18 +111,23 @@ def _write(text, path):
 def images_of(arguments):
     """Returns (name, path or bytes) of files, of all images below folders, and of stdin for `-`.
 
+    Says of which animations only the first frame is read.
+
     Raises:
-        UsageError: if stdin is named twice.
+        UsageError: if stdin is named twice, or a video is named.
         FileNotFoundError: if there is no such file or folder.
         ValueError: if folders have no images.
     """
     if arguments.count("-") > 1:
         raise UsageError("`-` (one image from stdin) can be given once only.")
+    from keras_convnext.images import SUFFIXES, about_video, images_in, is_animation
+
+    for name in arguments:
+        if not os.path.isdir(name) and (video := about_video(name)):
+            raise UsageError(video)
     missing = [name for name in arguments if name != "-" and not os.path.exists(name)]
     if missing:
         raise FileNotFoundError(f"No such image or folder: {', '.join(missing)}.")
-    from keras_convnext.images import SUFFIXES, images_in
-
     images = []
     for argument in arguments:
         if argument == "-":
@@ -135,6 +141,9 @@ def images_of(arguments):
             f"No images in {', '.join(arguments)}: looked for {' '.join(SUFFIXES)}, also in "
             "the folders within. A file of another name can be given itself."
         )
+    for name, source in images:
+        if name.lower().endswith(ANIMATED) and is_animation(source):
+            console.say(f"Note: {name} is an animation, of which only the first frame is read.")
     return images
 
 
