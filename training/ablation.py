@@ -20,10 +20,11 @@ from keras_convnext import count_macs
 from keras_convnext.atomic import write_text
 from keras_convnext.macs import trained_parameters
 from keras_convnext.roadmap import STEPS
-from training import command
-from training.run import pictures, record, resuming
-from training.run.logs import csv_text
-from training.tasks.classification import building
+
+from . import command
+from .run import pictures, record, resuming
+from .run.logs import csv_text
+from .tasks.classification import building
 
 EXPERIMENT = "cifar10_roadmap"
 KEPT = [name for name, step in STEPS.items() if step.kept]

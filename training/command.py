@@ -7,9 +7,9 @@ import importlib
 import inspect
 import pkgutil
 
-from training.run import knobs
-from training.run.config import Run
-from training.tasks.table import TASKS
+from .run import knobs
+from .run.config import Run
+from .tasks.table import TASKS
 
 
 @dataclasses.dataclass(frozen=True)

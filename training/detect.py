@@ -5,8 +5,8 @@ It is `python -m training.train --task detection`.
 
 import functools
 
-from training import train
-from training.run import course
+from . import train
+from .run import course
 
 main = functools.partial(train.main, task="detection")
 

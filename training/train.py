@@ -6,10 +6,11 @@ data -> model -> compile -> fit -> record, for every task. `KERAS_BACKEND` choos
 import dataclasses
 
 from keras_convnext.cli.console import warnings_as_notes
-from training import command
-from training.data import DataError
-from training.run import compiling, course, pictures, plan, record, resuming
-from training.tasks.table import task_of
+
+from . import command
+from .data import DataError
+from .run import compiling, course, pictures, plan, record, resuming
+from .tasks.table import task_of
 
 
 def train(request):

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from keras_convnext.atomic import write_text
 from keras_convnext.cli.console import printable, warnings_as_notes
-from training.data import images, stream, tfds
-from training.data.dataset import DataError
-from training.data.folder import FileSplit, every_split
+
+from .data import images, stream, tfds
+from .data.dataset import DataError
+from .data.folder import FileSplit, every_split
 
 SHOWN = 3  # of each kind of warning; the report has all
 IN_FLIGHT = 8  # images per worker that are in memory

@@ -5,13 +5,13 @@ an array, with its label, its place in a fixed order and a name for messages; no
 before the transform.
 """
 
-from training.data.dataset import DataError, Dataset, Split
-from training.data.digits import digits
-from training.data.fingerprint import differences
-from training.data.folder import folder
-from training.data.tfds import prepared_set
-from training.data.unlabelled import unlabelled_folder
-from training.data.unlabelled_tfds import unlabelled_set
+from .dataset import DataError, Dataset, Split
+from .digits import digits
+from .fingerprint import differences
+from .folder import folder
+from .tfds import prepared_set
+from .unlabelled import unlabelled_folder
+from .unlabelled_tfds import unlabelled_set
 
 __all__ = ("DataError", "Dataset", "Split", "differences", "load", "of_config")
 

@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from training.data.dataset import IndexedSplit
+from .dataset import IndexedSplit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,8 +2,8 @@
 
 import sys
 
-from training.data.dataset import DataError
-from training.data.images import problem
+from .dataset import DataError
+from .images import problem
 
 SHARE, AT_LEAST = 1e-3, 10
 HINT = "`python -m training.verify_data` lists all such images."

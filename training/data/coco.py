@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.images import open_image
-from training.data import coco_file, coco_layout
-from training.data.coco_file import CocoFile, Tally
-from training.data.dataset import DataError, Dataset, IndexedSplit
-from training.data.duplicates import leaks
-from training.data.folder import file_identity
-from training.data.layout import checked
-from training.data.listing import counted, readable, some
-from training.data.pairs import KEPT_FOR_VALIDATION
+
+from . import coco_file, coco_layout
+from .coco_file import CocoFile, Tally
+from .dataset import DataError, Dataset, IndexedSplit
+from .duplicates import leaks
+from .folder import file_identity
+from .layout import checked
+from .listing import counted, readable, some
+from .pairs import KEPT_FOR_VALIDATION
 
 TOLERATED = 0.1  # share of the images that may be missing
 NARROWEST = 32  # pixels; images with a shorter side are not trained on, as in the reference

@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import PureWindowsPath
 
-from training.data.coco_objects import (
+from .coco_objects import (
     MOST_PIXELS,
     UnusableError,
     checked_area,
@@ -18,8 +18,8 @@ from training.data.coco_objects import (
     has_mask,
     is_whole,
 )
-from training.data.dataset import DataError
-from training.data.listing import counted, readable, unreadable
+from .dataset import DataError
+from .listing import counted, readable, unreadable
 
 MOST_BYTES = 2 * 2**30  # of a file; COCO's largest has half a GiB
 TOLERATED = 0.1  # share of the objects that may be unusable

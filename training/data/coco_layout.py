@@ -15,9 +15,9 @@ import dataclasses
 import re
 from pathlib import Path
 
-from training.data.dataset import DataError
-from training.data.layout import SPELLINGS
-from training.data.listing import folders, some, visible
+from .dataset import DataError
+from .layout import SPELLINGS
+from .listing import folders, some, visible
 
 ROBOFLOW = "_annotations.coco.json"
 SINGLE = ("annotations.json", ROBOFLOW)  # without splits

@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from training.data.fingerprint import digest
+from .fingerprint import digest
 
 
 class DataError(ValueError):

@@ -1,7 +1,7 @@
 """The handwritten digits that come with scikit-learn."""
 
-from training.data.arrays import array_split
-from training.data.dataset import Dataset
+from .arrays import array_split
+from .dataset import Dataset
 
 
 def digits():

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import os
 
-from training.data.listing import counted, some
+from .listing import counted, some
 
 HEAD = 2**16  # bytes that are compared before a whole file is read
 MOST_HEADS = 20_000

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import features
 
 from keras_convnext.images import upright_file
-from training.data.dataset import DataError, Dataset, IndexedSplit
-from training.data.duplicates import leaks
-from training.data.layout import recognise
-from training.data.listing import counted, readable, unreadable
+
+from .dataset import DataError, Dataset, IndexedSplit
+from .duplicates import leaks
+from .layout import recognise
+from .listing import counted, readable, unreadable
 
 VALIDATION_FRACTION = 0.2
 SHOWN_CLASSES = 10

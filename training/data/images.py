@@ -4,7 +4,8 @@ from PIL import UnidentifiedImageError
 
 from keras_convnext.images import ImageError, load_image, open_image
 from keras_convnext.preprocessing import tf_decode
-from training.data.dataset import tensorflow
+
+from .dataset import tensorflow
 
 ORIENTATION = 0x112  # of EXIF; 1 is upright
 

@@ -16,8 +16,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from training.data.dataset import DataError
-from training.data.listing import (
+from .dataset import DataError
+from .listing import (
     Files,
     counted,
     files_below,

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from keras_convnext.images import SUFFIXES
-from training.data.dataset import DataError
+
+from .dataset import DataError
 
 SYSTEM_FILES = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"),

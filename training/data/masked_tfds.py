@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from training.data.dataset import DataError, Dataset
-from training.data.survey import surveyed
-from training.data.tfds import Labelled, open_builder, two_splits
+from .dataset import DataError, Dataset
+from .survey import surveyed
+from .tfds import Labelled, open_builder, two_splits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_convnext.augmentation.resampling import in_numpy
 from keras_convnext.detection.augmentation import CROP_SIDE
-from training.data.coco_objects import read
+
+from .coco_objects import read
 
 
 class Packed:

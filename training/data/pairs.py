@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.images import SUFFIXES
-from training.data.bad_images import BadImages
-from training.data.dataset import DataError, Dataset, IndexedSplit
-from training.data.duplicates import leaks
-from training.data.folder import file_identity
-from training.data.images import problem
-from training.data.listing import counted, files_below, some
-from training.data.survey import surveyed
+
+from .bad_images import BadImages
+from .dataset import DataError, Dataset, IndexedSplit
+from .duplicates import leaks
+from .folder import file_identity
+from .images import problem
+from .listing import counted, files_below, some
+from .survey import surveyed
 
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")
 KEPT_FOR_VALIDATION = 10  # every tenth pair, where there is no folder for it

@@ -11,8 +11,9 @@ import os
 import re
 
 from keras_convnext.preprocessing import EvalTransform, tf_decode
-from training.data.bad_images import BadImages, refuse
-from training.data.dataset import DataError, check_part, tensorflow
+
+from .bad_images import BadImages, refuse
+from .dataset import DataError, check_part, tensorflow
 
 GREY = 128
 # Bad images are looked for in chunks of this many: one by one it costs 0.2 ms per image.

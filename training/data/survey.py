@@ -8,8 +8,9 @@ import numpy as np
 
 from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import read_mask
-from training.data.dataset import DataError
-from training.data.listing import counted, some
+
+from .dataset import DataError
+from .listing import counted, some
 
 SAMPLE = 50  # masks, of 10 to 30 milliseconds each
 NAMED = 5  # classes in the summary

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.dataset import DataError, Dataset, IndexedSplit, Split, is_kept, tensorflow
-from training.data.listing import counted
+from .dataset import DataError, Dataset, IndexedSplit, Split, is_kept, tensorflow
+from .listing import counted
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 FILE_NAMES = ("file_name", "filename", "image/filename")

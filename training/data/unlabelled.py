@@ -4,11 +4,11 @@ import warnings
 
 import numpy as np
 
-from training.data.dataset import DataError, Dataset
-from training.data.duplicates import leaks
-from training.data.folder import file_split
-from training.data.layout import SPELLINGS, checked
-from training.data.listing import counted, files_below, folders
+from .dataset import DataError, Dataset
+from .duplicates import leaks
+from .folder import file_split
+from .layout import SPELLINGS, checked
+from .listing import counted, files_below, folders
 
 VALIDATION_FRACTION = 0.05
 

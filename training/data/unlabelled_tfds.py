@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from training.data.dataset import DataError, Dataset
-from training.data.listing import counted
-from training.data.tfds import Labelled, has_images, open_builder, two_splits
+from .dataset import DataError, Dataset
+from .listing import counted
+from .tfds import Labelled, has_images, open_builder, two_splits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,6 @@
 
 import sys
 
-from training.evaluate.command import main
+from .command import main
 
 sys.exit(main())

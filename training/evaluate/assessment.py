@@ -5,8 +5,8 @@ import functools
 
 import numpy as np
 
-from training.evaluate.kept import Kept
-from training.evaluate.places import places_of
+from .kept import Kept
+from .places import places_of
 
 CONFUSION_CLASSES = 2000  # above, the matrix alone would be hundreds of MB
 TOP5_CLASSES = 6  # among five, one of the best five is always right

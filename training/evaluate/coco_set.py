@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.detection.annotations import checked_truth
-from training.data import coco_file
-from training.data.coco_objects import has_mask
-from training.data.dataset import DataError
-from training.data.listing import counted, some
-from training.evaluate.detection_mistakes import Objects
+
+from ..data import coco_file
+from ..data.coco_objects import has_mask
+from ..data.dataset import DataError
+from ..data.listing import counted, some
+from .detection_mistakes import Objects
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

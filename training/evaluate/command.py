@@ -26,9 +26,10 @@ from keras_convnext.classifier import Classifier
 from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.detection.detector import CANVASES
-from training.evaluate import detecting, detection_report, detectors, report, subject
-from training.evaluate.images import dataset_fields, split_of
-from training.evaluate.measuring import evaluate
+
+from . import detecting, detection_report, detectors, report, subject
+from .images import dataset_fields, split_of
+from .measuring import evaluate
 
 BATCH = 64  # of a classifier's images
 

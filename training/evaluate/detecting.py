@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_convnext.detection.metrics import average_precision
 from keras_convnext.images import ImageError, load_image
-from training.data.dataset import DataError
-from training.evaluate.detection_mistakes import WorstMistakes
-from training.evaluate.progress import shown
+
+from ..data.dataset import DataError
+from .detection_mistakes import WorstMistakes
+from .progress import shown
 
 AT_ONCE = 8  # batches of photographs that are read ahead
 

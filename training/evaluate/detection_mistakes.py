@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_convnext.detection import drawing, rle
-from training.evaluate.kept import Kept
+
+from .kept import Kept
 
 LEAST_IOU = 0.5  # of a detection that stands for an object
 SHOWN_SCORE = 0.3  # detections below are not drawn, and their masks are not looked at

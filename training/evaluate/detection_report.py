@@ -4,9 +4,10 @@ import keras
 
 from keras_convnext.atomic import write_text
 from keras_convnext.cli import console
-from training.evaluate.detection_mistakes import HEADINGS, SHOWN_SCORE
-from training.run import pictures, record
-from training.run.logs import csv_text
+
+from ..run import pictures, record
+from ..run.logs import csv_text
+from .detection_mistakes import HEADINGS, SHOWN_SCORE
 
 TABLE_CLASSES = 100  # more lines are read in the file
 FILES = ("result.json", "classes.csv", "mistakes.png")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from keras_convnext.detection.detector import CANVASES, Detector
 from keras_convnext.detection.metrics import check_available
-from training.data import coco
-from training.evaluate import coco_set, subject
-from training.run import record
+
+from ..data import coco
+from ..run import record
+from . import coco_set, subject
 
 SIZE = (800, 1333)  # of the published evaluation: limits of the short and long side
 SPLITS = ("train", "validation")

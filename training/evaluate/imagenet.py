@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from training.data.dataset import DataError, tensorflow
+from ..data.dataset import DataError, tensorflow
 
 CORRUPTIONS = (
     "gaussian_noise",

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training import data
-from training.data import tfds
-from training.data.folder import file_split
-from training.evaluate import subject
-from training.run import record
+from .. import data
+from ..data import tfds
+from ..data.folder import file_split
+from ..run import record
+from . import subject
 
 SPLITS = ("train", "validation", "test")  # of a `Dataset`
 

@@ -6,10 +6,11 @@ import time
 import numpy as np
 
 from keras_convnext.whole_models import image_channels
-from training.data import stream
-from training.data.dataset import DataError
-from training.evaluate.assessment import assess
-from training.evaluate.progress import shown
+
+from ..data import stream
+from ..data.dataset import DataError
+from .assessment import assess
+from .progress import shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,10 @@ from keras_convnext.images import ImageError
 from keras_convnext.preprocessing import EvalTransform, tf_decode
 from keras_convnext.pretrained import DownloadError, WeightsError
 from keras_convnext.pretrained.download import sha256_of
-from training.evaluate.imagenet import DataError
-from training.evaluate.places import best_places
-from training.evaluate.results import add_result, key_of, load_results
+
+from .imagenet import DataError
+from .places import best_places
+from .results import add_result, key_of, load_results
 
 FORMS = ("exact", "fast")
 AHEAD = 2  # batches that are decoded while the model computes

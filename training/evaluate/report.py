@@ -7,8 +7,9 @@ import os
 import keras
 
 from keras_convnext.cli import console
-from training.evaluate.measuring import transform_for
-from training.run import pictures, record
+
+from ..run import pictures, record
+from .measuring import transform_for
 
 TABLE_CLASSES = 50  # more lines are read in the file
 FILES = ("result.json", "confusion.png", "mistakes.png")

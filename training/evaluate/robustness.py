@@ -4,8 +4,8 @@ import collections
 
 import numpy as np
 
-from training.evaluate.imagenet import CORRUPTIONS, SETS, SEVERITIES
-from training.evaluate.results import key_of
+from .imagenet import CORRUPTIONS, SETS, SEVERITIES
+from .results import key_of
 
 # AlexNet's errors, averaged over the severities: the unit of the mean corruption error. Published
 # by the authors of arXiv 1903.12261 with their code, github.com/hendrycks/robustness.

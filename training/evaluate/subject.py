@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from keras_convnext.cli import console
-from training.data import differences
-from training.run import record
+
+from ..data import differences
+from ..run import record
 
 MODEL = "best.keras"
 

@@ -1,6 +1,6 @@
 """The batches of a run, whatever it learns."""
 
-from training.data import stream
+from ..data import stream
 
 
 class Batches:

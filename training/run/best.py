@@ -2,7 +2,7 @@
 
 import math
 
-from training.run import checkpoint
+from . import checkpoint
 
 
 def is_better(row, best, score):

@@ -5,7 +5,8 @@ from pathlib import Path
 from keras_convnext import freeze_layers
 from keras_convnext.layers.initializers import scale_to_inputs
 from keras_convnext.pretrained import resolve
-from training.run import replicas
+
+from . import replicas
 
 JIT = {"auto": "auto", "on": True, "off": False}
 

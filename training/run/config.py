@@ -4,8 +4,9 @@ import dataclasses
 import re
 
 from keras_convnext import VARIANTS, Variant
-from training.run import knobs
-from training.run.knobs import knob
+
+from . import knobs
+from .knobs import knob
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 JIT = ("auto", "on", "off")

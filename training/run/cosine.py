@@ -1,8 +1,9 @@
 """The schedule of classifiers and of pre-training: epochs of warm-up from 0, then a cosine."""
 
 from keras_convnext.optimization import WarmupCosine
-from training.run.config import Run
-from training.run.plan import Plan
+
+from .config import Run
+from .plan import Plan
 
 
 class CosineRun(Run):

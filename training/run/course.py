@@ -7,8 +7,9 @@ import sys
 
 import keras
 
-from training.data import stream
-from training.run import (
+from ..data import stream
+from ..tasks.table import TASKS
+from . import (
     best,
     card,
     checkpoint,
@@ -23,8 +24,7 @@ from training.run import (
     resuming,
     shell,
 )
-from training.run.logs import open_logs
-from training.tasks.table import TASKS
+from .logs import open_logs
 
 INTERRUPTED = 130  # 128 + SIGINT
 

@@ -14,7 +14,8 @@ import warnings
 from pathlib import Path
 
 from keras_convnext.atomic import write_text
-from training.data.dataset import tensorflow
+
+from ..data.dataset import tensorflow
 
 EVENTS = "events.out.tfevents.*"
 RUN_ID = "wandb_id.txt"

@@ -16,8 +16,9 @@ import keras
 import numpy as np
 
 from keras_convnext.optimization import averaged_weights
-from training.run import checkpoint, replicas
-from training.run.best import is_better
+
+from . import checkpoint, replicas
+from .best import is_better
 
 # Each ends the run with 128 + its number: schedulers read 143 as "start me again".
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -3,7 +3,8 @@
 import keras
 
 from keras_convnext.pretrained.saving import save_keras
-from training.run import best, checkpoint, loop
+
+from . import best, checkpoint, loop
 
 
 def use_one_device():

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from training.run.config import Run
+from .config import Run
 
 # The share of the initial weights in an average, from which on its momentum is warmed up.
 INITIAL_SHARE = 0.01

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import keras
 
-from training.data import differences
-from training.data.folder import order_has_changed
-from training.run import record
+from ..data import differences
+from ..data.folder import order_has_changed
+from . import record
 
 # What may differ when a run is resumed: it changes where and how, not what is computed.
 MAY_DIFFER = ("output", "data_dir", "jit", "distribute", "checkpoint_steps", "tensorboard", "wandb")

@@ -1,9 +1,9 @@
 """The table of all tasks; a new one adds a row here."""
 
-from training.tasks.classification.task import CLASSIFICATION
-from training.tasks.detection.task import DETECTION
-from training.tasks.pretraining.task import PRETRAINING
-from training.tasks.segmentation.task import SEGMENTATION
+from .classification.task import CLASSIFICATION
+from .detection.task import DETECTION
+from .pretraining.task import PRETRAINING
+from .segmentation.task import SEGMENTATION
 
 TASKS = {task.name: task for task in (CLASSIFICATION, SEGMENTATION, DETECTION, PRETRAINING)}
 

@@ -13,7 +13,8 @@ Augmentation is "exact", for exact resume (see `imagenet1k`).
 import dataclasses
 
 from keras_convnext import Variant
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
 
 CIFAR = Variant(
     "convnext_cifar",

@@ -19,8 +19,8 @@ Both ways have the same recipe but for the initial kernels: new ones begin wider
 
 import dataclasses
 
-from training.experiments.classification import cifar10
-from training.tasks.classification.config import Config
+from ...tasks.classification.config import Config
+from . import cifar10
 
 SMALL = dataclasses.replace(
     cifar10.CIFAR,

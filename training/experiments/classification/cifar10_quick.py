@@ -16,8 +16,8 @@ as it is 52.9 %, `--kernel_gain=none` 45.8 %, `--kernel_gain=none --learning_rat
 
 import dataclasses
 
-from training.experiments.classification import cifar10
-from training.tasks.classification.config import Config
+from ...tasks.classification.config import Config
+from . import cifar10
 
 QUICK = dataclasses.replace(
     cifar10.CIFAR,

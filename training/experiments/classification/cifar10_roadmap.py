@@ -14,8 +14,9 @@ soon a network learns, not how far it gets.
 import dataclasses
 
 from keras_convnext.roadmap import Regime
-from training.experiments.classification import cifar10
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
+from . import cifar10
 
 END = dataclasses.replace(
     cifar10.CIFAR, name="convnext_cifar_road", depths=(1, 1, 3, 1), dims=(24, 48, 96, 192)

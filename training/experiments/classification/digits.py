@@ -8,7 +8,8 @@ Time, 2 CPU cores, nothing else running, packages already installed: PyTorch 1:0
 """
 
 from keras_convnext import Variant
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
 
 # 8 x 8 pixels leave no room for a patchified stem: the first stage works on single pixels.
 DIGITS = Variant(

@@ -25,8 +25,9 @@ import dataclasses
 from keras_convnext import VARIANTS, named_weights
 from keras_convnext.pretrained import checkpoint, resolve
 from keras_convnext.pretrained.download import DownloadError
-from training.experiments.classification import imagenet1k
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
+from . import imagenet1k
 
 # From ImageNet-22K (Table 6, right); from 1K at 384 pixels Base has 0.8 and Large 0.95.
 DROP_PATH = {

@@ -22,8 +22,9 @@ Augmentation is KerasCV's; `--augmentation=exact` is the paper's, which resumes 
 import dataclasses
 
 from keras_convnext import VARIANTS
-from training.experiments.classification import imagenet1k
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
+from . import imagenet1k
 
 # From scratch on hundreds of photos there is no time for the residual branches to grow from 1e-6.
 SMALL = dataclasses.replace(

@@ -15,7 +15,8 @@ worker processes, as timm does it, 265 with the mixing and 348 without
 """
 
 from keras_convnext import VARIANTS
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
 
 # Table 5 and Appendix A; the variants the paper does not train get Tiny's.
 DROP_PATH = {

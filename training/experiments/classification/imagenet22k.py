@@ -9,8 +9,9 @@ Augmentation is "exact" for the reason that `imagenet1k` gives: exact resume.
 """
 
 from keras_convnext import VARIANTS
-from training.experiments.classification import imagenet1k
-from training.tasks.classification.config import Config
+
+from ...tasks.classification.config import Config
+from . import imagenet1k
 
 # Table 5; the variants the paper does not train get none.
 DROP_PATH = {

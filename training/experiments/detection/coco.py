@@ -17,7 +17,8 @@ and T, with the cascade 50.4 / 43.7, 51.9 / 45.0 and 52.7 / 45.6 with T, S and B
 import dataclasses
 
 from keras_convnext import VARIANTS
-from training.tasks.detection.config import DetectConfig
+
+from ...tasks.detection.config import DetectConfig
 
 # Stochastic depth and layer-wise decay of the published configurations, of the cascade and with
 # weights of ImageNet-1K; with those of ImageNet-22K other rates begin a run, and depth drops less.

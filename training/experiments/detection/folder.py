@@ -13,8 +13,9 @@ Score and time: not yet measured.
 """
 
 from keras_convnext import VARIANTS
-from training.experiments.detection import coco
-from training.tasks.detection.config import DetectConfig
+
+from ...tasks.detection.config import DetectConfig
+from . import coco
 
 SMOKE = coco.SMOKE
 

@@ -13,8 +13,9 @@ proposals: there are one to eight people in an image. Images within 384 x 256 pi
 import dataclasses
 
 from keras_convnext import Variant
-from training.experiments.detection import coco
-from training.tasks.detection.config import DetectConfig
+
+from ...tasks.detection.config import DetectConfig
+from . import coco
 
 PEOPLE = Variant("convnext_people", depths=(2, 2, 4, 2), dims=(24, 48, 96, 160), layer_scale=None)
 SMOKE = {

@@ -21,7 +21,8 @@ authors' code.
 """
 
 from keras_convnext import VARIANTS
-from training.tasks.pretraining.config import PretrainConfig
+
+from ...tasks.pretraining.config import PretrainConfig
 
 SMOKE = {
     "variant": VARIANTS["test_convnext2"],

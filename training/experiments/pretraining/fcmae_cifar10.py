@@ -11,8 +11,8 @@ crops that enlarge less. The last 1000 training images measure the loss; the tes
 used.
 """
 
-from training.experiments.classification import cifar10_few_labels
-from training.tasks.pretraining.config import PretrainConfig
+from ...tasks.pretraining.config import PretrainConfig
+from ..classification import cifar10_few_labels
 
 SMOKE = {**cifar10_few_labels.SMOKE, "decoder_width": 8}
 

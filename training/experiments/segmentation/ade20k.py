@@ -12,7 +12,8 @@ scale, 52.6 / 53.2 / 53.6 % with B / L / XL from ImageNet-22K.
 """
 
 from keras_convnext import VARIANTS
-from training.tasks.segmentation.config import SegmentConfig
+
+from ...tasks.segmentation.config import SegmentConfig
 
 DROP_PATH = {"convnext_small": 0.3}
 # The paper begins with weights that are no moving averages.

@@ -19,8 +19,9 @@ this at 30 % after 8.
 import dataclasses
 
 from keras_convnext import Variant
-from training.experiments.segmentation import ade20k
-from training.tasks.segmentation.config import SegmentConfig
+
+from ...tasks.segmentation.config import SegmentConfig
+from . import ade20k
 
 CAMVID = Variant("convnext_camvid", depths=(2, 2, 4, 2), dims=(32, 64, 128, 192), layer_scale=None)
 NAMES = "sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist"

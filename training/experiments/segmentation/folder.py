@@ -17,8 +17,9 @@ Score and time: not yet measured.
 """
 
 from keras_convnext import VARIANTS
-from training.experiments.segmentation import ade20k
-from training.tasks.segmentation.config import SegmentConfig
+
+from ...tasks.segmentation.config import SegmentConfig
+from . import ade20k
 
 SMOKE = ade20k.SMOKE
 

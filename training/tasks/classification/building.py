@@ -7,11 +7,12 @@ from keras_convnext import ConvNeXt, roadmap
 from keras_convnext.augmentation import KerasCV, NoAugmentation, PaperAugmentation
 from keras_convnext.optimization import learning_rate_scales
 from keras_convnext.preprocessing import EvalTransform
-from training import data
-from training.data import stream
-from training.run import replicas
-from training.run.batches import Batches
-from training.run.compiling import channels_of
+
+from ... import data
+from ...data import stream
+from ...run import replicas
+from ...run.batches import Batches
+from ...run.compiling import channels_of
 
 # The fields of a configuration that an augmentation takes as they are.
 AUGMENTATION = (

@@ -6,8 +6,9 @@ import functools
 from keras_convnext import checks
 from keras_convnext.roadmap import STEPS, Regime
 from keras_convnext.variants import STEM_STRIDES
-from training.run.cosine import CosineRun
-from training.run.knobs import knob
+
+from ...run.cosine import CosineRun
+from ...run.knobs import knob
 
 AUGMENTATIONS = ("none", "exact", "keras_cv")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.run.cosine import CosinePlan
+from ...run.cosine import CosinePlan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The end of a classifier's run: its result and its pictures."""
 
-from training.data import stream
-from training.evaluate.assessment import assess
-from training.run import pictures, record
-from training.tasks.classification import building
+from ...data import stream
+from ...evaluate.assessment import assess
+from ...run import pictures, record
+from . import building
 
 
 def finish(run, served, plan, dataset, progress):

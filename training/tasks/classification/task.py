@@ -1,9 +1,9 @@
 """The row of classification."""
 
-from training.tasks.classification import building, report, usage
-from training.tasks.classification.config import Config
-from training.tasks.classification.plan import ClassifierPlan
-from training.tasks.task import Task
+from ..task import Task
+from . import building, report, usage
+from .config import Config
+from .plan import ClassifierPlan
 
 CLASSIFICATION = Task(
     name="classification",

@@ -3,9 +3,9 @@
 import dataclasses
 import shlex
 
-from training.run import shell
-from training.run.compiling import channels_of
-from training.tasks.classification.building import evaluation_transform
+from ...run import shell
+from ...run.compiling import channels_of
+from .building import evaluation_transform
 
 PYTHON = """\
   import json

@@ -9,13 +9,14 @@ from keras_convnext.detection.callbacks import COCOScores
 from keras_convnext.detection.metrics import check_available
 from keras_convnext.detection.models import CascadeMaskRCNN, MaskRCNN
 from keras_convnext.optimization import WarmupSteps, learning_rate_scales
-from training.data import coco, pairs
-from training.data.coco_objects import verify
-from training.data.dataset import DataError
-from training.data.listing import counted
-from training.data.packed import Packed
-from training.run import replicas
-from training.run.batches import Batches
+
+from ...data import coco, pairs
+from ...data.coco_objects import verify
+from ...data.dataset import DataError
+from ...data.listing import counted
+from ...data.packed import Packed
+from ...run import replicas
+from ...run.batches import Batches
 
 DETECTORS = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN}
 

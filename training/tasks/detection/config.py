@@ -12,8 +12,9 @@ from keras_convnext.detection.augmentation import (
     checked_canvas,
 )
 from keras_convnext.detection.settings import MULTIPLE
-from training.run.config import Run
-from training.run.knobs import knob
+
+from ...run.config import Run
+from ...run.knobs import knob
 
 SETTINGS = {"mask_rcnn": MASK_RCNN, "cascade_mask_rcnn": CASCADE_MASK_RCNN}
 AUGMENTATIONS = ("crop", "jitter", "none")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.run.plan import Plan
+from ...run.plan import Plan
 
 VALUES_PER_PROPOSAL = 7 * 7  # of the map that a box head sees
 VALUES_PER_MASK = 14 * 14

@@ -4,9 +4,10 @@ import dataclasses
 
 from keras_convnext.atomic import write_text
 from keras_convnext.detection import Detector
-from training.evaluate import coco_set, detecting, detection_report
-from training.run import record
-from training.run.logs import csv_text
+
+from ...evaluate import coco_set, detecting, detection_report
+from ...run import record
+from ...run.logs import csv_text
 
 
 def finish(run, served, plan, dataset, progress):

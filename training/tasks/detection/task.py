@@ -1,9 +1,9 @@
 """The row of detection."""
 
-from training.tasks.detection import building, report, usage
-from training.tasks.detection.config import DetectConfig
-from training.tasks.detection.plan import DetectPlan
-from training.tasks.task import Task
+from ..task import Task
+from . import building, report, usage
+from .config import DetectConfig
+from .plan import DetectPlan
 
 DETECTION = Task(
     name="detection",

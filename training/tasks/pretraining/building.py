@@ -3,11 +3,12 @@
 from keras_convnext.augmentation import PaperAugmentation
 from keras_convnext.preprocessing import EvalTransform
 from keras_convnext.pretraining import FCMAE
-from training import data
-from training.data import stream
-from training.run import replicas
-from training.run.batches import Batches
-from training.run.compiling import channels_of
+
+from ... import data
+from ...data import stream
+from ...run import replicas
+from ...run.batches import Batches
+from ...run.compiling import channels_of
 
 
 def load(config):

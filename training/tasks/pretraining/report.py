@@ -2,8 +2,9 @@
 
 from keras_convnext.pictures import save_png
 from keras_convnext.pretrained.saving import save_keras
-from training.data import stream
-from training.tasks.pretraining import building
+
+from ...data import stream
+from . import building
 
 SHOWN = 6  # images in a sheet of reconstructions
 SHEETS = "reconstructions"  # folder of those of the epochs

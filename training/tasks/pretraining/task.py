@@ -1,9 +1,9 @@
 """The row of pre-training."""
 
-from training.tasks.pretraining import building, report, usage
-from training.tasks.pretraining.config import PretrainConfig
-from training.tasks.pretraining.plan import PretrainPlan
-from training.tasks.task import Task
+from ..task import Task
+from . import building, report, usage
+from .config import PretrainConfig
+from .plan import PretrainPlan
 
 PRETRAINING = Task(
     name="pretraining",

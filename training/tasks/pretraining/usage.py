@@ -4,7 +4,8 @@ import dataclasses
 import shlex
 
 from keras_convnext import VARIANTS
-from training.run import shell
+
+from ...run import shell
 
 PYTHON = """\
   from keras_convnext import {names}

@@ -5,10 +5,11 @@ import functools
 from keras_convnext.optimization import WarmupPolynomial, stage_wise_scales
 from keras_convnext.segmentation import PixelCrossEntropy, UperNet, fit_metrics
 from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, read_pair
-from training.data import pairs
-from training.data.masked_tfds import masked_set
-from training.run import replicas
-from training.run.batches import Batches
+
+from ...data import pairs
+from ...data.masked_tfds import masked_set
+from ...run import replicas
+from ...run.batches import Batches
 
 FOLDERS = ("train_images", "train_masks", "validation_images", "validation_masks")
 

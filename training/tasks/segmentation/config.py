@@ -8,9 +8,10 @@ from keras_convnext import checks
 from keras_convnext.segmentation import checkpoints
 from keras_convnext.segmentation.inference import LEAST, is_pair
 from keras_convnext.segmentation.losses import AVERAGES
-from training.data.mask_labels import colour_text, label_map
-from training.run.config import Run
-from training.run.knobs import knob
+
+from ...data.mask_labels import colour_text, label_map
+from ...run.config import Run
+from ...run.knobs import knob
 
 
 def _sides(name, value):

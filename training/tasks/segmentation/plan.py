@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.run.plan import Plan
+from ...run.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)

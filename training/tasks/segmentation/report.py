@@ -7,11 +7,12 @@ import numpy as np
 from keras_convnext.atomic import write_text
 from keras_convnext.segmentation import Segmenter, scores
 from keras_convnext.segmentation.resampling import fitting
-from training.data import stream
-from training.run import record
-from training.run.logs import csv_text
-from training.tasks.segmentation import building
-from training.tasks.segmentation.pictures import Example, comparison
+
+from ...data import stream
+from ...run import record
+from ...run.logs import csv_text
+from . import building
+from .pictures import Example, comparison
 
 SHOWN = 8  # photographs in the picture of each split
 

@@ -1,9 +1,9 @@
 """The row of segmentation."""
 
-from training.tasks.segmentation import building, report, usage
-from training.tasks.segmentation.config import SegmentConfig
-from training.tasks.segmentation.plan import SegmentPlan
-from training.tasks.task import Task
+from ..task import Task
+from . import building, report, usage
+from .config import SegmentConfig
+from .plan import SegmentPlan
 
 SEGMENTATION = Task(
     name="segmentation",

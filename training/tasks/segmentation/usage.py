@@ -2,7 +2,7 @@
 
 import shlex
 
-from training.run import shell
+from ...run import shell
 
 PYTHON = """\
   import json
