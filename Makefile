@@ -16,7 +16,7 @@ keras-hub := keras-hub==0.32.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test proofs lint readme docs bench startup clean
+.PHONY: demo test proofs lint readme docs bench startup release-check minimum-check clean
 
 demo: $(VENV)/.demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m training.train --config digits
@@ -45,6 +45,17 @@ bench: $(VENV)/.bench
 
 startup: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.startup $(FLAGS)
+
+# dist/ with sdist and wheel, and the main jobs by the wheel in an empty environment elsewhere
+release-check: $(BIN)/python
+	rm -rf dist && $(BIN)/pip install -q build twine && $(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	KERAS_BACKEND=$(BACKEND) sh tests/release.sh "$(PYTHON)" "$$(ls $(CURDIR)/dist/*.whl)" \
+	  "$($(BACKEND))" "$(tensorflow)"
+
+# The oldest packages that pyproject.toml allows: uv resolves the direct dependencies to them.
+minimum-check:
+	PYTHON=$(PYTHON) BACKEND=$(BACKEND) sh tests/minimum.sh
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache

@@ -240,5 +240,5 @@ def test_the_command_that_resumes_is_that_of_the_task(monkeypatch, capsys):
     for module in ("training.detect", "training.pretrain", "training.segment", "training.train"):
         spec = types.SimpleNamespace(name=module)
         monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__spec__=spec))
-        course.say_how_to_resume("Stopped.")
+        course.say_how_to_resume("Stopped.", sys.argv[1:])
         assert f"-m {module} --config=coco --resume=auto\n" in capsys.readouterr().err

@@ -263,7 +263,15 @@ COMMANDS = [
 ]
 
 
-def test_every_command_is_one(capsys):
+def test_every_command_is_one(tmp_path, monkeypatch, capsys):
+    """The directories of photos that they name are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
+    for name in ("photos/a", "photos/b", "PHOTOS/a", "PHOTOS/b"):
+        Path(name).mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            Image.new("RGB", (40, 40)).save(f"{name}/{number}.png")
     for page, reason, line in COMMANDS:
         name, *arguments = shlex.split(line)
         try:
@@ -273,7 +281,11 @@ def test_every_command_is_one(capsys):
 
 
 def _keras_convnext(arguments, reason):
-    if reason is None:
+    if reason and arguments[0] == "train":
+        command.from_command_line(arguments[1:])
+    elif reason and arguments[0] == "evaluate":
+        evaluation().parse_args(arguments[1:])
+    elif reason is None:
         assert main(arguments) == 0
     else:
         _parser().parse_args(arguments)
@@ -282,14 +294,8 @@ def _keras_convnext(arguments, reason):
 def _python(arguments, reason):
     assert reason and arguments[0] == "-m"
     module, given = arguments[1], arguments[2:]
-    entries = {task.command: name for name, task in TASKS.items()}
-    kind = module.partition(".")[2]
     if module == "training.train":
         command.from_command_line(given)
-    elif kind in entries:
-        command.from_command_line(given, task=entries[kind])
-    elif module == "training.evaluate":
-        evaluation().parse_args(given)
     elif module == "weights.convert":
         assert all(map(find, given[: given.index("--to")]))
     else:
@@ -306,8 +312,9 @@ def _make(arguments, reason):
 
 
 def _pip(arguments, reason):
-    extra = re.fullmatch(r"\.\[(\w+)\]", arguments[1])[1]
-    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+    extras = re.fullmatch(r"(?:\.|keras-convnext)\[([\w,]+)\]", arguments[1])[1].split(",")
+    text = (ROOT / "pyproject.toml").read_text()
+    assert all(f"\n{extra} = [" in text for extra in extras)
 
 
 CHECKS = {
@@ -320,7 +327,7 @@ CHECKS = {
 
 
 def test_flags_of_the_trainer_that_the_guides_name_exist():
-    page = PAGES["guides/migrate.md"].partition("`python -m training.train`")[2]
+    page = PAGES["guides/migrate.md"].partition("`keras-convnext train`")[2]
     ours = [line.split("|")[2] for line in page.splitlines() if line.startswith("| `--")]
     others = "".join(PAGES[p] for p in PAGES if p != "guides/migrate.md")
     others = re.sub(r"```.*?```", "", others, flags=re.DOTALL)

@@ -360,7 +360,7 @@ def test_numbers_that_are_none_are_refused():
 @pytest.mark.parametrize("given", [[], ["--resume=auto"], ["--resume", "auto"], ["--resume=run"]])
 def test_the_command_that_resumes_names_the_run_once(given, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", "digits", *given, "--epochs=5"])
-    course.say_how_to_resume("Stopped.")
+    course.say_how_to_resume("Stopped.", sys.argv[1:])
     said = capsys.readouterr().err
     assert said.endswith("training.train --config digits --epochs=5 --resume=auto\n")
 
@@ -730,7 +730,7 @@ def test_an_interruption_says_how_to_resume(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["train", "--config=digits", "--name=a", "--resume=auto"])
-    assert course.status(interrupted) == 130
+    assert course.status(interrupted, sys.argv[1:]) == 130
     said = capsys.readouterr().err
     assert said.endswith("training.train --config=digits --name=a --resume=auto\n")
 

@@ -22,7 +22,7 @@ from keras_convnext.macs import trained_parameters
 from keras_convnext.roadmap import STEPS
 
 from . import command
-from .run import pictures, record, resuming
+from .run import pictures, record, resuming, shell
 from .run.logs import csv_text
 from .tasks.classification import building
 
@@ -59,7 +59,7 @@ def main(arguments=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m training.ablation",
+        prog=shell.entry("ablation"),
         description="Trains the steps of the roadmap with one equal budget and compares them.",
         allow_abbrev=False,
     )
@@ -82,7 +82,8 @@ def _train(run, smoke):
     """In a process of its own: memory and compiled programs of one network end with it."""
     fields = ("step", "seed", "data_dir", "output", "tensorboard")
     flags = [f"--{field}={getattr(run, field)}" for field in fields] + ["--smoke"] * smoke
-    command = [sys.executable, "-m", "training.train", "--config", EXPERIMENT, "--resume=auto"]
+    command = [sys.executable, "-m", f"{shell.PACKAGE}.train"]
+    command += ["--config", EXPERIMENT, "--resume=auto"]
     status = subprocess.run([*command, *flags]).returncode
     if status:
         raise SystemExit(status)

@@ -6,8 +6,11 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import shlex
+import sys
 
-from .run import knobs
+from . import choice
+from .run import knobs, shell
 from .run.config import Run
 from .tasks.table import TASKS
 
@@ -21,13 +24,16 @@ class Request:
         resume: `"none"`; `"auto"`: the newest unfinished run of the same configuration, if there
             is one; or the folder of a run.
         dry_run: whether only the plan is printed.
-        notes: sentences about what was changed to fit the flags.
+        notes: sentences about what was chosen, or changed to fit the flags.
+        flags: the command line that makes the same request, for a later process; `None`: the
+            process' own.
     """
 
     config: Run
     resume: str = "none"
     dry_run: bool = False
     notes: tuple = ()
+    flags: tuple | None = None
 
 
 def names(task="classification"):
@@ -74,18 +80,23 @@ def _with_warmup(recipe, fields):
 
 
 def from_command_line(arguments=None, task=None):
-    """Returns the Request that `--config NAME [--field=value ...]` makes; exits on wrong flags.
+    """Returns the Request that `[PHOTOS] [--config NAME] [--field=value ...]` makes; exits on wrong
+    flags.
 
     Args:
-        arguments: list of strings; `None`: those of the process.
-        task: name of the task; `None`: what `--task` says, or else the experiment.
+        arguments: list of strings; `None`: those of the process. PHOTOS, a directory, comes first.
+        task: name of the task; `None`: what `--task` says, or else the experiment or the photos.
     """
-    program = f"python -m training.{TASKS[task].command if task else 'train'}"
-    first = _general(_Parser(program, add_help=False))
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    program = shell.entry(TASKS[task].command if task else "train")
+    first, notes = _general(_Parser(program, add_help=False)), ()
     asked = first.parse_known_args(arguments)[0]
     if asked.list:
         _print_list(asked.task or task)
         raise SystemExit(0)
+    if arguments and not arguments[0].startswith("-"):
+        arguments, notes = _of_photos(arguments[0], arguments[1:], asked, task, first)
+        asked = first.parse_known_args(arguments)[0]
     task = asked.task or task or _task_with(asked.config)
     is_there = asked.config in names(task)
     shown = load(asked.config, asked.smoke, task) if is_there else None
@@ -93,8 +104,10 @@ def from_command_line(arguments=None, task=None):
     knobs.add_flags(parser, TASKS[task].config, shown)
     given = vars(parser.parse_args(arguments))
     if not is_there:
-        what = f"no experiment {asked.config!r}" if asked.config else "it is missing"
-        parser.error(f"--config: {what}; there are {', '.join(names(task))}")
+        there = f"there are {', '.join(names(task))}"
+        if asked.config:
+            parser.error(f"--config: no experiment {asked.config!r}; {there}")
+        parser.error(f"name a directory of photos, or an experiment by --config: {there}")
     for name in ("task", "config", "list"):
         given.pop(name)
     general = {name: given.pop(name) for name in ("smoke", "resume", "dry_run")}
@@ -105,7 +118,36 @@ def from_command_line(arguments=None, task=None):
         recipe = config if is_asked else load(asked.config, asked.smoke, task, **others)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    return Request(config, **general, notes=_notes(recipe, config))
+    notes += _notes(recipe, config)
+    return Request(config, **general, notes=notes, flags=tuple(arguments))
+
+
+def _of_photos(photos, arguments, asked, task, parser):
+    """Returns the flags that PHOTOS and the other arguments stand for, and sentences about them."""
+    flags, sentences = {"data_dir": photos}, ()
+    try:
+        if asked.config:
+            task = asked.task or task or _task_with(asked.config)
+            if task in ("classification", "pretraining"):  # those whose usual data are not a folder
+                flags["dataset"] = "folder"
+        else:
+            found = asked.task or task or choice.task_of(photos)
+            flags["config"] = TASKS[found].photos
+            if found not in (task, asked.task) and found != _task_with(flags["config"]):
+                flags["task"] = found
+            if found == "classification" and not (asked.smoke or {"-h", "--help"} & {*arguments}):
+                chosen, sentence = _chosen(photos, arguments, asked.dry_run, parser.prog)
+                flags, sentences = flags | chosen, (sentence,)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    flags = [*(f"--{name}={value}" for name, value in flags.items()), *arguments]
+    return flags, (*sentences, f"This is `{parser.prog} {shlex.join(flags)}`.")
+
+
+def _chosen(photos, arguments, dry_run, program):
+    parser = _general(_Parser(program))
+    knobs.add_flags(parser, TASKS["classification"].config)
+    return choice.of_photos(photos, vars(parser.parse_args(arguments)), may_download=not dry_run)
 
 
 def _notes(recipe, config):
@@ -124,10 +166,12 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, program, **kwargs):
         super().__init__(
             prog=program,
-            description="Trains a ConvNeXt and leaves a record of the run.",
+            description="Trains a ConvNeXt and leaves a record of the run. PHOTOS is a directory "
+            "with a folder of images per class, or with annotations in COCO's format; it comes "
+            "first. Without --config the recipe is chosen by photos and machine, and said.",
             epilog="Any field of the configuration can be set: --epochs=5 "
             "--variant=convnext_atto. With --config the defaults shown are the experiment's.",
-            usage="%(prog)s --config NAME [--resume auto] [--dry-run] [--FIELD=VALUE ...]",
+            usage="%(prog)s [PHOTOS] [--config NAME] [--resume auto] [--dry-run] [--FIELD=VALUE]",
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
             **kwargs,
@@ -169,10 +213,10 @@ def _task_with(experiment):
 
 
 def _package(task):
-    return importlib.import_module(f"training.experiments.{task}")
+    return importlib.import_module(f".experiments.{task}", __package__)
 
 
 def _module(name, task):
     if name not in names(task):
         raise ValueError(f"There is no experiment {name!r}; there are {', '.join(names(task))}.")
-    return importlib.import_module(f"training.experiments.{task}.{name}")
+    return importlib.import_module(f".experiments.{task}.{name}", __package__)

@@ -1,4 +1,4 @@
-"""Trains with `fit()`: `python -m training.train --config digits [--field=value ...]`.
+"""Trains with `fit()`: `python -m training.train PHOTOS`, or `--config digits [--field=value ...]`.
 
 data -> model -> compile -> fit -> record, for every task. `KERAS_BACKEND` chooses the backend.
 """
@@ -9,7 +9,7 @@ from keras_convnext.cli.console import warnings_as_notes
 
 from . import command
 from .data import DataError
-from .run import compiling, course, pictures, plan, record, resuming
+from .run import compiling, course, needs, plan, record, resuming
 from .tasks.table import task_of
 
 
@@ -21,12 +21,12 @@ def train(request):
         the processes of a distributed run that do not write.
     """
     config, task = request.config, task_of(request.config)
+    needs.check("tensorflow", "matplotlib")
     devices = course.begin(request)
     compiling.check_weights(config)
     if request.dry_run:
         record.print_plan(*_dry_plan(task, config, devices))
         return None, None
-    pictures.check()
     dataset = task.building.load(config)
     found = resuming.find(config, request.resume, dataset)
     config = resuming.adopted(config, found) if found else config
@@ -54,11 +54,11 @@ def _dry_plan(task, config, devices):
     return plan.make(task.plan, config, images, classes, devices, found), model
 
 
-def main(task=None):
-    """Runs the command line; returns the exit code."""
-    request = command.from_command_line(task=task)
+def main(arguments=None, task=None):
+    """Runs a command line, by default the process' own, and returns the exit code."""
     with warnings_as_notes():
-        return course.status(lambda: train(request))
+        request = command.from_command_line(arguments, task)
+        return course.status(lambda: train(request), request.flags)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from keras_convnext.cli.console import printable, warnings_as_notes
 from .data import images, stream, tfds
 from .data.dataset import DataError
 from .data.folder import FileSplit, every_split
+from .run import shell
 
 SHOWN = 3  # of each kind of warning; the report has all
 IN_FLIGHT = 8  # images per worker that are in memory
@@ -185,7 +186,7 @@ def _bar(total):
 
 def _arguments(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m training.verify_data",
+        prog=shell.entry("verify_data"),
         description="Decodes every image of a dataset and lists the bad ones. Changes nothing.",
         epilog="Exit status: 0 all images can be decoded, 1 some cannot, 2 wrong usage.",
         allow_abbrev=False,

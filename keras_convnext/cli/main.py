@@ -11,9 +11,11 @@ import sys
 from keras_convnext.backend_choice import BackendError
 from keras_convnext.cli import (
     cache,
+    check,
     console,
     convert,
     detect,
+    evaluate,
     explain,
     export,
     info,
@@ -21,6 +23,8 @@ from keras_convnext.cli import (
     predict,
     run,
     segment,
+    train,
+    trainer,
     verify,
 )
 from keras_convnext.cli.flags import Parser, UsageError
@@ -28,7 +32,10 @@ from keras_convnext.export import MissingPackageError
 from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.version import __version__
 
-COMMANDS = (list, info, predict, explain, segment, detect, convert, export, run, verify, cache)
+COMMANDS = (
+    *(list, info, predict, explain, segment, detect, train, evaluate, check),
+    *(convert, export, run, verify, cache),
+)
 # The library's messages say what to call; a command line has flags and commands.
 ADVICE = {
     ", or `keras_convnext.pretrained.rows()`": "",
@@ -57,7 +64,7 @@ ADVICE = {
 
 def main(argv=None):
     """Runs a command line, by default the process' own, and returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(sys.argv[1:] if argv is None else [*argv])
     try:
         with console.warnings_as_notes(_for_the_command_line):
             code = arguments.run(arguments)
@@ -74,6 +81,14 @@ def main(argv=None):
         return 130
 
 
+def _parsed(argv):
+    """Returns the arguments of a command; those of the trainer's commands are left to it."""
+    own = 1 if argv and argv[0] in trainer.COMMANDS else len(argv)
+    arguments = _parser().parse_args(argv[:own])
+    arguments.rest = argv[own:]
+    return arguments
+
+
 def _for_the_command_line(message):
     """Returns the text of an error or a warning, with flags in place of arguments."""
     text = str(message)
@@ -86,7 +101,7 @@ def _parser():
     parser = Parser(
         prog="keras-convnext",
         description="ConvNeXt for Keras: published checkpoints by name, listed, run, converted "
-        "and verified.",
+        "and verified, and models trained on photos of your own.",
         epilog="`keras-convnext COMMAND --help` has examples of each. Exit codes: 0 all is well, "
         "1 something failed, 2 wrong usage.",
     )

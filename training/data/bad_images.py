@@ -2,11 +2,15 @@
 
 import sys
 
+from ..run import shell
 from .dataset import DataError
 from .images import problem
 
 SHARE, AT_LEAST = 1e-3, 10
-HINT = "`python -m training.verify_data` lists all such images."
+
+
+def _hint():
+    return f"`{shell.entry('verify_data')}` lists all such images."
 
 
 def reason(image):
@@ -18,7 +22,7 @@ def reason(image):
 def refuse(name, image):
     """Raises the error of an evaluation, in which every image counts."""
     raise DataError(
-        f"The image {name} cannot be used ({reason(image)}): replace or remove it. {HINT}"
+        f"The image {name} cannot be used ({reason(image)}): replace or remove it. {_hint()}"
     )
 
 
@@ -38,7 +42,7 @@ class BadImages:
     An object that is used for all epochs counts an image once, not once per epoch.
     """
 
-    hint = HINT
+    hint = _hint()
 
     def __init__(self, split, cap=None, report=None):
         self.split = split

@@ -1,5 +1,6 @@
 """The handwritten digits that come with scikit-learn."""
 
+from ..run import needs
 from .arrays import array_split
 from .dataset import Dataset
 
@@ -11,6 +12,7 @@ def digits():
     255 / 16 are no whole numbers.
     Source: UCI Optical Recognition of Handwritten Digits; shipped with scikit-learn.
     """
+    needs.check("sklearn")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 
+from ..run import shell
 from .listing import counted, some
 
 HEAD = 2**16  # bytes that are compared before a whole file is read
@@ -43,12 +44,12 @@ def leaks(splits):
             same = some([f"{path} = {copy}" for path, copy in pairs])
             yield (
                 f"In {one} and in {other}: {counted(len(pairs), 'image')}, so that what was "
-                f"learned is measured; `python -m training.verify_data` lists all: {same}"
+                f"learned is measured; `{shell.entry('verify_data')}` lists all: {same}"
             )
         if skipped:
             yield (
                 f"Not compared: {counted(skipped, 'image')} of {one} and {other}, because too "
-                "many are of equal size; `python -m training.verify_data` compares all."
+                f"many are of equal size; `{shell.entry('verify_data')}` compares all."
             )
 
 

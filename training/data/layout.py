@@ -16,6 +16,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from ..run import shell
 from .dataset import DataError
 from .listing import (
     Files,
@@ -318,7 +319,7 @@ def _refuse_annotations(directory, found):
         raise DataError(
             f"{str(directory)!r} has the folders {', '.join(found)}, as sets for segmentation or "
             "detection have: the classes of whole images need a folder each. For masks use "
-            "`python -m training.segment`."
+            f"`{shell.entry('segment')}`."
         )
 
 

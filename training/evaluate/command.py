@@ -27,6 +27,7 @@ from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.detection.detector import CANVASES
 
+from ..run import needs, shell
 from . import detecting, detection_report, detectors, report, subject
 from .images import dataset_fields, split_of
 from .measuring import evaluate
@@ -39,6 +40,7 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     measure = _measure_detector if detectors.are_meant(arguments) else _measure_classifier
     try:
+        needs.check("tensorflow", "matplotlib")
         with console.warnings_as_notes():
             result, folder, form = measure(arguments)
     except (UsageError, ValueError, OSError, ImportError) as error:
@@ -79,9 +81,10 @@ def _measure_detector(arguments):
 
 
 def _parser():
+    program = shell.entry("evaluate")
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate",
-        description=__doc__,
+        prog=program,
+        description=__doc__.replace("python -m training.evaluate", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -8,7 +8,6 @@ import sys
 import keras
 
 from ..data import stream
-from ..tasks.table import TASKS
 from . import (
     best,
     card,
@@ -145,15 +144,15 @@ def _finish(run, task, model, schedule, dataset, progress, devices):
     return result
 
 
-def status(train):
-    """Runs `train()` for the command line; returns the exit code."""
+def status(train, arguments):
+    """Runs `train()` for a command line with these arguments; returns the exit code."""
     try:
         train()
     except loop.Terminated as stopped:
-        say_how_to_resume("Stopped as asked; the state is saved.")
+        say_how_to_resume("Stopped as asked; the state is saved.", arguments)
         return stopped.status
     except KeyboardInterrupt:
-        say_how_to_resume("Interrupted; what checkpoints hold is kept.")
+        say_how_to_resume("Interrupted; what checkpoints hold is kept.", arguments)
         return INTERRUPTED
     except (ValueError, OSError, checkpoint.CheckpointError, loop.DivergedError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -161,13 +160,10 @@ def status(train):
     return 0
 
 
-def say_how_to_resume(sentence):
-    """Says, after a sentence, the command that resumes the run."""
-    given = shlex.join(_without_resume(sys.argv[1:]))
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    commands = [f"training.{task.command}" for task in TASKS.values()]
-    module = spec.name if spec and spec.name in commands else "training.train"
-    command = f"{shell.python()} -m {module} {given} --resume=auto"
+def say_how_to_resume(sentence, arguments):
+    """Says, after a sentence, the command that resumes the run which these flags started."""
+    given = shlex.join(_without_resume(arguments))
+    command = f"{shell.command(shell.started())} {given} --resume=auto"
     print(f"{sentence} To resume: {command}", file=sys.stderr)
 
 

@@ -26,6 +26,8 @@ import os
 
 import keras
 
+from . import shell
+
 BACKEND = keras.backend.backend
 
 
@@ -106,6 +108,24 @@ def start(kind):
         DistributionError: if the backend or this machine cannot do that.
     """
     return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND()](kind)
+
+
+def is_on_cpu():
+    """Returns whether a run has no accelerator; `False` where its processes have to be connected
+    first to know."""
+    if BACKEND() == "torch":
+        import torch
+
+        return not torch.cuda.is_available()
+    if BACKEND() == "jax":
+        import jax
+
+        several = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1")) > 1
+        return not several and jax.default_backend() == "cpu"
+    import tensorflow as tf
+
+    kinds = {device.device_type for device in tf.config.list_physical_devices()}
+    return kinds == {"CPU"}
 
 
 # ---------------------------------------------------------------------------- TensorFlow
@@ -208,7 +228,8 @@ def _torch(kind):
     raise DistributionError(
         f"--distribute={kind} on PyTorch ({count} GPUs): Keras cannot share a batch among devices "
         "of one process there. Start one process for each device, `torchrun --nproc_per_node="
-        f"{max(count, 2)} -m training.train ...`, or choose --distribute=none for one device."
+        f"{max(count, 2)} -m {shell.PACKAGE}.train ...`, or choose --distribute=none for one "
+        "device."
     )
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import signal
+import statistics
 import sys
 import time
 
@@ -222,7 +223,18 @@ def _validation_line(row, progress, plan):
     is_best = progress.best["epoch"] == row["epoch"]
     average = " of the averages" if plan.config.ema_momentum is not None else ""
     which = f"epoch {row['epoch']} of {plan.config.epochs}"
-    return f"Validation{average} after {which}: {text}" + (", the best so far" if is_best else "")
+    text = f"Validation{average} after {which}: {text}" + (", the best so far" if is_best else "")
+    left = plan.config.epochs - progress.epoch
+    return f"{text}; {_time_left(progress.history, left)} left" if left else text
+
+
+def _time_left(history, epochs):
+    """Returns in words how long so many epochs will take, by the last three."""
+    seconds = epochs * statistics.median(row["seconds"] for row in history[-3:])
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 100 else f"about {minutes / 60:.0f} h"
 
 
 def _train(model, plan, training_batches, guard, progress):

@@ -4,7 +4,6 @@ Every file is replaced atomically. Names of classes are shortened in their middl
 long, and nothing in them is taken for markup.
 """
 
-import importlib.util
 import warnings
 
 import numpy as np
@@ -17,15 +16,6 @@ NAMED_CLASSES = 120  # beyond, neither can the names at its sides
 COLUMNS, ROWS = 8, 5
 PAIRS = 3  # side by side
 WRONG = "tab:red"
-
-
-def check():
-    """Raises a ValueError where nothing can be drawn: better before a training than after it."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError(
-            "The pictures of a run need the package matplotlib: install it with "
-            '`pip install "keras_convnext[train]"`.'
-        )
 
 
 def curves(history, path, average=False, score="accuracy"):

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from keras_convnext.atomic import write_text
 from keras_convnext.environment import processor, versions
+from keras_convnext.version import __version__
 
 PACKAGES = (
     "keras",
@@ -95,7 +96,11 @@ def circumstances(config):
 
 
 def _commit():
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """Returns the state of the clone that this code is of, else the version of the package."""
+    clone = Path(__file__).parents[2]
+    if not (clone / ".git").exists():  # a folder above it may be that of another project
+        return f"keras_convnext {__version__}"
+    command = ["git", "-C", str(clone), "describe", "--always", "--dirty"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return "unknown"

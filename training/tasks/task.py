@@ -12,6 +12,7 @@ class Task:
     Attributes:
         name: of the task, and of the folder of its experiments.
         command: the module of `training` that starts it.
+        photos: the experiment for a directory of one's own.
         config: class of its configurations.
         plan: class of its plans.
         building: the module that builds what `fit` needs, with
@@ -36,6 +37,7 @@ class Task:
 
     name: str
     command: str
+    photos: str
     config: type
     plan: type
     building: ModuleType

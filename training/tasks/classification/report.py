@@ -1,6 +1,7 @@
 """The end of a classifier's run: its result and its pictures."""
 
 from ...data import stream
+from ...data.listing import counted
 from ...evaluate.assessment import assess
 from ...run import pictures, record
 from . import building
@@ -26,12 +27,20 @@ def finish(run, served, plan, dataset, progress):
         "top5_accuracy": outcome.top5,
         "loss": outcome.loss,
         "last_accuracy": progress.history[-1]["val_accuracy"],
+        "validation_images": outcome.images,
+        "commonest_class_images": int(outcome.counts.max()),
     }
 
 
 def headline(result):
-    """Returns what is said first of a result."""
-    return f"Validation accuracy {result['accuracy']:.2%}"
+    """Returns what is said first of a result: how good it is, and beside what."""
+    images = result["validation_images"]
+    return (
+        f"Validation accuracy {result['accuracy']:.2%}: right for "
+        f"{round(result['accuracy'] * images):,} of {counted(images, 'image')} that were not "
+        f"learned; who always says the commonest class is right for "
+        f"{result['commonest_class_images']:,}."
+    )
 
 
 def _batches(config, dataset):

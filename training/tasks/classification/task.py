@@ -8,6 +8,7 @@ from .plan import ClassifierPlan
 CLASSIFICATION = Task(
     name="classification",
     command="train",
+    photos="folder",
     config=Config,
     plan=ClassifierPlan,
     building=building,

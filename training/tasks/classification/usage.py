@@ -1,27 +1,20 @@
 """The last lines of a training: how to use what a classifier's run left."""
 
-import dataclasses
 import shlex
 
 from ...run import shell
 from ...run.compiling import channels_of
 from .building import evaluation_transform
 
-PYTHON = """\
-  import json
-  import keras
-  import keras_convnext.models  # registers the layers: without it the file cannot be loaded
-  model = keras.saving.load_model({model!r})
-  names = json.load(open({names!r}))
-"""
 OF_A_PHOTO = """\
-  from keras_convnext.preprocessing import EvalTransform
-  transform = {transform}
-  probabilities = model.predict(transform("photo.jpg")[None])[0]
-  print(names[probabilities.argmax()])"""
+  from keras_convnext import Classifier
+  classify = Classifier({run!r}{turned})
+  print(classify("photo.jpg", top=1)[0].name)"""
 OF_ARRAYS = """\
-  # images: (n, {size}, {size}, {channels}) with values in [0, 255]; probabilities come out
-  print([names[index] for index in model.predict(images).argmax(-1)])"""
+  from keras_convnext import Classifier
+  classify = Classifier({run!r})
+  # images: (n, {size}, {size}, {channels}) with values in [0, 255]
+  print([classify.labels[index] for index in classify.of_pixels(images).argmax(-1)])"""
 
 
 def usage(run, config, dataset):
@@ -33,15 +26,12 @@ def usage(run, config, dataset):
         dataset: the `Dataset` of the run.
     """
     transform, channels = evaluation_transform(config, dataset), channels_of(dataset)
-    if transform is not None and getattr(dataset.train, "upright", False):
-        transform = dataclasses.replace(transform, upright=True)
-    size, model = config.image_size, str(run / "best.keras")
-    how = OF_ARRAYS.format(size=size, channels=channels)
-    commands = [f"  {shell.python()} -m training.evaluate {shlex.quote(str(run))}"]
+    folder = shlex.quote(str(run))
+    commands = [f"  {shell.command('evaluate')} {folder}"]
+    python = OF_ARRAYS.format(run=str(run), size=config.image_size, channels=channels)
     if transform is not None and channels == 3:
-        how = OF_A_PHOTO.format(transform=transform)
-        names = shlex.quote(str(run / "classes.json"))
-        predict = f"{shell.program('keras-convnext')} predict --model {shlex.quote(model)}"
-        commands.append(f"  {predict} --labels {names} photo.jpg")
-    python = PYTHON.format(model=model, names=str(run / "classes.json")) + how
+        commands.append(f"  {shell.program('keras-convnext')} predict --model {folder} photo.jpg")
+        is_turned = getattr(dataset.train, "upright", True)  # by default photos are, there too
+        turned = "" if is_turned else ', transform={"upright": False}'
+        python = OF_A_PHOTO.format(run=str(run), turned=turned)
     return "\n".join(["To use the best model:", *commands, "and in Python:", python])

@@ -8,6 +8,7 @@ from .plan import DetectPlan
 DETECTION = Task(
     name="detection",
     command="detect",
+    photos="folder",
     config=DetectConfig,
     plan=DetectPlan,
     building=building,

@@ -22,7 +22,7 @@ def usage(run, config, dataset):
     short, long = sorted(map(int, config.size))
     command = f"  {shell.program('keras-convnext')} detect --model {shlex.quote(str(run))}"
     command += f" --size {short},{long}"
-    measure = f"  {shell.python()} -m training.evaluate {shlex.quote(str(run))}"
+    measure = f"  {shell.command('evaluate')} {shlex.quote(str(run))}"
     measure += " --data instances.json --images FOLDER  # its scores on other photographs"
     python = PYTHON.format(run=str(run), size=(short, long))
     lines = ["To use the best model:", f"{command} photo.jpg", measure, "and in Python:", python]

@@ -8,6 +8,7 @@ from .plan import PretrainPlan
 PRETRAINING = Task(
     name="pretraining",
     command="pretrain",
+    photos="fcmae",
     config=PretrainConfig,
     plan=PretrainPlan,
     building=building,

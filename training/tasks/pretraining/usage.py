@@ -29,7 +29,7 @@ def usage(run, config, dataset):
     python = PYTHON.format(names=names, variant=_written(variant), weights=weights, stride=stride)
     if not _is_row(variant):
         return f"To fine-tune the encoder in Python:\n{python}"
-    command = f"  {shell.python()} -m training.train --config finetune"
+    command = f"  {shell.command('train')} --config finetune"
     command += f" --variant {variant.name} --weights {shlex.quote(weights)}"
     command += f" --image_size {config.image_size}"
     command += f" --stem_stride {config.stem_stride}" if stride else ""

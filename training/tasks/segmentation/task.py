@@ -8,6 +8,7 @@ from .plan import SegmentPlan
 SEGMENTATION = Task(
     name="segmentation",
     command="segment",
+    photos="folder",
     config=SegmentConfig,
     plan=SegmentPlan,
     building=building,

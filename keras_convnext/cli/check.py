@@ -1,0 +1,14 @@
+"""`check`: are all photos of a data set readable?"""
+
+from keras_convnext.cli import trainer
+
+
+def add_parser(commands):
+    help = "read every photo of a data set before a training, and list the bad ones"
+    trainer.add_parser(commands, "check", run, help)
+
+
+def run(arguments):
+    main = trainer.module("verify_data").main
+    with trainer.module("run.shell").as_installed_command():
+        return main(arguments.rest)

@@ -1,0 +1,23 @@
+"""The packages that a training needs besides those of the library."""
+
+import importlib.util
+
+EXTRAS = {"tensorflow": "tensorflow", "matplotlib": "train", "sklearn": "train"}
+WHY = {
+    "tensorflow": "The trainer reads its data with the package tensorflow, on every backend",
+    "matplotlib": "The pictures of a run need the package matplotlib",
+    "sklearn": "The digits come with the package scikit-learn",
+}
+
+
+def check(*modules):
+    """Raises a ValueError that says how to install what is missing of these modules: better before
+    a training than after it."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        # one command for all that a training needs, so that nobody comes here twice
+        extras = sorted({EXTRAS[module] for module in missing} | {"train"})
+        raise ValueError(
+            f"{'; '.join(WHY[module] for module in missing)}: install it with "
+            f'`pip install "keras_convnext[{",".join(extras)}]"`.'
+        )
