@@ -1,5 +1,6 @@
 """`keras-convnext train`, `evaluate` and `check`: the trainer without a clone, for photos alone."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -47,7 +48,7 @@ def photos(tmp_path):
 
 def flags_of(text):
     """Returns the command line that a training says it stands for."""
-    return shlex.split(re.search(r"This is `[\w -]+? (--.*)`\.", text)[1])
+    return shlex.split(re.search(r"This is `[\w .-]+? (--.*)`\.", text)[1])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -67,7 +68,7 @@ def test_photos_alone_become_a_model(photos, capsys):
     assert out.count("min left") + out.count("a minute left") == 1  # after the first of two epochs
     # the flags that it stands for make the same run, also by the module of a clone
     asked = command.from_command_line(flags_of(err))
-    assert json.loads(json.dumps(vars(asked.config), default=vars)) == config
+    assert json.loads(json.dumps(dataclasses.asdict(asked.config), default=str)) == config
     # the commands and the three lines at its end
     commands, _, python = out.partition("To use the best model:\n")[2].partition("and in Python:\n")
     photo = f"{photos}/day/0.png"
