@@ -10,7 +10,7 @@ import shlex
 import sys
 
 from . import choice
-from .run import knobs, shell
+from .run import knobs, needs, shell
 from .run.config import Run
 from .tasks.table import TASKS
 
@@ -147,7 +147,8 @@ def _of_photos(photos, arguments, asked, task, parser):
 def _chosen(photos, arguments, dry_run, program):
     parser = _general(_Parser(program))
     knobs.add_flags(parser, TASKS["classification"].config)
-    return choice.of_photos(photos, vars(parser.parse_args(arguments)), may_download=not dry_run)
+    may_download = not (dry_run or needs.missing())  # without them there will be no training
+    return choice.of_photos(photos, vars(parser.parse_args(arguments)), may_download)
 
 
 def _notes(recipe, config):
@@ -179,7 +180,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message):
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        if message.startswith("unrecognized arguments: --"):
+        if message.startswith("unrecognized arguments: ") and "--" not in message:
+            message += " (PHOTOS comes first)"
+        elif message.startswith("unrecognized arguments: --"):
             near = difflib.get_close_matches(message.split()[2].partition("=")[0], flags, 3)
             message += f" (did you mean {' or '.join(near)}?)" if near else ""
         self.exit(2, f"error: {message}\n`{self.prog} --help` shows all flags.\n")

@@ -21,7 +21,7 @@ def train(request):
         the processes of a distributed run that do not write.
     """
     config, task = request.config, task_of(request.config)
-    needs.check("tensorflow", "matplotlib")
+    needs.check()
     devices = course.begin(request)
     compiling.check_weights(config)
     if request.dry_run:

@@ -12,7 +12,7 @@ def digits():
     255 / 16 are no whole numbers.
     Source: UCI Optical Recognition of Handwritten Digits; shipped with scikit-learn.
     """
-    needs.check("sklearn")
+    needs.check(["sklearn"])
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -40,7 +40,7 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     measure = _measure_detector if detectors.are_meant(arguments) else _measure_classifier
     try:
-        needs.check("tensorflow", "matplotlib")
+        needs.check()
         with console.warnings_as_notes():
             result, folder, form = measure(arguments)
     except (UsageError, ValueError, OSError, ImportError) as error:
