@@ -285,6 +285,8 @@ def _keras_convnext(arguments, reason):
         command.from_command_line(arguments[1:])
     elif reason and arguments[0] == "evaluate":
         evaluation().parse_args(arguments[1:])
+    elif reason and arguments[0] == "check":
+        assert main(arguments) == 0
     elif reason is None:
         assert main(arguments) == 0
     else:

@@ -11,7 +11,7 @@ from keras_convnext.errors import first_line
 from keras_convnext.pretrained import DownloadError, resolve
 
 from .data import DataError, coco_layout
-from .data.folder import VALIDATION_FRACTION
+from .data.folder import VALIDATION_FRACTION, kept_for_validation
 from .data.layout import checked, recognise
 from .data.listing import counted
 from .run import distribution
@@ -72,11 +72,14 @@ def of_photos(photos, given, may_download=True):
 
 
 def _images(layout, given):
-    """Returns the number of images to train on, as good as it can be told from the folders."""
-    images = layout.count("train" if layout.has_splits else "all")
+    """Returns the number of images to train on."""
+    counts = [
+        len(paths) for paths in layout.splits["train" if layout.has_splits else "all"].values()
+    ]
     if "validation" in layout.splits:
-        return images
-    return images - round(images * (given.get("validation_fraction") or VALIDATION_FRACTION))
+        return sum(counts)
+    fraction = given.get("validation_fraction") or VALIDATION_FRACTION
+    return sum(count - kept_for_validation(count, fraction) for count in counts)
 
 
 def _start(given, on_cpu, may_download):
@@ -92,7 +95,14 @@ def _start(given, on_cpu, may_download):
             resolve.fetch(row)
     except (ValueError, DownloadError) as error:
         return {"weights": "none"}, (
-            "training begins from scratch and takes longer, because published weights cannot be "
-            f"had ({first_line(error).rstrip('.')}; --weights=FILE begins with a file)"
+            "training begins from scratch and takes longer, as there are no published weights to "
+            f"begin with ({_why(error)}; --weights=FILE takes a file)"
         )
     return {"variant": variant, "weights": "imagenet"}, f"training begins with {row.name}"
+
+
+def _why(error):
+    """Returns the error in one line: of a download what the first source said, the fourth line."""
+    said = first_line(error).rstrip(".")
+    lines = str(error).splitlines() if isinstance(error, DownloadError) else ()
+    return f"{said}: {lines[3].strip()}" if len(lines) > 3 else said

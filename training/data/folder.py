@@ -209,11 +209,16 @@ def _divided(files, class_names, fraction, seed):
                 f"The class {name!r} has a single image, {paths[0]}; to divide it, training and "
                 "validation need one each: add images, or make folders train/ and val/."
             )
-        count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
+        count = kept_for_validation(len(paths), fraction)
         order = _permutation(seed, sorted(class_names).index(name), len(paths))
         validation[name] = [paths[index] for index in sorted(order[:count])]
         train[name] = [paths[index] for index in sorted(order[count:])]
     return {"train": train, "validation": validation}
+
+
+def kept_for_validation(images, fraction):
+    """Returns how many images of a class are kept for validation, of two or more."""
+    return min(max(1, round(fraction * images)), images - 1)
 
 
 def _permutation(seed, place, length):
