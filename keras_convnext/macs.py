@@ -4,11 +4,14 @@ The papers of this field say "FLOPs" for the same count. Norms, activations, poo
 products of two activations (attention) are not in it.
 """
 
+import importlib
 import math
 
 import keras
 
 from keras_convnext.layers import Chain, ConvNeXtBlock
+
+DETECTION = "keras_convnext.detection"  # which counts its own layers
 
 
 def count_macs(model, input_shape=None):
@@ -105,6 +108,8 @@ def macs_of(layer, inputs):
     Raises:
         ValueError: if it has weights of two or more axes, and is of no class with a rule.
     """
+    if type(layer).__module__.startswith(DETECTION):
+        importlib.import_module(f"{DETECTION}.macs")  # its rules
     for kind, rule in RULES.items():
         if isinstance(layer, kind):
             return rule(layer, inputs)

@@ -7,6 +7,8 @@ models, and through layers that only pass numbers on. Where it does not tell, th
 import keras
 import numpy as np
 
+from keras_convnext.predictions import TOLERANCE
+
 PASSING = (
     keras.layers.Dropout,
     keras.layers.Flatten,
@@ -24,7 +26,6 @@ KINDS = {
     "log_softmax": "linear",
 }
 DETECTOR = "keras_convnext>DetectionModel"  # its name in files: so it needs no import here
-TOLERANCE = 1e-2  # of a sum of probabilities, also in half precision
 
 
 def refuse_detector(model, name):

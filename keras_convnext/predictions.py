@@ -15,6 +15,7 @@ from keras_convnext.checks import integer, one_of
 from keras_convnext.images import SUFFIXES, ImageError, images_in
 
 ACTIVATIONS = ("none", "softmax", "sigmoid")
+TOLERANCE = 1e-2  # of a sum of probabilities, also in half precision
 SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 
 

@@ -31,27 +31,14 @@ def package_stub():
 
 def stub_of(package):
     """Returns the text of the `__init__.pyi` of a package inside of `keras_convnext`."""
-    names = sorted(name for name in vars(package) if not name.startswith("_"))
-    objects = {
-        name: value
-        for name in names
-        if not inspect.ismodule(value := getattr(package, name))
-        and _module_of(package, name, value) is not None
-    }
+    modules = {name: module for module, names in package.PUBLIC.items() for name in names}
+    objects = {name: getattr(package, name) for name in sorted(modules)}
     lines = [
-        f"from {_module_of(package, name, value)} import {name} as {name}"
+        f"from {package.__name__}.{modules[name]} import {name} as {name}"
         for name, value in objects.items()
         if not _is_factory(value)
     ]
     return _stub(lines, [], objects)
-
-
-def _module_of(package, name, value):
-    """Returns the module inside of the package that defines an object, constants included."""
-    if getattr(value, "__module__", "").startswith("keras_convnext."):
-        return value.__module__
-    modules = [key for key in sys.modules if key.startswith(f"{package.__name__}.")]
-    return next((m for m in modules if vars(sys.modules[m]).get(name) is value), None)
 
 
 def _is_factory(value):

@@ -116,6 +116,8 @@ import keras_convnext
 keras_convnext.VARIANTS, keras_convnext.labels, keras_convnext.pretrained.tags("convnext_tiny")
 keras_convnext.__version__, dir(keras_convnext)
 from keras_convnext import Variant, cli
+from keras_convnext.detection import MASK_RCNN, Detections
+from keras_convnext.segmentation import palette
 heavy = {"keras", "tensorflow", "jax", "torch", "numpy.f2py"} & set(sys.modules)
 assert not heavy, heavy
 try:

@@ -135,7 +135,7 @@ def test_parameters_are_those_of_the_paper(row):
     assert round(count / 1e6) == millions[row.variant.removeprefix("convnext_")]
 
 
-FACTORIES = [name for name in vars(segmentation) if re.match("UperNetConvNeXt", name)]
+FACTORIES = [name for name in segmentation.__all__ if re.match("UperNetConvNeXt", name)]
 
 
 @on_one_backend

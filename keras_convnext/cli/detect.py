@@ -10,7 +10,7 @@ from keras_convnext.cli import console, flags, pictured
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import images_of, with_progress
 
-DEFAULT = "mask_rcnn_convnext_tiny"
+DEFAULT, THRESHOLD = "mask_rcnn_convnext_tiny", 0.3
 COLUMNS = ("image", "name", "score", "box", "picture")
 SCREEN = "-"
 SHOWN = 10  # names in an error
@@ -40,19 +40,23 @@ def add_parser(commands):
     _add_inference(parser)
 
 
-def _add_inference(parser):
-    add = parser.add_argument
+def add_answers(add):
+    """Adds the flags about which objects are shown, by an `add_argument`."""
     add(
         "--threshold",
         type=_share,
-        default=0.3,
         help="leave out lower scores, in [0, 1]; COCO's evaluation takes 0.05 (default: "
-        "%(default)s)",
+        f"{THRESHOLD})",
     )
     add("--classes", type=_names, metavar="NAMES", help="only these: person,dog")
+
+
+def _add_inference(parser):
+    add = parser.add_argument
+    add_answers(add)
     add(
         "--size",
-        type=_pair,
+        type=pair,
         metavar="SHORT,LONG",
         default="800,1333",
         help="limits of the resized image's sides in pixels (default: %(default)s)",
@@ -84,7 +88,7 @@ def _names(text):
     return names
 
 
-def _pair(text):
+def pair(text):
     sides = text.split(",")
     if len(sides) != 2:
         raise argparse.ArgumentTypeError(f"{text!r} is not a pair such as 800,1333")
@@ -92,11 +96,23 @@ def _pair(text):
 
 
 def run(arguments):
+    return answer(arguments, lambda threshold: _detector(arguments, threshold))
+
+
+def answer(arguments, opened):
+    """Looks for objects in the images of a command, writes the pictures, and returns the exit code.
+
+    Args:
+        arguments: with `images`, `output`, `json`, `threshold` and `classes`.
+        opened: function of a threshold that returns the `PhotoDetector`; it is called when all
+            else is checked.
+    """
     images = images_of(arguments.images)
     folder = pictured.folder_of(arguments)
     if arguments.json not in (None, SCREEN):
         _check_json(Path(arguments.json))
-    detector = _detector(arguments)
+    detector = opened(THRESHOLD if arguments.threshold is None else arguments.threshold)
+    _check_classes(arguments.classes, detector)
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name, _ in images]
     # masks become run lengths only where somebody asks for them
@@ -136,26 +152,28 @@ def ids_of(names):
     return [console.printable(name) for name in names]
 
 
-def _detector(arguments):
+def _detector(arguments, threshold):
     from keras_convnext.detection import Detector
 
-    detector = Detector(
+    return Detector(
         arguments.model,
         variant=arguments.variant,
         labels=arguments.labels,
         size=arguments.size,
-        threshold=arguments.threshold,
+        threshold=threshold,
         canvas=arguments.canvas,
         upright=arguments.upright is not False,
     )
-    for name in arguments.classes or ():
+
+
+def _check_classes(names, detector):
+    for name in names or ():
         if name not in detector.names:
             near = difflib.get_close_matches(name, detector.names) or detector.names[:SHOWN]
             raise UsageError(
                 f"--classes {name}: is none of the model's {len(detector.names)} classes, for "
                 f"example {', '.join(near)}."
             )
-    return detector
 
 
 def _detected(name, source, stem, image_id, detector, classes):

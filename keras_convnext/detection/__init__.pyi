@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from keras_convnext.detection.anchors import anchors as anchors
-from keras_convnext.detection.anchors import usable as usable
+from keras_convnext.detection.anchor_boxes import anchors as anchors
+from keras_convnext.detection.anchor_boxes import usable as usable
 from keras_convnext.detection.assigning import assign as assign
 from keras_convnext.detection.assigning import sample as sample
 from keras_convnext.detection.boxes import clip as clip
@@ -23,15 +23,15 @@ from keras_convnext.detection.metrics import DetectionScores as DetectionScores
 from keras_convnext.detection.metrics import average_precision as average_precision
 from keras_convnext.detection.models import CascadeMaskRCNN as CascadeMaskRCNN
 from keras_convnext.detection.models import MaskRCNN as MaskRCNN
-from keras_convnext.detection.nms import batched_nms as batched_nms
-from keras_convnext.detection.nms import nms as nms
 from keras_convnext.detection.rcnn import DetectionModel as DetectionModel
-from keras_convnext.detection.roi_align import pyramid_roi_align as pyramid_roi_align
-from keras_convnext.detection.roi_align import roi_align as roi_align
+from keras_convnext.detection.roi_pooling import pyramid_roi_align as pyramid_roi_align
+from keras_convnext.detection.roi_pooling import roi_align as roi_align
 from keras_convnext.detection.settings import CASCADE_MASK_RCNN as CASCADE_MASK_RCNN
 from keras_convnext.detection.settings import MASK_RCNN as MASK_RCNN
 from keras_convnext.detection.settings import Settings as Settings
 from keras_convnext.detection.settings import Stage as Stage
+from keras_convnext.detection.suppression import batched_nms as batched_nms
+from keras_convnext.detection.suppression import nms as nms
 
 class Factory(Protocol):
     def __call__(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_convnext import checks
 from keras_convnext.detection.settings import MULTIPLE
-from keras_convnext.segmentation.resampling import fitting, scaled
+from keras_convnext.sizes import fitting, scaled
 
 CROP_SIDE = 112  # of a mask that is cropped to its box
 DRAWS = 8

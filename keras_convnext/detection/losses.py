@@ -12,7 +12,7 @@ from keras import ops
 from keras_convnext.detection.assigning import assign, sample
 from keras_convnext.detection.boxes import decode, encode, giou
 from keras_convnext.detection.proposals import of_class, rows
-from keras_convnext.detection.roi_align import roi_align
+from keras_convnext.detection.roi_pooling import roi_align
 
 REGION_POSITIVE, REGION_NEGATIVE = 0.7, 0.3  # IoU with an object of anchors that are, and are not
 GIOU_WEIGHT = 10.0

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_convnext.detection.boxes import decode
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
-from keras_convnext.detection.nms import batched_nms, nms
-from keras_convnext.detection.roi_align import pyramid_roi_align
+from keras_convnext.detection.roi_pooling import pyramid_roi_align
+from keras_convnext.detection.suppression import batched_nms, nms
 
 NOTHING = -1.0  # the score of what is not there
 

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_convnext.detection import losses, proposals
-from keras_convnext.detection.anchors import anchors, usable
+from keras_convnext.detection.anchor_boxes import anchors, usable
 from keras_convnext.detection.assigning import SampleOrder
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
 from keras_convnext.detection.settings import MULTIPLE, STRIDES, Settings

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_convnext.detection.settings import MULTIPLE
-from keras_convnext.segmentation.resampling import fitting, scaled
+from keras_convnext.sizes import bilinear, fitting, scaled
 
 
 def resized(pixels, height, width):
@@ -18,26 +18,7 @@ def resized(pixels, height, width):
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    top, bottom, down = _neighbours(pixels.shape[0], height)
-    left, right, across = _neighbours(pixels.shape[1], width)
-    down, across = down[:, None, None], across[:, None]
-    rows = [
-        _between(pixels[row[:, None], left], pixels[row[:, None], right], across)
-        for row in (top, bottom)
-    ]
-    return np.rint(_between(*rows, down)).astype("uint8")
-
-
-def _neighbours(length, count):
-    """Returns for each of `count` pixels the two nearest of `length`, and the second's share."""
-    places = np.clip((np.arange(count) + 0.5) * length / count - 0.5, 0, length - 1)
-    first = places.astype("int64")
-    return first, np.minimum(first + 1, length - 1), (places - first).astype("float32")
-
-
-def _between(one, other, share):
-    one = one.astype("float32")
-    return one + share * (other - one)
+    return np.rint(bilinear(pixels, height, width)).astype("uint8")
 
 
 def fitted(pixels, size):

@@ -9,6 +9,7 @@ from keras_convnext import labels as label_sets
 from keras_convnext import whole_models
 from keras_convnext.checks import one_of
 from keras_convnext.detection import checkpoints
+from keras_convnext.detection.class_names import given_classes, of_label_set, with_ids
 from keras_convnext.detection.models import CascadeMaskRCNN, DetectionModel, MaskRCNN
 from keras_convnext.named_weights import ArgumentsError, NamedWeights
 from keras_convnext.variants import VARIANTS
@@ -85,59 +86,12 @@ def classes_of(labels, model, path=None):
     return found
 
 
-def given_classes(labels):
-    """Returns the classes that `labels` names, as above; empty for `None`."""
-    if labels is None:
-        return ()
-    if isinstance(labels, (str, os.PathLike)):
-        if labels in checkpoints.LABEL_SETS:
-            return _of_label_set(labels)
-        return _with_ids(label_sets.read_names(labels))
-    if not isinstance(labels, (dict, list, tuple)) or not labels:
-        raise ValueError(
-            "`labels` must be the name of a label set, the path of a file, or a list or dict of "
-            f"names, received {labels!r}."
-        )
-    if isinstance(labels, dict):
-        labels = {str(index): _entry(name) for index, name in labels.items()}
-    else:
-        labels = [_entry(name) for name in labels]
-    try:
-        found = _with_ids(label_sets.checked_names(labels))
-    except ValueError as error:
-        raise ValueError(f"`labels`: {error}.") from None
-    ids = [number for number, _ in found if number is not None]
-    if len(set(ids)) < len(ids):
-        raise ValueError(
-            f"`labels` must have a different id for each name, received {len(set(ids))} different "
-            f"ids for {len(ids)} names."
-        )
-    return found
-
-
-def _entry(name):
-    """Returns a name as it is, and `(id, name)` as a file has it: [text, name]."""
-    if not isinstance(name, (tuple, list)):
-        return name
-    return [str(name[0]) if isinstance(name[0], int) else name[0], *name[1:]]
-
-
-def _with_ids(names):
-    """Returns the names with their ids as whole numbers, `None` where they are none."""
-    return tuple((int(i) if i and i.isdecimal() else None, name) for i, name in names)
-
-
-def _of_label_set(label_set):
-    ids = checkpoints.category_ids(label_set)
-    return tuple(zip(ids, checkpoints.class_names(label_set), strict=True))
-
-
 def _published(model):
     """Returns the classes of the published weights that a model began with, if it has as many."""
     row = next((row for row in checkpoints.rows() if row.name == model.published), None)
-    return _of_label_set(row.label_set) if row and row.classes == model.classes else ()
+    return of_label_set(row.label_set) if row and row.classes == model.classes else ()
 
 
 def _beside(path):
     file = path and path.parent / whole_models.CLASSES
-    return _with_ids(label_sets.read_names(file)) if file and file.is_file() else ()
+    return with_ids(label_sets.read_names(file)) if file and file.is_file() else ()

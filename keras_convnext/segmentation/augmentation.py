@@ -18,7 +18,7 @@ from keras_convnext.augmentation.resampling import in_numpy
 from keras_convnext.images import ImageError, load_image
 from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import LabelMap, read_mask
-from keras_convnext.segmentation.resampling import fitting, scaled
+from keras_convnext.sizes import fitting, scaled
 
 ATTEMPTS = 10
 DRAWS = 1 + 2 * ATTEMPTS + 10

@@ -12,12 +12,11 @@ import math
 import numbers
 
 import numpy as np
-from keras import ops
 
-from keras_convnext import checks, outputs
+from keras_convnext import checks
 from keras_convnext.images import load_image
-from keras_convnext.predictions import ACTIVATIONS
-from keras_convnext.segmentation.resampling import fitting, resize_to, scaled
+from keras_convnext.predictions import ACTIVATIONS, TOLERANCE
+from keras_convnext.sizes import bilinear, fitting, scaled
 
 MODES = ("slide", "whole")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the published evaluation at several scales
@@ -70,7 +69,7 @@ class Segmenter:
 
     def __post_init__(self):
         checks.one_of("upright", self.upright, (True, False))
-        outputs.refuse_detector(self.model, getattr(self.model, "name", type(self.model).__name__))
+        self.check_model()
         checks.one_of("activation", self.activation, (None, *ACTIVATIONS))
         checks.one_of("mode", self.mode, MODES)
         checks.integer("window", self.window, LEAST)
@@ -89,6 +88,18 @@ class Segmenter:
             )
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"`scales` must be numbers > 0, received {self.scales!r}.")
+
+    def check_model(self):
+        """Raises a ValueError if the model is for something else."""
+        from keras_convnext import outputs  # Keras, which the file of an export needs not
+
+        outputs.refuse_detector(self.model, getattr(self.model, "name", type(self.model).__name__))
+
+    def told_activation(self):
+        """Returns the activation that the model itself tells; `None` where only the numbers do."""
+        from keras_convnext import outputs
+
+        return outputs.activation_of(self.model)
 
     def __call__(self, image):
         """The labels of an image.
@@ -134,7 +145,7 @@ class Segmenter:
     def _view(self, pixels, scale, step):
         """Yields the logits at one scale, mirrored or not, resized to the image, in bands."""
         height, width = pixels.shape[:2]
-        pixels = _resized(pixels, *self._scaled(height, width, scale))
+        pixels = bilinear(pixels, *self._scaled(height, width, scale))
         pieces = (piece[:, ::step] for piece in self._logits(pixels[:, ::step]))
         yield from in_bands(pieces, len(pixels), height, width)
 
@@ -185,7 +196,7 @@ class Segmenter:
                 "with `input_shape=(None, None, 3)`, or choose a `window` and a `size` that fit."
             )
         found = np.asarray(self.model.predict_on_batch(pixels), "float32")
-        return _as_logits(found, self.activation or outputs.activation_of(self.model))
+        return _as_logits(found, self.activation or self.told_activation())
 
 
 def _as_logits(found, activation):
@@ -197,8 +208,8 @@ def _as_logits(found, activation):
     """
     alone = found.shape[-1] == 1
     if activation is None:
-        within = found.min() >= 0 and found.max() <= 1 + outputs.TOLERANCE
-        sums_to_1 = within and np.abs(found.sum(-1) - 1).max() <= outputs.TOLERANCE
+        within = found.min() >= 0 and found.max() <= 1 + TOLERANCE
+        sums_to_1 = within and np.abs(found.sum(-1) - 1).max() <= TOLERANCE
         activation = "none" if sums_to_1 and not alone else "softmax"
     if activation != "none":
         return np.concatenate([np.zeros_like(found), found], -1) if alone else found
@@ -231,7 +242,7 @@ def _cover(starts, window, length):
 
 
 def in_bands(pieces, length, height, width):
-    """Resizes a map that comes in pieces, as `resize_to` would resize the whole.
+    """Resizes a map that comes in pieces, as `bilinear` would resize the whole.
 
     Args:
         pieces: iterator over the map from top to bottom, float32 (rows, w, channels) each.
@@ -251,7 +262,7 @@ def in_bands(pieces, length, height, width):
         held, start = held[first - start :], first
         shares = np.maximum(1 - np.abs(places[:, None] - np.arange(first, last)), 0)
         rows = np.tensordot(shares.astype("float32"), held[: last - first], 1)
-        yield _resized(rows, bottom - top, width)
+        yield bilinear(rows, bottom - top, width)
 
 
 def _steps(top, bottom, width):
@@ -259,13 +270,6 @@ def _steps(top, bottom, width):
     rows = max(1, BAND // width)
     for first in range(top, bottom, rows):
         yield first, min(first + rows, bottom)
-
-
-def _resized(array, height, width):
-    if array.shape[:2] == (height, width):
-        return array
-    resized = resize_to(ops.convert_to_tensor(array[None]), height, width)
-    return ops.convert_to_numpy(resized)[0]
 
 
 def _softmax(logits):

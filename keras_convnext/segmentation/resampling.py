@@ -20,18 +20,6 @@ def resize_to(x, height, width):
     return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
 
 
-def fitting(sides, limits):
-    """Returns the factor with which neither side exceeds `(long, short)`; 1 for `None`."""
-    if limits is None:
-        return 1.0
-    return min(max(limits) / max(sides), min(limits) / min(sides))
-
-
-def scaled(sides, factor, least=1):
-    """Returns the sides times `factor`, in whole pixels, none shorter than `least`."""
-    return tuple(max(least, int(side * factor + 0.5)) for side in sides)
-
-
 def _resize_in_graph(x, size):
     """Returns the map resized by TensorFlow itself: Keras (3.15) checks that the size is positive,
     which is unknown until the graph runs."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from keras_convnext.classifier import Classifier
 from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
-from keras_convnext.detection.detector import CANVASES
+from keras_convnext.detection.photos import CANVASES
 
 from ..run import needs, shell
 from . import detecting, detection_report, detectors, report, subject

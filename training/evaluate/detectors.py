@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from keras_convnext.detection.detector import CANVASES, Detector
+from keras_convnext.detection import Detector
 from keras_convnext.detection.metrics import check_available
+from keras_convnext.detection.photos import CANVASES
 
 from ..data import coco
 from ..run import record

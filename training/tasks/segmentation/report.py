@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_convnext.atomic import write_text
 from keras_convnext.segmentation import Segmenter, scores
-from keras_convnext.segmentation.resampling import fitting
+from keras_convnext.sizes import fitting
 
 from ...data import stream
 from ...run import record
