@@ -14,6 +14,7 @@ from keras_convnext.segmentation.masks import read_mask
 from tests import tiny_streets
 from tests.backends import on_one_backend, randomise
 from tests.test_golden import CASES, GOLDEN
+from tests.test_public import python
 
 pytestmark = on_one_backend
 SIDES = {"height": 48, "width": 64}
@@ -89,8 +90,14 @@ def test_an_exported_file_segments_as_its_model_does(given, tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["task"] == "segmentation" and said["classes"] == 3
     flags = ["--window=32", f"--output={out}", f"--labels={given / 'names.txt'}", "--json"]
-    assert cli.main(["run", str(file), str(given / "photos" / "a"), *flags]) == 0
-    (result,) = json.loads(capsys.readouterr().out)["results"]
+    code = f"""
+from keras_convnext.cli import main
+assert main({["run", str(file), str(given / "photos" / "a"), *flags]}) == 0
+assert "keras" not in sys.modules
+"""
+    done = python(code, missing=["keras", "torch", "jax", "tensorflow"])
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
     assert {row["name"] for row in result["classes"]} <= set(tiny_streets.NAMES.split(","))
     assert {path.name for path in out.iterdir()} == {f"0.{kind}.png" for kind in KINDS}
     photo = given / "photos" / "a" / "deeper" / "0.png"

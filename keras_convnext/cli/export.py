@@ -12,6 +12,8 @@ from keras_convnext.export.exporting import ENDS, FORMATS
 from keras_convnext.export.folders import TARGETS, check_folder
 from keras_convnext.export.metadata import parsed
 
+DETECTORS = ("mask_rcnn", "cascade_mask_rcnn")  # heads of files of weights
+
 
 def add_parser(commands):
     examples = (
@@ -20,6 +22,7 @@ def add_parser(commands):
         "records/2026-01-31_folder --to flowers.onnx --dynamic",
         "mine.keras --to small.onnx --int8 --calibration photos/",
         "upernet_convnext_tiny --to upernet.xml --dynamic",
+        "mask_rcnn_convnext_tiny --to detector.onnx",
         "convnext_atto.d2_in1k --for web page",
         "mine.keras --labels names.txt --for triton models/mine",
     )
@@ -137,7 +140,8 @@ def run(arguments):
 def _report(arguments, made):
     said = parsed(made.metadata, made.path)
     names = said.pop("names", None)
-    said.pop("ids", None)
+    for key in ("ids", "categories"):
+        said.pop(key, None)
     if names and not arguments.json:
         said["class names"] = "in the file"
     report = {"destination": str(made.path), "format": made.format, "bytes": made.bytes}
@@ -207,8 +211,10 @@ def _check_destination(path, arguments):
 
 
 def _model(arguments):
-    """Returns the `Classifier`, or the model of another kind, that the flags ask for."""
-    from keras_convnext.whole_models import load_model, shape_of, whole_file
+    """Returns the `Classifier`, the `Detector` or the model of another kind that the flags ask
+    for."""
+    from keras_convnext.detection import DetectionModel
+    from keras_convnext.whole_models import CLASSES, load_model, shape_of, whole_file
 
     source, variant = arguments.model, arguments.variant
     if (path := whole_file(source, variant)) is not None:
@@ -216,6 +222,9 @@ def _model(arguments):
         shape = shape_of(model, "output_shape")
         if isinstance(shape, tuple) and len(shape) == 2:
             return classifier_of(arguments)
+        if isinstance(model, DetectionModel):
+            beside = path.parent / CLASSES
+            return _detector(arguments, model, beside if beside.is_file() else None)
     elif source.startswith("upernet_"):
         from keras_convnext.pretrained import registry
         from keras_convnext.segmentation import UperNet
@@ -223,18 +232,30 @@ def _model(arguments):
         row = registry.find(source, variant, "segmentation")
         model = UperNet(row.variant, weights=row.name)
     else:
-        weights = named_weights.weights_of(source, variant)
+        weights = named_weights.weights_of(source, variant, any_head=True)
+        if weights.head in DETECTORS:
+            return _detector(arguments, source, variant=variant)
         is_clip = weights.row is not None and weights.row.label_set == "clip"
-        if weights.classes and not is_clip:
+        if weights.classes and weights.head is None and not is_clip:
             return classifier_of(arguments)
         model = weights.build(input_shape=(None, None, 3))
     _refuse_flags_of_classifiers(arguments)
     return model
 
 
-def _refuse_flags_of_classifiers(arguments):
+def _detector(arguments, source, labels=None, variant=None):
+    """Returns the `Detector` of a model, a name or a file, with the names of its classes."""
+    from keras_convnext.detection import Detector
+
+    upright = arguments.upright is not False
+    _refuse_flags_of_classifiers(arguments, but=("labels", "upright"))
+    return Detector(source, labels=arguments.labels or labels, variant=variant, upright=upright)
+
+
+def _refuse_flags_of_classifiers(arguments, but=()):
     given = {**flags.transform_of(arguments), "labels": arguments.labels}
     given["activation"] = arguments.activation
+    given = {field: value for field, value in given.items() if field not in but}
     for field, value in given.items():
         if value is not None:
             flag = field.replace("_", "-")

@@ -1,9 +1,12 @@
 """Models as files that other programs run: written, proven equal to the model, and run.
 
-    from keras_convnext.export import ExportedClassifier, export
+    from keras_convnext.export import ExportedClassifier, ExportedDetector, export
 
     export(classifier, "tiny.onnx")
     ExportedClassifier("tiny.onnx")("photo.jpg")   # without Keras
+
+    export(Detector("mask_rcnn_convnext_tiny"), "detector.onnx")
+    ExportedDetector("detector.onnx")("photo.jpg")
 
 In a program that has neither this package nor Keras:
 
@@ -18,16 +21,18 @@ See `export/exporting.py`. `export_for` writes whole folders: a web page that cl
 what a model server takes; see `export/folders.py`.
 """
 
+import importlib
+
 from keras_convnext.export.exporting import Exported, export
 from keras_convnext.export.folders import export_for
 from keras_convnext.export.packages import MissingPackageError
 
-__all__ = ["Exported", "ExportedClassifier", "MissingPackageError", "export", "export_for"]
+LATER = {"ExportedClassifier": "running", "ExportedDetector": "detecting"}  # which need Pillow
+
+__all__ = ["Exported", *LATER, "MissingPackageError", "export", "export_for"]
 
 
 def __getattr__(name):
-    if name != "ExportedClassifier":
+    if name not in LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_convnext.export.running import ExportedClassifier  # Pillow, once it is needed
-
-    return ExportedClassifier
+    return getattr(importlib.import_module(f"{__name__}.{LATER[name]}"), name)

@@ -16,6 +16,7 @@ ENDS = f"{', '.join(filter(None, FORMATS))}, or nothing for the folder of a Save
 RUNS = {".onnx": "onnxruntime", ".xml": "openvino"}  # what runs the file
 DTYPES = ("float32", "float16")
 NOT_ASKED = "not compared with the model, as asked for"
+ROUGH = "not compared: the model computes in half precision, which moves boxes; the file does not"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Exported:
         format: "ONNX", "OpenVINO", "LiteRT", "PyTorch" or "SavedModel".
         bytes: its size, with all files that belong to it.
         difference: the largest difference between the file's and the model's outputs, relative to
-            the largest output; `None` where nothing was compared. Of a quantized file it is that of
+            the largest output; `None` where nothing was compared. Of a detector it is that of the
+            detections that are equal, which all but a few are. Of a quantized file it is that of
             the file before the quantization.
         note: why nothing was compared, or `None`.
         agreement: of a quantized file with the file before the quantization, an `Agreement`; else
@@ -63,6 +65,7 @@ def export(
         export(Classifier("convnext_tiny.fb_in1k"), "tiny.onnx")
         export(model, "model.onnx", input_shape=(None, None, 3))
         export(classifier, "small.onnx", quantize="int8", calibration="photos/")
+        export(Detector("mask_rcnn_convnext_tiny"), "detector.onnx")
 
     `.onnx` is written straight from the layers, with the package onnx alone; the file is the same
     from every backend, takes any batch, and any height and width where `input_shape` leaves them
@@ -74,15 +77,22 @@ def export(
     as the model is, with a free batch, and for float32 images. They need TensorFlow, or PyTorch; on
     another backend a process of its own does it. They hold neither the transform nor the classes.
 
+    A detector becomes an `.onnx` or `.xml` file in float32. It takes images of any size that is a
+    multiple of 32 and returns what `DetectionModel` returns. In ONNX two inputs may be left out:
+    "image_shape" `(batch, 2)`, height and width of each image without its padding, and
+    "score_threshold" `(1,)`, as in the model's settings where it is left out.
+
     Args:
-        model: a `Classifier`; or a functional or sequential `keras.Model` with one input, of the
-            layers of this package and of Keras'. Layers that are not known are refused by name.
+        model: a `Classifier` or `Detector`; a `DetectionModel`; or a functional or sequential
+            `keras.Model` with one input, of the layers of this package and of Keras'. Layers that
+            are not known are refused by name.
         path: of the file; the end of its name says the format. An existing file is replaced,
             together with the numbers beside it, and only once the new one is complete.
         input_shape: of one input, without the batch; `None` for sizes that are free:
             `(None, None, 3)`. Default: that of the model.
         input_dtype: `"uint8"` or `"float32"`. Default: uint8 where the model takes images of range
-            [0, 255] and normalises them.
+            [0, 255] and normalises them; float32 for detectors, whose images are padded with the
+            mean colour.
         preprocessing: whether the file normalises images; without, it takes normalised ones in
             float32, and says with which mean and std.
         softmax: `True`: the file ends with probabilities; `False`: with logits; `None`: as the
@@ -97,7 +107,7 @@ def export(
         images: real images, given as for `calibration`: the file and the model are compared on
             these as well as on random ones, and a quantized file is compared on these in place of
             `calibration`. Of a folder with a folder per class, called by its name or WordNet id,
-            the accuracy is measured as well.
+            the accuracy is measured as well. For a `Detector`, a list of images or a folder.
         check: whether the file is compared with the model. It needs the package that runs it;
             where that is missing, the returned `note` says so.
 
@@ -108,7 +118,7 @@ def export(
         ExportError: (a ValueError) if a part of the model cannot be written.
         ProofError: (a ValueError) if the file computes something else. Then nothing is written.
         ValueError: if an argument has a value that is not allowed.
-        TypeError: if `model` is neither a Keras model nor a `Classifier`.
+        TypeError: if `model` is no Keras model, `Classifier` or `Detector`.
         MissingPackageError: (an ImportError) if a package is missing.
         FileExistsError: (an OSError) if the file of numbers (`.bin`, `.onnx.data`) exists without
             its model, or a SavedModel is to go where a file, or a folder of other files, is.
@@ -124,6 +134,8 @@ def export(
     from keras_convnext.export.plan import plan_of
 
     plan = plan_of(model, input_shape, input_dtype, preprocessing, softmax)
+    if plan.is_detector:
+        _check_detector(path, dtype, quantize)
     truth = taken.classes_in(model, calibration if images is None else images)
     images = None if images is None else taken.as_model_takes_them(model, plan, images)
     if calibration is not None:
@@ -164,6 +176,21 @@ def _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
         raise ValueError(
             f"{path.name}: Keras writes a {OF_KERAS[path.suffix.lower()]} as the model is, with "
             f"float32 images: omit {', '.join(names)}, or write one of {', '.join(OURS)}."
+        )
+
+
+def _check_detector(path, dtype, quantize):
+    """Raises the ValueError of what is not written of a detector."""
+    kind = path.suffix.lower()
+    if kind in OF_KERAS:
+        raise ValueError(
+            f"{path.name}: a detector is not written as {OF_KERAS[kind]}, whose exporters cannot "
+            f"follow its boxes: write one of {', '.join(OURS)}."
+        )
+    if quantize is not None or dtype != "float32":
+        raise ValueError(
+            f"{path.name}: a detector is written in float32, as smaller numbers move its boxes: "
+            "omit `quantize`, `calibration` and `dtype`."
         )
 
 
@@ -246,8 +273,14 @@ class _Work:
         elif find(package) is None:
             self.note = f"not compared with the model: `pip install {package}`, which runs the file"
         else:
-            from keras_convnext.export import proof, runners
+            from keras_convnext.export import matching, proof, runners
 
+            if self.plan.is_detector:
+                if proof.is_rough(self.plan.model):
+                    self.note = ROUGH
+                    return
+                self.difference = matching.proven(self.plan, runners.opened(path), self.images)
+                return
             bound = proof.FLOAT16_BOUND if self.dtype == "float16" else None
             runner = runners.opened(path)
             self.difference = proof.proven(self.plan, runner, self.images, bound)

@@ -7,37 +7,47 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.classifier import Classifier
+from keras_convnext.detection import Detector
+from keras_convnext.export.plan import taken_by
 from keras_convnext.images import images_in
 
 MOST = 512  # images of a folder; more change nothing
+DETECTED = 8  # photos that a detector looks at twice, which takes it a while
 
 
 def as_model_takes_them(model, plan, images):
-    """Returns a float32 array `(n, height, width, channels)`.
+    """Returns a float32 array `(n, height, width, channels)`; of a detector a list of pairs of such
+    an array, and height and width of the images in it, `(n, 2)`.
 
     Args:
         model: what is exported.
         plan: its `Plan`.
-        images: such an array; for a `Classifier` also a list of images, or the path of a folder, of
-            whose images at most 512 are taken, evenly spread.
+        images: such an array; for a `Classifier` or a `Detector` also a list of images, or the path
+            of a folder, of whose images at most 512 are taken, evenly spread.
 
     Raises:
         ValueError: if the shape does not fit, or there are no images.
     """
+    if isinstance(model, Detector) and not hasattr(images, "__array__"):
+        return [model.prepared(image) for image in _listed(images)[:DETECTED]]
     if isinstance(model, Classifier) and not hasattr(images, "__array__"):
         found = _listed(images)
         images = np.stack([model.pixels(image) for image in found]) if found else np.zeros(0)
     images = np.asarray(images)
-    own = plan.model.input_shape[1:]
+    own = taken_by(plan.model)[1:]
     fits = images.ndim == len(own) + 1 and all(
         size in (None, other) for size, other in zip(own, images.shape[1:], strict=True)
     )
     if not fits or not len(images):
         raise ValueError(
-            f"The images must be an array of shape {(None, *own)}, or of a `Classifier` a list of "
-            f"images or a folder; received shape {images.shape}."
+            f"The images must be an array of shape {(None, *own)}, or of a `Classifier` or a "
+            f"`Detector` a list of images or a folder; received shape {images.shape}."
         )
-    return images.astype("float32")
+    images = images.astype("float32")
+    if plan.is_detector:
+        some = images[:DETECTED]
+        return [(some, np.float32([some.shape[1:3]] * len(some)))]
+    return images
 
 
 def classes_in(model, images):

@@ -4,7 +4,7 @@ This is a flat dict of str: the `metadata_props` of an ONNX file, and one JSON t
 of an OpenVINO model. Values that are not text are JSON themselves.
 
     keras_convnext  "1", the version of this description
-    task            "classification", "segmentation", "features" or "unknown"
+    task            "classification", "segmentation", "detection", "features" or "unknown"
     input           {"layout": "NHWC" or "NCHW", "dtype": ..., "channels": 3, "range": [0, 255]}; in
                     place of the range "mean" and "std" of images in [0, 255] that the file takes
                     normalised
@@ -12,6 +12,11 @@ of an OpenVINO model. Values that are not text are JSON themselves.
     activation      what turns the outputs into probabilities: "none", "softmax" or "sigmoid"
     classes         their number; two may be told by one output
     window          side of the windows that a segmentation was measured with, in pixels
+    detector        what a detector does with a photo: {"size": limits of the short and of the long
+                    side in pixels, "canvas": "smallest" or "fixed", "padding": the colour of what
+                    the photo is padded with, in [0, 255], "threshold": objects with lower scores
+                    are left out, "upright": whether the photo is turned as its EXIF says}
+    categories      ids of the classes in files of COCO's format
     names, ids      lists of the classes' names, and of their WordNet ids
     variant         the architecture
     weights         the published weights that the model began with
@@ -20,6 +25,8 @@ of an OpenVINO model. Values that are not text are JSON themselves.
 
 import dataclasses
 import json
+
+import numpy as np
 
 VERSION = "1"
 LARGEST_SIDE, LARGEST_TEXT = 8192, 2**24  # pixels; characters: the most that a file may have
@@ -55,6 +62,19 @@ def described(classifier, model, row, **fields):
     return {key: _text(value) for key, value in found.items() if value is not None}
 
 
+def of_detector(detector):
+    """Returns the entries that a `Detector` has of its own, `{key: value}`."""
+    padding = (np.float32(detector.model.variant.mean) * 255).tolist()
+    fields = ("size", "canvas", "threshold", "upright")
+    how = {field: getattr(detector, field) for field in fields} | {"padding": padding}
+    known = detector.labels is not None
+    return {
+        "detector": how,
+        "categories": list(detector.categories) if known else None,
+        "names": list(detector.names) if known else None,
+    }
+
+
 def _text(value):
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -77,7 +97,7 @@ def parsed(texts, path):
     if sum(map(len, texts.values())) > LARGEST_TEXT:
         raise DescriptionError(f"{path}: its description has more than {LARGEST_TEXT} characters.")
     kinds = {"input": dict, "transform": dict, "classes": int, "names": list, "ids": list}
-    kinds |= {"licence": dict, "window": int}
+    kinds |= {"licence": dict, "window": int, "detector": dict, "categories": list}
     found = {}
     for key, text in texts.items():
         found[key] = _value(key, text, kinds[key], path) if key in kinds else text

@@ -15,7 +15,7 @@ from keras_convnext.export.packages import need
 from keras_convnext.version import __version__
 
 LARGEST = 2**31 - 2**20  # bytes of one file, less some room for the nodes
-TYPES = {"float32": 1, "uint8": 2}  # of ONNX
+TYPES = {"float32": 1, "uint8": 2, "int32": 6}  # of ONNX
 
 
 def model_of(plan):
@@ -39,11 +39,15 @@ def model_of(plan):
         found = {name: graph.each(kind, tensor, **axis) for name, tensor in found.items()}
     nodes = _named(graph, {name: tensor.name for name, tensor in found.items()}, source)
     nodes, arrays = _needed(nodes, graph.arrays, list(found))
+    arrays |= graph.options
     helper = onnx.helper
     made = helper.make_graph(
         nodes,
         plan.model.name,
-        [helper.make_tensor_value_info(source, TYPES[plan.dtype], _input_axes(plan.shape))],
+        [
+            helper.make_tensor_value_info(source, TYPES[plan.dtype], _input_axes(plan.shape)),
+            *_option_infos(helper, graph.options),
+        ],
         _output_infos(helper, plan, found),
         [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
@@ -125,11 +129,27 @@ def _input_axes(shape):
     return ["batch", *named]
 
 
+def _option_infos(helper, options):
+    """Returns what the file says of the inputs that may be left out, which have a value in it."""
+    shapes = {
+        name: [f"{name}s", *array.shape[1:]] if array.ndim > 1 else array.shape
+        for name, array in options.items()
+    }
+    return [
+        helper.make_tensor_value_info(name, TYPES["float32"], shape)
+        for name, shape in shapes.items()
+    ]
+
+
 def _output_infos(helper, plan, found):
     """Returns what the file says of the shapes of its outputs, for an input of its own shape."""
     image = keras.KerasTensor((None, *plan.shape), dtype="float32")
     tensors = _as_dict(plan.model.compute_output_spec(image), plan.outputs)
     return [
-        helper.make_tensor_value_info(name, TYPES["float32"], ["batch", *tensors[name].shape[1:]])
+        helper.make_tensor_value_info(
+            name,
+            TYPES["int32" if tensors[name].dtype == "int32" else "float32"],
+            ["batch", *tensors[name].shape[1:]],
+        )
         for name in found
     ]

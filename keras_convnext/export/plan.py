@@ -7,7 +7,9 @@ import numpy as np
 
 from keras_convnext import checks, names, outputs
 from keras_convnext.classifier import Classifier
-from keras_convnext.export.metadata import described
+from keras_convnext.detection import DetectionModel, Detector
+from keras_convnext.detection.settings import MULTIPLE
+from keras_convnext.export.metadata import described, of_detector
 from keras_convnext.features import PyramidModel
 from keras_convnext.inside import layers_of
 from keras_convnext.segmentation import SegmentationModel, checkpoints
@@ -48,7 +50,12 @@ class Plan:
     @property
     def any_size(self):
         """Whether the file takes other sizes than the model."""
-        return self.shape != self.model.input_shape[1:]
+        return self.shape != taken_by(self.model)[1:]
+
+    @property
+    def is_detector(self):
+        """Whether the file finds objects, which are not compared number by number."""
+        return is_detector(self.model)
 
     def normalised(self, images):
         """Returns images as the file takes them.
@@ -64,21 +71,18 @@ class Plan:
 
 def plan_of(source, input_shape=None, input_dtype=None, preprocessing=True, softmax=None):
     """Returns the `Plan` of an export; arguments and errors are those of `export`."""
-    model = source.model if isinstance(source, Classifier) else source
+    model = source.model if isinstance(source, (Classifier, Detector)) else source
     _check_model(model)
     checks.one_of("input_dtype", input_dtype, (None, *DTYPES))
     checks.one_of("preprocessing", preprocessing, (True, False))
     checks.one_of("softmax", softmax, (None, True, False))
+    if isinstance(model, DetectionModel):
+        return _of_detector(source, model, input_shape, input_dtype, preprocessing, softmax)
     classifier = source if isinstance(source, Classifier) else _classifier_of(model)
     normalization = None if preprocessing else _normalization_of(model)
     linear, added, activation = _ending(model, classifier, softmax)
     pixels = preprocessing and (classifier is not None or takes_pixels(model))
-    dtype = input_dtype or ("uint8" if pixels else "float32")
-    if dtype == "uint8" and not pixels:
-        raise ValueError(
-            "`input_dtype` must be 'float32': the file would take images that are normalised, "
-            "which uint8 cannot hold."
-        )
+    dtype = _dtype(input_dtype, pixels, "uint8" if pixels else "float32")
     shape = _shape(model, input_shape)
     task = _task(model, classifier)
     row = classifier.row if classifier else published_row(model)
@@ -95,12 +99,62 @@ def plan_of(source, input_shape=None, input_dtype=None, preprocessing=True, soft
     return Plan(model, shape, dtype, normalization, linear, added, found, metadata)
 
 
+def is_detector(source):
+    """Returns whether a model finds objects: a `Detector` or a `DetectionModel`."""
+    return isinstance(source, (Detector, DetectionModel))
+
+
+def _of_detector(source, model, input_shape, input_dtype, preprocessing, softmax):
+    """Returns the `Plan` of a `Detector` or a `DetectionModel`."""
+    if softmax is not None:
+        raise ValueError(
+            f"{model.name} is a detector, which gives boxes with scores: omit `softmax`."
+        )
+    pixels = preprocessing and takes_pixels(model)
+    dtype = _dtype(input_dtype, pixels, "float32")  # which holds the mean colour beside a photo
+    normalization = None if preprocessing else _normalization_of(model)
+    row = published_row(model)
+    if not isinstance(source, Detector) and takes_pixels(model):
+        source = Detector(model)
+    metadata = described(
+        None,
+        model,
+        row,
+        **(of_detector(source) if isinstance(source, Detector) else {}),
+        task="detection",
+        classes=model.classes,
+        input=_input(model, dtype, pixels, normalization),
+    )
+    outputs = tuple(model.compute_output_spec(keras.KerasTensor(taken_by(model))))
+    shape = _shape(model, input_shape)
+    if any(side is not None and side % MULTIPLE for side in shape[:2]):
+        raise ValueError(
+            f"The sides of `input_shape` must be multiples of {MULTIPLE} or None, received {shape}."
+        )
+    return Plan(model, shape, dtype, normalization, None, None, outputs, metadata)
+
+
+def taken_by(model):
+    """Returns the shape of the images that a model takes, `None` where it is not known."""
+    return shape_of(model.pyramid if isinstance(model, DetectionModel) else model, "input_shape")
+
+
+def _dtype(given, pixels, usual):
+    if given == "uint8" and not pixels:
+        raise ValueError(
+            "`input_dtype` must be 'float32': the file would take images that are normalised, "
+            "which uint8 cannot hold."
+        )
+    return given or usual
+
+
 def _check_model(model):
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"`model` must be a Keras model or a Classifier, received {type(model).__name__}."
+            "`model` must be a Keras model, a Classifier or a Detector, received "
+            f"{type(model).__name__}."
         )
-    shape = shape_of(model, "input_shape")
+    shape = taken_by(model)
     if shape is None:
         advice = "Rebuild it with `keras.Model(inputs, outputs)`."
         if isinstance(model, keras.Sequential):
@@ -162,7 +216,7 @@ def moments(layer):
 
 def _input(model, dtype, pixels, normalization):
     first = keras.config.image_data_format() == "channels_first"
-    channels = model.input_shape[1 if first else -1]
+    channels = taken_by(model)[1 if first else -1]
     found = {"layout": "NCHW" if first else "NHWC", "dtype": dtype, "channels": channels}
     if pixels:
         found["range"] = [0, 255]
@@ -173,7 +227,7 @@ def _input(model, dtype, pixels, normalization):
 
 
 def _shape(model, given):
-    own = model.input_shape[1:]
+    own = taken_by(model)[1:]
     if given is None:
         return own
     given = tuple(given)

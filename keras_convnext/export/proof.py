@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
+from keras_convnext.export.plan import taken_by
 from keras_convnext.inside import without_activation
 from keras_convnext.predictions import probabilities
 
@@ -44,7 +45,7 @@ def images_for(plan, images=None, count=2):
 
 
 def _side(plan, axis):
-    own, free = plan.model.input_shape[1:], FREE_SIZE
+    own, free = taken_by(plan.model)[1:], FREE_SIZE
     if own[axis] is not None:
         return own[axis]
     variant = getattr(plan.model, "variant", None)
@@ -54,7 +55,7 @@ def _side(plan, axis):
 
 def outputs_of_model(plan, images):
     """Returns what the model computes of images, as the file should: `{name: float32 array}`."""
-    with _without_gradients(), without_activation(plan.linear):
+    with without_gradients(), without_activation(plan.linear):
         made = plan.model(keras.ops.convert_to_tensor(images), training=False)
     if not isinstance(made, dict):
         made = made if isinstance(made, (list, tuple)) else [made]
@@ -68,7 +69,8 @@ def outputs_of_model(plan, images):
     return found
 
 
-def _without_gradients():
+def without_gradients():
+    """Returns a context in which PyTorch keeps nothing for gradients."""
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch
@@ -105,8 +107,14 @@ def _difference(found, expected, name):
 
 def bound_for(plan):
     """Returns the largest difference that is allowed between a file in float32 and its model."""
-    dtypes = {layer.compute_dtype for layer in plan.model._flatten_layers()}
-    return ROUGH_BOUND if dtypes & {"float16", "bfloat16"} else BOUND
+    return ROUGH_BOUND if is_rough(plan.model) else BOUND
+
+
+def is_rough(model):
+    """Returns whether a model computes in half precision."""
+    return bool(
+        {layer.compute_dtype for layer in model._flatten_layers()} & {"float16", "bfloat16"}
+    )
 
 
 def proven(plan, runner, images=None, bound=None):

@@ -23,6 +23,7 @@ class OnnxFile:
         texts: what the file says about itself, `{key: str}`.
         names: of the outputs.
         shape: of the input, a tuple with `None` for sizes that are free.
+        options: names of the inputs that may be left out.
 
     Raises:
         MissingPackageError: (an ImportError) without the package onnxruntime.
@@ -49,18 +50,24 @@ class OnnxFile:
         (source,) = inputs
         self._input, self._dtype = source.name, _DTYPES.get(source.type, "float32")
         self.shape = tuple(n if isinstance(n, int) else None for n in source.shape)
+        self.options = [part.name for part in self._session.get_overridable_initializers()]
         self.texts = dict(self._session.get_modelmeta().custom_metadata_map)
         self.names = [output.name for output in outputs]
 
-    def __call__(self, images):
+    def __call__(self, images, **options):
         """Returns the outputs for an array of images, `{name: array}`.
+
+        Args:
+            images: array, of the shape that the file takes.
+            **options: arrays for some of the inputs that may be left out.
 
         Raises:
             ValueError: if ONNX Runtime cannot run the file on them.
         """
         images = np.ascontiguousarray(images, self._dtype)
+        more = {name: np.asarray(value, "float32") for name, value in options.items()}
         try:
-            made = self._session.run(None, {self._input: images})
+            made = self._session.run(None, {self._input: images, **more})
         except Exception as error:  # as above
             raise _cannot_run(self.path, "ONNX Runtime", images, error) from None
         return dict(zip(self.names, made, strict=True))

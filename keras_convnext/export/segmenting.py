@@ -2,7 +2,7 @@
 
 from keras_convnext.export.metadata import damaged
 from keras_convnext.labels import checked_names
-from keras_convnext.segmentation import Segmenter
+from keras_convnext.segmentation.inference import Segmenter
 
 MOST = 255  # classes, for which there are colours
 
@@ -21,6 +21,16 @@ class ExportedModel:
     def predict_on_batch(self, images):
         """Returns the first output for an array of images `(n, height, width, 3)` in [0, 255]."""
         return next(iter(self._runner(images).values()))
+
+
+class ExportedSegmenter(Segmenter):
+    """A `Segmenter` whose model is an `ExportedModel`, of whose outputs only the numbers tell."""
+
+    def check_model(self):
+        pass
+
+    def told_activation(self):
+        return None
 
 
 def segmenter_of(runner, description, **options):
@@ -47,4 +57,4 @@ def segmenter_of(runner, description, **options):
     if len(names) != classes:
         raise damaged("names", name)
     model = ExportedModel(runner, name)
-    return Segmenter(model, **options), [name for _, name in names]
+    return ExportedSegmenter(model, **options), [name for _, name in names]

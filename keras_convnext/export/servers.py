@@ -20,6 +20,7 @@ class OpenVinoModelServer:
     @staticmethod
     def write(model, folder, **options):
         """Writes the model into an empty folder; returns an `Exported`. See `export_for`."""
+        _refuse_detector(model)
         (folder / "1").mkdir()
         return export(model, folder / "1" / "model.xml", **options)
 
@@ -33,6 +34,7 @@ class Triton:
     @staticmethod
     def write(model, folder, **options):
         """Writes the model into an empty folder; returns an `Exported`. See `export_for`."""
+        _refuse_detector(model)
         (folder / "1").mkdir()
         made = export(model, folder / "1" / "model.onnx", **options)
         names = json.loads(made.metadata.get("names", "[]"))
@@ -44,6 +46,17 @@ class Triton:
         text = configuration(folder.name, graph, len(names))
         (folder / "config.pbtxt").write_text(text, encoding="utf-8")
         return made
+
+
+def _refuse_detector(model):
+    from keras_convnext.export.plan import is_detector  # Keras, once it is needed
+
+    if is_detector(model):
+        raise ValueError(
+            "The folder of a model server is for models of images of one size, and this is a "
+            "detector: write an .onnx file, and let the server run `ExportedDetector` or ONNX "
+            "Runtime."
+        )
 
 
 def configuration(name, graph, names=0):

@@ -1,6 +1,7 @@
 """A Keras model becomes an ONNX graph: rules for its layers, and the graph that they write into."""
 
 from keras_convnext.export.graph import (  # noqa: F401  the rules
+    detectors,
     heads,
     operations,
     own_layers,

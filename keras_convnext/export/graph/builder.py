@@ -26,12 +26,14 @@ class Graph:
         identity: layers and operations that only pass their input on, a list.
         linear: the layer whose activation is left out, or `None`.
         any_size: whether the file takes other sizes than the model was built for.
+        options: `{name: array}`, the inputs that may be left out, with what then holds.
     """
 
     def __init__(self, identity=(), linear=None, any_size=False):
         self.nodes, self.arrays = [], {}
         self.identity, self.linear, self.any_size = list(identity), linear, any_size
-        self._helper = need("onnx", "An ONNX file").helper
+        self.options = {}
+        self._onnx = need("onnx", "An ONNX file")
         self._scope, self._counts, self._known = [], collections.Counter(), {}
 
     @contextlib.contextmanager
@@ -51,10 +53,30 @@ class Graph:
             *inputs: names; `""` for an optional input that is left out.
             **attributes: of the operator; `None` for one that is left out.
         """
+        return self.outputs_of(kind, 1, *inputs, **attributes)[0]
+
+    def outputs_of(self, kind, count, *inputs, **attributes):
+        """Adds a node of several outputs and returns their names; arguments as above."""
         name = self._unique(kind)
+        names = [name, *(f"{name}.{number}" for number in range(1, count))]
         attributes = {key: value for key, value in attributes.items() if value is not None}
-        made = self._helper.make_node(kind, list(inputs), [name], name=name, **attributes)
+        made = self._onnx.helper.make_node(kind, list(inputs), names, name=name, **attributes)
         self.nodes.append(made)
+        return names
+
+    def tensor(self, array):
+        """Returns an array as attributes of nodes hold it."""
+        return self._onnx.numpy_helper.from_array(array)
+
+    def option(self, name, default):
+        """Adds an input that may be left out, and returns its name.
+
+        Args:
+            name: of the input.
+            default: float32 array, what then holds. Of a matrix, there may be another number of
+                rows.
+        """
+        self.options[name] = np.asarray(default, "float32")
         return name
 
     def constant(self, array, name="constant"):

@@ -66,6 +66,29 @@ def _separable(graph, layer, x):
     return activate(graph, layer, from_planes(graph, layer, x))
 
 
+@rule(layers.Conv2DTranspose)
+def _transposed(graph, layer, x):
+    if layer.padding != "valid" or layer.output_padding is not None:
+        raise ExportError(
+            f"{layer.path} is a transposed convolution with padding={layer.padding!r} and "
+            f"output_padding={layer.output_padding!r}: written are those with 'valid' and None."
+        )
+    kernel, bias = numbers(layer.kernel).transpose(3, 2, 0, 1), numbers(layer.bias)
+    sides = zip(layer.kernel_size, layer.strides, strict=True)
+    named = ((kernel, "kernel"), (bias, "bias"))
+    weights = [graph.constant(part, name) for part, name in named if part is not None]
+    made = graph.node(
+        "ConvTranspose",
+        planes_of(layer, x),
+        *weights,
+        kernel_shape=list(layer.kernel_size),
+        strides=list(layer.strides),
+        dilations=list(layer.dilation_rate),
+        output_padding=[max(stride - side, 0) for side, stride in sides],
+    )
+    return activate(graph, layer, from_planes(graph, layer, made))
+
+
 def convolved(graph, layer, x, kernel, bias, groups):
     """Writes a layer's convolution and activation.
 
