@@ -128,7 +128,7 @@ def upright_file(content):
 
     Args:
         content: bytes of a file. They are returned as they are, unless EXIF says that the image is
-            turned: then it is a PNG file of what `load_image(content, upright=True)` gives. Whoever
+            turned: then it is a PPM file of what `load_image(content, upright=True)` gives. Whoever
             decodes what is no image says so.
     """
     try:
@@ -136,7 +136,7 @@ def upright_file(content):
             if not _is_turned(image):
                 return content
         file = io.BytesIO()
-        load_image(content, upright=True).save(file, "PNG", compress_level=1)
+        load_image(content, upright=True).save(file, "PPM")  # quickly written and read
         return file.getvalue()
     except Exception:  # as in `_read`
         return content
