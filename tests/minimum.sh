@@ -18,11 +18,10 @@ extras=train
   --resolution lowest-direct "$tensorflow" -e ".[$extras]" "pytest>=8"
 "$place/tools/bin/uv" pip list -q --python "$place/venv/bin/python" | grep -iE \
   "^(keras|numpy|h5py|safetensors|huggingface|requests|filelock|tqdm|rich|pillow|scikit-learn|matplotlib|tensorboard|tensorflow|jax|torch) "
-# What a user does first, and what reads other libraries' formats. What needs other extras is skipped
-# or not among them.
+# The first things that a user does: load and save weights, download, classify, optimise, train.
 export KERAS_BACKEND="$backend" OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=3
 export XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-exec_tests=${TESTS:-tests/test_public.py tests/test_layers.py tests/test_loading.py tests/test_saving.py
-  tests/test_classifier.py tests/test_preprocessing.py tests/test_download.py tests/test_optimization.py
-  tests/test_cli.py tests/test_cli_train.py}
-"$place/venv/bin/python" -m pytest -q -p no:cacheprovider -m "not slow" $exec_tests
+tests=${TESTS:-tests/test_public.py tests/test_saving.py tests/test_preprocessing.py
+  tests/test_optimization.py tests/test_classifier.py tests/test_download.py tests/test_cli_train.py}
+# shellcheck disable=SC2086 # several files
+"$place/venv/bin/python" -m pytest -q -p no:cacheprovider -m "not slow" $tests

@@ -1,6 +1,5 @@
 """Turns the arrays of other libraries into the shapes and the order of axes of our weights."""
 
-import functools
 import re
 
 import numpy as np
@@ -20,7 +19,7 @@ def conversion(path, theirs, ours, keras_axes):
     """
     if len(ours) == 1:
         fits = max(theirs, default=1) == ours[0] == int(np.prod(theirs, dtype=object))
-        return functools.partial(np.reshape, shape=ours) if fits else None
+        return (lambda array: np.reshape(array, ours)) if fits else None
     if BEHIND_POOLING.fullmatch(path) and not keras_axes:
         fits = theirs == ours[::-1] and ours[0] % POOLED_SIDE**2 == 0
         return _channels_last_inputs if fits else None
