@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import nbclient
@@ -24,8 +25,8 @@ def code_cells(path):
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_there_are_five():
-    assert len(NOTEBOOKS) == 5
+def test_there_are_six():
+    assert len(NOTEBOOKS) == 6
 
 
 @each_notebook
@@ -45,6 +46,7 @@ def run_cells(tmp_path, monkeypatch):
     """Returns a function that runs some code cells, counted from 1, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # a notebook adds the clone
     for name in ("TUTORIALS_SMALL", "PHOTOS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -131,6 +133,31 @@ def test_few_labels_are_some_of_each_digit_and_of_the_images_to_learn_from(run_c
         assert (np.bincount(scope["scans"].target[places]) == 5).all()
         assert set(places) <= set(scope["train"]) and not set(places) & set(scope["valid"])
     assert len(set().union(*chosen)) > 100  # of 150: another choice each time
+
+
+@on_one_backend
+def test_drawn_people_are_where_the_annotations_say(run_cells, tmp_path, monkeypatch):
+    monkeypatch.setenv("TUTORIALS_SMALL", "1")
+    scope = run_cells("detect_people", 1, 2, 3)
+    rows = json.loads((tmp_path / "people/annotations/instances_train.json").read_text())
+    masks = {image["id"]: [] for image in rows["images"]}
+    for row in rows["annotations"]:
+        masks[row["image_id"]].append(mask := scope["rle"].decode(row["segmentation"]))
+        ys, xs = np.nonzero(mask)
+        box = [xs.min(), ys.min(), xs.max() + 1 - xs.min(), ys.max() + 1 - ys.min()]
+        assert (row["bbox"], row["area"]) == (box, mask.sum())
+    for found in masks.values():
+        assert 1 <= len(found) <= 3 and np.sum(found, axis=0).max() == 1
+    person = scope["person"]
+    pictures = []
+    for fill in (0, 255):
+        scope["person"] = lambda *given, fill=fill: [
+            (points, wide, (fill,) * 3) for points, wide, _ in person(*given)
+        ]
+        pictures.append(scope["scene"](np.random.default_rng(3)))
+    (dark, masks), (light, _) = pictures
+    differs = (np.asarray(dark) != np.asarray(light)).any(-1)
+    np.testing.assert_array_equal(differs, np.any(masks, axis=0))
 
 
 @pytest.mark.slow
