@@ -225,6 +225,10 @@ USERS = {
         layers.Flatten(),
         layers.Dense(4, "log_softmax"),
     ),
+    "transposed": lambda: around(
+        layers.Conv2DTranspose(6, 3, 2, activation="relu"),
+        layers.Conv2DTranspose(4, (1, 2), 3, use_bias=False),
+    ),
     "activations": lambda: around(
         *map(layers.Activation, ("hard_sigmoid", "gelu", "mish", "hard_silu", "relu6", "selu")),
         layers.UpSampling2D(2),
@@ -307,6 +311,7 @@ def in_training():
         (quantized, "pwconv1 is quantized .int8. by Keras"),
         (two_inputs, "takes several inputs"),
         (in_training, "called with `training=True`"),
+        (lambda: around(layers.Conv2DTranspose(2, 3, padding="same")), "written are those with"),
         (lambda: around(layers.LayerNormalization(axis=(1, 2))), r"normalises the axes \[1, 2\]"),
     ],
 )

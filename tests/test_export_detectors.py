@@ -312,6 +312,17 @@ def test_without_normalisation_and_for_uint8(exported, tmp_path):
 
 
 @on_one_backend
+def test_openvino(exported, tmp_path):
+    pytest.importorskip("openvino")
+    detector, _, photos = exported
+    made = export(detector, tmp_path / "m.xml")
+    assert made.difference < 1e-5 and made.format == "OpenVINO"
+    detect = ExportedDetector(tmp_path / "m.xml")
+    for photo in photos:  # of two sizes, both padded
+        same(detect(photo), detector(photo))
+
+
+@on_one_backend
 def test_the_command_answers_without_keras(exported, tmp_path):
     detector, path, photos = exported
     code = f"""

@@ -78,9 +78,9 @@ def export(
     another backend a process of its own does it. They hold neither the transform nor the classes.
 
     A detector becomes an `.onnx` or `.xml` file in float32. It takes images of any size that is a
-    multiple of 32 and returns what `DetectionModel` returns. In ONNX two inputs may be left out:
-    "image_shape" `(batch, 2)`, height and width of each image without its padding, and
-    "score_threshold" `(1,)`, as in the model's settings where it is left out.
+    multiple of 32 and returns what `DetectionModel` returns. Two more inputs, which may be left out
+    in ONNX, are "image_shape" `(batch, 2)`, height and width of each image without its padding, and
+    "score_threshold" `(1,)`, by default that of the model's settings.
 
     Args:
         model: a `Classifier` or `Detector`; a `DetectionModel`; or a functional or sequential
@@ -242,7 +242,8 @@ class _Work:
         from keras_convnext.export.float16 import in_float16
         from keras_convnext.export.graph.rules import ExportError
 
-        model = onnx_file.model_of(self.plan)
+        # OpenVINO would take what may be left out for constants
+        model = onnx_file.model_of(self.plan, optional=draft.suffix.lower() == ".onnx")
         in_half = self.dtype == "float16" and draft.suffix.lower() == ".onnx"  # OpenVINO does it
         if (in_half or self.calibration is not None) and onnx_file.is_large(model):
             raise ExportError(

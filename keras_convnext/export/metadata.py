@@ -16,6 +16,7 @@ of an OpenVINO model. Values that are not text are JSON themselves.
                     side in pixels, "canvas": "smallest" or "fixed", "padding": the colour of what
                     the photo is padded with, in [0, 255], "threshold": objects with lower scores
                     are left out, "upright": whether the photo is turned as its EXIF says}
+    options         {input: what holds where it may be left out, and is}
     categories      ids of the classes in files of COCO's format
     names, ids      lists of the classes' names, and of their WordNet ids
     variant         the architecture
@@ -97,7 +98,7 @@ def parsed(texts, path):
     if sum(map(len, texts.values())) > LARGEST_TEXT:
         raise DescriptionError(f"{path}: its description has more than {LARGEST_TEXT} characters.")
     kinds = {"input": dict, "transform": dict, "classes": int, "names": list, "ids": list}
-    kinds |= {"licence": dict, "window": int, "detector": dict, "categories": list}
+    kinds |= {"licence": dict, "window": int, "detector": dict, "categories": list, "options": dict}
     found = {}
     for key, text in texts.items():
         found[key] = _value(key, text, kinds[key], path) if key in kinds else text

@@ -18,8 +18,12 @@ LARGEST = 2**31 - 2**20  # bytes of one file, less some room for the nodes
 TYPES = {"float32": 1, "uint8": 2, "int32": 6}  # of ONNX
 
 
-def model_of(plan):
+def model_of(plan, optional=True):
     """Returns the `onnx.ModelProto` of a `Plan`.
+
+    Args:
+        plan: the `Plan`.
+        optional: whether the inputs that the plan has options for may be left out.
 
     Raises:
         ExportError: (a ValueError) if a layer cannot be written.
@@ -39,7 +43,7 @@ def model_of(plan):
         found = {name: graph.each(kind, tensor, **axis) for name, tensor in found.items()}
     nodes = _named(graph, {name: tensor.name for name, tensor in found.items()}, source)
     nodes, arrays = _needed(nodes, graph.arrays, list(found))
-    arrays |= graph.options
+    arrays |= graph.options if optional else {}
     helper = onnx.helper
     made = helper.make_graph(
         nodes,

@@ -9,6 +9,7 @@ from keras_convnext import checks, names, outputs
 from keras_convnext.classifier import Classifier
 from keras_convnext.detection import DetectionModel, Detector
 from keras_convnext.detection.settings import MULTIPLE
+from keras_convnext.export.graph.detectors import options_of
 from keras_convnext.export.metadata import described, of_detector
 from keras_convnext.features import PyramidModel
 from keras_convnext.inside import layers_of
@@ -121,6 +122,7 @@ def _of_detector(source, model, input_shape, input_dtype, preprocessing, softmax
         model,
         row,
         **(of_detector(source) if isinstance(source, Detector) else {}),
+        options=options_of(model.settings),
         task="detection",
         classes=model.classes,
         input=_input(model, dtype, pixels, normalization),

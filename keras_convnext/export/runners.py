@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.errors import first_line
-from keras_convnext.export.metadata import DescriptionError
+from keras_convnext.export.metadata import DescriptionError, damaged, parsed
 from keras_convnext.export.openvino_file import KEY
 from keras_convnext.export.packages import need
 
@@ -92,25 +92,32 @@ class OpenVinoFile:
         core = openvino.Core()
         try:
             model = core.read_model(str(path))
+            self.texts = _texts(model, path)
+            self._defaults = _defaults(self.texts, path)
+            self.options = list(self._defaults)
             self._model = core.compile_model(model, "CPU", settings)
-            _check_counts(path, self._model.inputs, self._model.outputs)
+            others = [part for part in model.inputs if part.get_names() & set(self.options)]
+            _check_counts(path, model.inputs[len(others) :], model.outputs)
+            self._input = model.input(0).get_any_name()
             self._dtype = self._model.input(0).get_element_type().to_dtype()
             sizes = self._model.input(0).get_partial_shape()
             self.shape = tuple(None if n.is_dynamic else n.get_length() for n in sizes)
-            self.names = [output.get_any_name() for output in self._model.outputs]
+            self.names = [output.get_any_name() for output in model.outputs]
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO cannot load it: {first_line(error)}") from None
-        self.texts = _texts(model, path)
 
-    def __call__(self, images):
-        """Returns the outputs for an array of images, `{name: array}`.
+    def __call__(self, images, **options):
+        """Returns the outputs for an array of images, `{name: array}`; as `OnnxFile`.
 
         Raises:
             ValueError: if OpenVINO cannot run the file on them.
         """
         images = np.ascontiguousarray(images, self._dtype)
+        more = {
+            name: np.asarray(value, "float32") for name, value in (self._defaults | options).items()
+        }
         try:
-            made = self._model(images)
+            made = self._model({self._input: images, **more})
         except RuntimeError as error:
             raise _cannot_run(self.path, "OpenVINO", images, error) from None
         return {name: made[number].copy() for number, name in enumerate(self.names)}
@@ -127,6 +134,17 @@ def _texts(model, path):
     if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
         raise DescriptionError(f"{path}: its description is damaged.")
     return found
+
+
+def _defaults(texts, path):
+    """Returns what holds for the inputs beside the images, `{name: array}`."""
+    if "options" not in texts:
+        return {}
+    said = parsed({key: texts[key] for key in ("keras_convnext", "options") if key in texts}, path)
+    try:
+        return {name: np.asarray(value, "float32") for name, value in said["options"].items()}
+    except (TypeError, ValueError):
+        raise damaged("options", path) from None
 
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}

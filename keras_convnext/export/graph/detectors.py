@@ -28,7 +28,7 @@ def _detector(graph, model, image):
     """Writes a detector; returns `{"boxes", "scores", "labels", "masks"}`, each a `Tensor`."""
     settings = model.settings
     batch = Value(graph, image.name).size(0)
-    limits = _limits(graph, image)
+    limits = _limits(graph, image, options_of(settings))
     maps = write(graph, model.pyramid, image)
     maps = write(graph, model.neck, [maps[level] for level in LEVELS])
     regions = [write(graph, model.rpn_head, x) for x in maps]
@@ -46,9 +46,14 @@ def _detector(graph, model, image):
     return {name: Tensor(graph, 2, value.name) for name, value in found.items()}
 
 
-def _limits(graph, image):
+def options_of(settings):
+    """Returns what holds for the inputs that may be left out, `{name: list}`."""
+    return {SHAPE: [[UNLIMITED] * 2], THRESHOLD: [settings.score_threshold]}
+
+
+def _limits(graph, image, options):
     """Returns width, height, width, height of each image without its padding, `(batch, 1, 4)`."""
-    given = Value(graph, graph.option(SHAPE, [[UNLIMITED] * 2]))
+    given = Value(graph, graph.option(SHAPE, options[SHAPE]))
     sides = Value(graph, image.name).then("Shape", start=1, end=3).cast(FLOAT)
     shape = sides.then("Min", given)
     batch = Value(graph, image.name).size(0)
@@ -104,7 +109,7 @@ def _classified(graph, model, planes, boxes, valid, limits, batch):
 def _detections(graph, settings, classes, boxes, scores, valid):
     """Returns the best detections after suppression within each class, without masks."""
     pairs = settings.test_proposals * classes
-    threshold = Value(graph, graph.option(THRESHOLD, [settings.score_threshold]))
+    threshold = Value(graph, graph.option(THRESHOLD, options_of(settings)[THRESHOLD]))
     enough = (scores > threshold) & valid.expanded(-1)
     flat = enough.where(scores, NOTHING).reshaped(-1, pairs)
     count = settings.detection_candidates
