@@ -372,7 +372,7 @@ def test_the_commands(exported, tmp_path, capsys):
     for flags, message in (
         (["--crop-pct=1"], "--crop-pct is for classifiers"),
         (["--no-softmax"], "which gives boxes with scores: omit `--no-softmax`"),
-        (["--float16"], "a detector is written in float32"),
+        (["--float16"], "is written in float32, as smaller numbers move its boxes: omit `--int8`"),
     ):
         assert cli.main([*export_, *flags]) != 0
         assert message in capsys.readouterr().err

@@ -56,6 +56,7 @@ ADVICE = {
     "`labels=`": "`--labels`",
     "`preprocessing=False`": "`--no-preprocessing`",
     "`softmax`": "`--no-softmax`",
+    "`quantize`, `calibration` and `dtype`": "`--int8`, `--calibration` and `--float16`",
     "`check=False`": "`--check off`",
     "`replace=True`": "`--force`",
     "with its folder as `runtime`": "with `--runtime` and its folder",
