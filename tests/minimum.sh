@@ -25,3 +25,4 @@ tests=${TESTS:-tests/test_public.py tests/test_saving.py tests/test_preprocessin
   tests/test_optimization.py tests/test_classifier.py tests/test_download.py tests/test_cli_train.py}
 # shellcheck disable=SC2086 # several files
 "$place/venv/bin/python" -m pytest -q -p no:cacheprovider -m "not slow" $tests
+"$place/venv/bin/python" -m training.train --config digits --smoke --output "$place/records"
