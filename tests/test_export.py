@@ -160,13 +160,16 @@ def test_one_model_on_every_backend(tmp_path):
 
 
 @on_one_backend
-def test_a_block_costs_two_transpositions_and_one_product_less():
-    graph = onnx_file.model_of(plan_of(tiny(V1, include_preprocessing=True))).graph
+@pytest.mark.parametrize("keeps_products", [False, True])
+def test_a_block_costs_two_transpositions_and_one_product_less(keeps_products):
+    plan = plan_of(tiny(V1, include_preprocessing=True))
+    graph = onnx_file.model_of(plan, keeps_products).graph
     kinds = [node.op_type for node in graph.node]
     blocks, stages = sum(V1.depths), len(V1.depths)
     assert kinds.count("Transpose") <= 2 * blocks + 2 * stages
     assert kinds.count("Mul") == 0  # layer scale and the deviation are part of products
-    assert {"Conv", "LayerNormalization", "Gelu", "MatMul", "Gemm", "Softmax"} <= set(kinds)
+    assert kinds.count("MatMul") == (2 * blocks if keeps_products else 0)
+    assert {"Conv", "LayerNormalization", "Gelu", "Gemm", "Softmax"} <= set(kinds)
 
 
 # ---------------------------------------------------------------- models around ours

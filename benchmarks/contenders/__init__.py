@@ -168,6 +168,8 @@ CONTENDERS = {
             for kind, about in (
                 ("ours", "our ONNX file"),
                 ("int8", "our ONNX file in int8"),
+                ("transformers", "that of transformers, by PyTorch"),
+                ("timm", "that of timm, by PyTorch"),
             )
         ),
         _product("numpy", "a matrix product in NumPy", "numpy", "numpy", gpu=False),

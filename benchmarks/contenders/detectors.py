@@ -85,7 +85,8 @@ def _pyramid():
     from transformers import ConvNextBackbone, ConvNextConfig
 
     stages = ["stage1", "stage2", "stage3", "stage4"]
-    config = ConvNextConfig(out_features=stages)
+    # its own default is a tuple in some versions, which its backbone cannot take
+    config = ConvNextConfig(hidden_sizes=[96, 192, 384, 768], out_features=stages)
 
     class Pyramid(torch.nn.Module):
         out_channels = CHANNELS

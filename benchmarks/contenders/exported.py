@@ -1,9 +1,9 @@
-"""Our model as ONNX files, and the runtimes that take them.
+"""Our model and the peers' as ONNX files, and the runtimes that take them.
 
 `python -m benchmarks.contenders.exported CONFIGURATION KIND` writes a file into the folder that the
 configuration names: "ours", by `keras_convnext.export`; "int8", the same in int8, calibrated on
-random images. Both take images that are normalised, in any number, and return logits. bfloat16 is
-what a runtime makes of float32.
+random images; "transformers" and "timm", by PyTorch's exporter. All take images that are
+normalised, in any number, and return logits. bfloat16 is what a runtime makes of float32.
 """
 
 import contextlib
@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.configuration import Configuration, Unsupported
-from benchmarks.contenders import images
+from benchmarks.contenders import images, pytorch_models
 
 CALIBRATION = 32  # images
+PEERS = ("transformers", "timm")
 
 
 def file_of(configuration, kind):
@@ -48,7 +49,35 @@ def _int8(configuration, path):
         raise Unsupported(f"these blocks stayed in float: {', '.join(left)}")
 
 
-WRITERS = {"ours": _ours, "int8": _int8}
+def _transformers(configuration, path):
+    import torch
+
+    class Logits(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            return self.model(images).logits
+
+    _by_pytorch(Logits(pytorch_models.transformers_model(configuration)), configuration, path)
+
+
+def _timm(configuration, path):
+    _by_pytorch(pytorch_models.timm_model(configuration), configuration, path)
+
+
+def _by_pytorch(model, configuration, path):
+    """Writes a `torch.nn.Module` as an ONNX file with a free batch and channels first."""
+    import torch
+
+    size = configuration.size
+    images = torch.zeros(2, 3, size, size)
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    torch.onnx.export(model.eval(), (images,), str(path), dynamo=True, dynamic_shapes=free)
+
+
+WRITERS = {"ours": _ours, "int8": _int8, "transformers": _transformers, "timm": _timm}
 
 
 def onnxruntime(configuration, kind):
@@ -59,7 +88,7 @@ def onnxruntime(configuration, kind):
     session = library.InferenceSession(
         str(file_of(configuration, kind)), providers=library.get_available_providers()
     )
-    x, _ = images.batch(configuration)
+    x, _ = images.batch(configuration, channels_first=kind in PEERS)
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: x})[0]
 
@@ -69,7 +98,7 @@ def openvino(configuration, kind):
 
     path = file_of(configuration, kind)
     model = compiled_by_openvino(library.Core(), path, configuration.dtype)
-    x, _ = images.batch(configuration)
+    x, _ = images.batch(configuration, channels_first=kind in PEERS)
     return lambda: model(x)[0]
 
 

@@ -10,6 +10,19 @@ from benchmarks.contenders import device, images
 
 
 def transformers(configuration, **options):
+    return _step(transformers_model(configuration), configuration, _logits_of, **options)
+
+
+def _logits_of(outputs):
+    return outputs.logits
+
+
+def transformers_model(configuration):
+    """Returns the `torch.nn.Module` of transformers; its output has `.logits`.
+
+    Raises:
+        Unsupported: if it has no such architecture.
+    """
     row = configuration.architecture
     plain = row["stem"] == "patch" and row["norm"] == "layernorm" and not row["head_hidden"]
     if not plain or set(row["kernel_sizes"]) != {7} or row["head_norm_first"]:
@@ -28,8 +41,7 @@ def transformers(configuration, **options):
         drop_path_rate=0.0,
         **({} if row["grn"] else {"layer_scale_init_value": row["layer_scale"] or 0}),
     )
-    model = getattr(library, f"ConvNext{version}ForImageClassification")(config)
-    return _step(model, configuration, lambda outputs: outputs.logits, **options)
+    return getattr(library, f"ConvNext{version}ForImageClassification")(config)
 
 
 def swin(configuration, **options):
@@ -44,14 +56,18 @@ def swin(configuration, **options):
         drop_path_rate=0.0,
     )
     model = library.SwinForImageClassification(config)
-    return _step(model, configuration, lambda outputs: outputs.logits, **options)
+    return _step(model, configuration, _logits_of, **options)
 
 
 def timm(configuration, **options):
+    return _step(timm_model(configuration), configuration, lambda outputs: outputs, **options)
+
+
+def timm_model(configuration):
+    """Returns the `torch.nn.Module` of timm; its output are the logits."""
     import timm as library
 
-    model = library.create_model(configuration.variant, num_classes=images.CLASSES)
-    return _step(model, configuration, lambda outputs: outputs, **options)
+    return library.create_model(configuration.variant, num_classes=images.CLASSES)
 
 
 def _step(model, configuration, logits, compiled=False, mode=None, channels_last=False):

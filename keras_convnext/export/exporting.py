@@ -243,7 +243,8 @@ class _Work:
         from keras_convnext.export.graph.rules import ExportError
 
         # OpenVINO would take what may be left out for constants
-        model = onnx_file.model_of(self.plan, optional=draft.suffix.lower() == ".onnx")
+        optional = draft.suffix.lower() == ".onnx"
+        model = onnx_file.model_of(self.plan, optional, keeps_products)
         in_half = self.dtype == "float16" and draft.suffix.lower() == ".onnx"  # OpenVINO does it
         if (in_half or self.calibration is not None) and onnx_file.is_large(model):
             raise ExportError(

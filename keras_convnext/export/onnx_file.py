@@ -18,12 +18,13 @@ LARGEST = 2**31 - 2**20  # bytes of one file, less some room for the nodes
 TYPES = {"float32": 1, "uint8": 2, "int32": 6}  # of ONNX
 
 
-def model_of(plan, optional=True):
+def model_of(plan, optional=True, keeps_products=False):
     """Returns the `onnx.ModelProto` of a `Plan`.
 
     Args:
         plan: the `Plan`.
         optional: whether the inputs that the plan has options for may be left out.
+        keeps_products: see `Graph`.
 
     Raises:
         ExportError: (a ValueError) if a layer cannot be written.
@@ -31,7 +32,7 @@ def model_of(plan, optional=True):
     """
     onnx = need("onnx", "An ONNX file")
     identity = [] if plan.normalization is None else [plan.normalization]
-    graph = Graph(identity, plan.linear, plan.any_size)
+    graph = Graph(identity, plan.linear, plan.any_size, keeps_products)
     source = "image" if len(plan.shape) == 3 else "input"
     x = Tensor(graph, len(plan.shape) + 1, source)
     if plan.dtype != "float32":

@@ -27,11 +27,14 @@ class Graph:
         linear: the layer whose activation is left out, or `None`.
         any_size: whether the file takes other sizes than the model was built for.
         options: `{name: array}`, the inputs that may be left out, with what then holds.
+        keeps_products: whether products of maps stay products, which are faster in int8; else they
+            are 1x1 convolutions, which are faster in float.
     """
 
-    def __init__(self, identity=(), linear=None, any_size=False):
+    def __init__(self, identity=(), linear=None, any_size=False, keeps_products=False):
         self.nodes, self.arrays = [], {}
         self.identity, self.linear, self.any_size = list(identity), linear, any_size
+        self.keeps_products = keeps_products
         self.options = {}
         self._onnx = need("onnx", "An ONNX file")
         self._scope, self._counts, self._known = [], collections.Counter(), {}

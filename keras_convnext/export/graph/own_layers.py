@@ -89,13 +89,19 @@ def _grn(graph, layer, x):
 
 def _without_summand(graph, layer, x):
     """Writes `x * (1 + gamma * n)`, which touches the map twice; `beta` is left to the caller."""
-    axes, last = (graph.constant(np.int64(axes), "axes") for axes in ([1, 2], [-1]))
-    norm = graph.node("ReduceSumSquare", x.name, axes)
+    in_planes = x.in_planes
+    name = x.planes if in_planes else x.name
+    axes, channels = ([2, 3], [1]) if in_planes else ([1, 2], [-1])
+    axes, channels = (graph.constant(np.int64(part), "axes") for part in (axes, channels))
+    norm = graph.node("ReduceSumSquare", name, axes)
     norm = graph.node("Add", norm, graph.constant(np.float32(layer.epsilon**2)))
     norm = graph.node("Sqrt", norm)
-    mean = graph.node("ReduceMean", norm, last)
+    mean = graph.node("ReduceMean", norm, channels)
     mean = graph.node("Add", mean, graph.constant(np.float32(layer.epsilon)))
     norm = graph.node("Div", norm, mean)
-    factor = graph.node("Mul", norm, graph.constant(numbers(layer.gamma), "gamma"))
+    gamma = numbers(layer.gamma)
+    gamma = gamma[:, None, None] if in_planes else gamma
+    factor = graph.node("Mul", norm, graph.constant(gamma, "gamma"))
     factor = graph.node("Add", factor, graph.constant(np.float32(1)))
-    return Tensor(graph, 4, graph.node("Mul", x.name, factor))
+    made = graph.node("Mul", name, factor)
+    return Tensor(graph, 4, planes=made) if in_planes else Tensor(graph, 4, made)

@@ -160,7 +160,14 @@ def dense(graph, layer, x):
 
 
 def product(graph, x, kernel, bias):
-    """Returns the `Tensor` x @ kernel + bias, for float64 `(channels, units)` and `(units,)`."""
+    """Returns the `Tensor` x @ kernel + bias, for float64 `(channels, units)` and `(units,)`.
+
+    Of a map it is a 1x1 convolution, unless the graph keeps the products: runtimes put the bias, and
+    the sum with the residual map, into that, and not into a product.
+    """
+    if x.rank == 4 and not graph.keeps_products:
+        weights = kernel.T[:, :, None, None]
+        return Tensor(graph, 4, planes=_conv(graph, x.planes, weights, bias, 1))
     kernel = graph.constant(kernel, "kernel")
     bias = None if bias is None else graph.constant(bias, "bias")
     if x.rank == 2:
