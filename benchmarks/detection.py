@@ -110,6 +110,8 @@ def contenders(subject):
 
 def main(argv=None):
     """Returns the exit status: 1 if nothing could be measured, else 0."""
+    from keras_convnext.atomic import write_text
+
     arguments = parse(argv)
     if arguments.contender:
         serve(arguments.contender, Case(**json.loads(arguments.case)))
@@ -122,6 +124,8 @@ def main(argv=None):
         if arguments.results:
             numbers = {"subjects": found, "rounds": arguments.rounds, "steps": arguments.steps}
             save_results(arguments.results, numbers | machine(*PACKAGES))
+            text = "\n\n".join(map(section, found.values()))
+            write_text(arguments.results.with_suffix(".md"), f"{text}\n")
     return int(not any(rows["contenders"] for rows in found.values()))
 
 
@@ -245,7 +249,7 @@ def section(found):
     rows = [[name, *_cells(row)] for name, row in found["contenders"].items()]
     lines.append(markdown(HEAD, rows, "---:"))
     lines += ["", *(f"- {name}: {why}" for name, why in found["failures"].items())]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
 
 
 def _cells(row):

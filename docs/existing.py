@@ -19,6 +19,8 @@ PAGES = {
     "speed": ("benchmarks/results/speed.md", "Speed on an AMD processor"),
     "speed_intel": ("benchmarks/results/speed_intel.md", "Speed on an Intel processor"),
     "scaling": ("benchmarks/results/scaling.md", "Speed by the size of the images"),
+    "exports": ("benchmarks/results/exports_intel.md", "ONNX files, on an Intel processor"),
+    "detection": ("benchmarks/results/detection.md", "Speed of detectors"),
     "forms": ("benchmarks/results/forms.md", "What each faster form contributes"),
 }
 # Parts of a page written by hand: without their own title.

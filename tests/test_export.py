@@ -151,7 +151,7 @@ def test_files_equal_the_originals(name, tmp_path):
 def test_the_graph_is_the_same_from_every_backend():
     graph = onnx_file.model_of(plan_of(tiny(V2))).graph
     digest = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
-    assert digest[:16] == "37433282f664c7ba"
+    assert digest[:16] == "f737788020db9530"
 
 
 def test_one_model_on_every_backend(tmp_path):
@@ -166,7 +166,7 @@ def test_a_block_costs_two_transpositions_and_one_product_less(keeps_products):
     graph = onnx_file.model_of(plan, keeps_products).graph
     kinds = [node.op_type for node in graph.node]
     blocks, stages = sum(V1.depths), len(V1.depths)
-    assert kinds.count("Transpose") <= 2 * blocks + 2 * stages
+    assert kinds.count("Transpose") <= 2 * (blocks + stages) + 1  # one for the images
     assert kinds.count("Mul") == 0  # layer scale and the deviation are part of products
     assert kinds.count("MatMul") == (2 * blocks if keeps_products else 0)
     assert {"Conv", "LayerNormalization", "Gelu", "Gemm", "Softmax"} <= set(kinds)

@@ -82,10 +82,10 @@ def cascade(**arguments):
 
 
 MODELS = {
-    "masks": (build, "2f543d41e49c1f55"),
-    "boxes": (lambda: build(masks=False), "5c5464bd977b4e13"),
-    "cascade": (cascade, "f93ff0a323b7eb78"),
-    "one class": (lambda: build(1, include_preprocessing=False), "42690899332ac767"),
+    "masks": (build, "70fbd532fdf263a0"),
+    "boxes": (lambda: build(masks=False), "572c4f384c202b29"),
+    "cascade": (cascade, "af5e2c0f26ccd850"),
+    "one class": (lambda: build(1, include_preprocessing=False), "32c9de0445d79d01"),
 }
 
 
