@@ -210,25 +210,25 @@ class _Work:
 
     def write(self, draft):
         """Writes the file at `draft`, and compares it."""
-        from keras_convnext.export import onnx_file
-
         with tempfile.TemporaryDirectory(dir=draft.parent.parent) as folder:
-            source = Path(folder) / draft.with_suffix(".onnx").name
-            onnx_file.save(self._onnx_model(draft), source)
             if self.calibration is None:
-                self._convert(source, draft)
+                self._write_float(draft, Path(folder))
                 self._prove(draft)
             else:
-                self._quantize(source, draft)
+                self._quantize(draft, Path(folder))
 
-    def _convert(self, source, target):
-        """Turns an ONNX file into the file `target`; if that is ONNX too, it is only moved."""
-        if target.suffix.lower() == ".xml":
+    def _write_float(self, path, folder, keeps_products=False):
+        """Writes the file as it is without a quantization, with the help of a folder."""
+        from keras_convnext.export import onnx_file
+
+        source = folder / path.with_suffix(".onnx").name
+        onnx_file.save(self._onnx_model(path, keeps_products), source)
+        if path.suffix.lower() == ".xml":
             from keras_convnext.export import openvino_file
 
-            openvino_file.save(source, target, self.plan.metadata, self.dtype == "float16")
-        else:
-            self._move(source, target)
+            openvino_file.save(source, path, self.plan.metadata, self.dtype == "float16")
+        elif path != source:
+            self._move(source, path)
 
     @staticmethod
     def _move(source, target):
@@ -237,7 +237,7 @@ class _Work:
             os.replace(numbers, placing.companion(target))
         os.replace(source, target)
 
-    def _onnx_model(self, draft):
+    def _onnx_model(self, draft, keeps_products):
         from keras_convnext.export import onnx_file
         from keras_convnext.export.float16 import in_float16
         from keras_convnext.export.graph.rules import ExportError
@@ -287,20 +287,23 @@ class _Work:
             runner = runners.opened(path)
             self.difference = proof.proven(self.plan, runner, self.images, bound)
 
-    def _quantize(self, source, draft):
-        """Writes the int8 form of an ONNX file at `draft`, in its format, and compares both."""
+    def _quantize(self, draft, folder):
+        """Writes the int8 form of the file at `draft`, and compares both.
+
+        It is made from products, which are faster in int8, and compared with the float file that
+        one would have else, of convolutions.
+        """
         from keras_convnext.export import quantization
 
         images = self.calibration if self.images is None else self.images
         ranges, compared = map(self.plan.normalised, (self.calibration, images))
         has_classes = self.plan.metadata["task"] in ("classification", "segmentation")
-        whole = source
-        if draft.suffix.lower() != source.suffix:
-            whole = source.with_name(f"{source.stem}.float{draft.suffix}")
-            self._convert(source, whole)
+        kinds = ("float", "products", "int8")
+        whole, products, target = (folder / f"{kind}{draft.suffix}" for kind in kinds)
+        self._write_float(whole, folder)
+        self._write_float(products, folder, keeps_products=True)
         self._prove(whole)
-        target = source.with_name(f"{source.stem}.int8{draft.suffix}")
-        left = quantization.quantize(whole, target, ranges, compared, has_classes)
+        left = quantization.quantize(products, target, ranges, compared, has_classes)
         self._move(target, draft)
         files = whole, draft
         self.agreement = quantization.agreement(*files, compared, has_classes, left, self.truth)

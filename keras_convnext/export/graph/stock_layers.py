@@ -162,8 +162,8 @@ def dense(graph, layer, x):
 def product(graph, x, kernel, bias):
     """Returns the `Tensor` x @ kernel + bias, for float64 `(channels, units)` and `(units,)`.
 
-    Of a map it is a 1x1 convolution, unless the graph keeps the products: runtimes put the bias, and
-    the sum with the residual map, into that, and not into a product.
+    Of a map it is a 1x1 convolution, unless the graph keeps the products: runtimes put the bias and
+    the sum with the residual map into that, and not into a product.
     """
     if x.rank == 4 and not graph.keeps_products:
         weights = kernel.T[:, :, None, None]
