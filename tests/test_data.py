@@ -847,6 +847,7 @@ def test_bad_images_and_records_of_a_prepared_set(damaged, capsys):
         (["digits"], "is in memory"),
         ([".", "--workers", "0"], "--workers must be at least 1"),
         ([".", "--report", "missing/report.json"], "'missing' does not exist"),
+        (["missing"], "There is no directory 'missing', and no prepared set of that name under"),
         ([], "required: data"),
     ],
 )

@@ -299,20 +299,22 @@ def test_a_run_is_measured_by_the_command(run, tmp_path, capsys):
 
 @on_one_backend
 @pytest.mark.parametrize(
-    "flags, message",
+    "flags, status, message",
     [
-        (["--data={path}"], "name the folder of its images with --images"),
-        (["--data={path}", "--images=nowhere"], "The folder 'nowhere' does not exist"),
-        (["--data=none.json", "--images=."], "'none.json' cannot be read"),
-        (["--data={path}", "--images=.", "--data_dir=."], "omit --data_dir"),
-        (["--split=all"], "the run has train and validation"),
-        (["--images=."], "--images belongs to an annotation file"),
-        (["--data=digits", "--canvas=fixed"], "are for detectors"),
+        (["--data={path}"], 2, "name the folder of its images with --images"),
+        (["--data={path}", "--images=nowhere"], 1, "The folder 'nowhere' does not exist"),
+        (["--data=none.json", "--images=."], 1, "'none.json' cannot be read"),
+        (["--data={path}", "--images=.", "--data_dir=."], 2, "omit --data_dir"),
+        (["--data={path}", "--images=.", "--split=all"], 2, "--split is not for an annotation"),
+        (["--data={path}", "--images=.", "--upright"], 2, "--upright is for classifiers"),
+        (["--split=all"], 1, "the run has train and validation"),
+        (["--images=."], 2, "--images belongs to an annotation file"),
+        (["--data=digits", "--canvas=fixed"], 2, "are for detectors"),
     ],
 )
-def test_wrong_flags_end_in_one_sentence(run, photos, flags, message, capsys):
+def test_wrong_flags_end_in_one_sentence(run, photos, flags, status, message, capsys):
     path = next(iter(photos.paths.values())).parents[1] / "objects.json"
-    assert evaluate.main([str(run), *(flag.format(path=path) for flag in flags)]) == 1
+    assert evaluate.main([str(run), *(flag.format(path=path) for flag in flags)]) == status
     said = capsys.readouterr().err
     assert message in said and said.count("error:") == 1
 

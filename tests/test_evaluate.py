@@ -187,24 +187,34 @@ def test_a_damaged_image_is_named(tmp_path, capsys):
 
 @on_one_backend
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (["run"], "config.json does not say what the run was trained on"),
-        (["nothing"], "give --data"),
-        (["nothing", "--data=p"], "nothing"),
-        (["empty", "--data=p"], "empty has no best.keras"),
-        (["broken.keras", "--data=p"], "Keras cannot load this model"),
-        (["run", "--data=no_such_set", "--data_dir=."], "no_such_set"),
-        (["run", "--data=p", "--data_dir=p"], "omit --data_dir"),
-        (["run", "--data=p", "--split=test"], "no such split, but train, validation, all."),
-        (["run", "--data=p", "--size=64"], "the transform gives 64"),
-        (["run", "--data=p", "--variant=convnext_tiny"], "omit `variant=`"),
-        (["two", "--data=p"], "two/best.keras has 2 classes, the data has 3 (blue, green, red"),
-        (["other", "--data=p"], "does not know 'green'"),
-        (["run", "--data=digits"], "have 1 channels, run/best.keras takes 3"),
+        (
+            ["run"],
+            1,
+            "run has no config.json, which says what a run was trained on",
+        ),
+        (["older"], 1, "config.json does not say what the run was trained on: name the images"),
+        (["nothing"], 1, "No file or folder 'nothing', and no weights of that name."),
+        (["broken.keras"], 2, "give --data"),
+        (["convnext_tiny.fb_in1k"], 2, "give --data"),
+        (["nothing", "--data=p"], 1, "nothing"),
+        (["empty", "--data=p"], 1, "empty has no best.keras"),
+        (["broken.keras", "--data=p"], 1, "Keras cannot load this model"),
+        (["run", "--data=no_such_set", "--data_dir=."], 1, "There is no 'no_such_set' under"),
+        (["run", "--data=missing"], 1, "There is no directory 'missing', and no prepared set of"),
+        (["run", "--data=p", "--data_dir=p"], 2, "omit --data_dir"),
+        (["run", "--data=p", "--split=test"], 1, "no such split, but train, validation, all."),
+        (["run", "--data=p", "--size=64"], 2, "the transform gives 64"),
+        (["run", "--data=p", "--variant=convnext_tiny"], 2, "omit `variant=`"),
+        (["two", "--data=p"], 1, "two/best.keras has 2 classes, the data has 3 (blue, green, red"),
+        (["other", "--data=p"], 1, "does not know 'green'"),
+        (["run", "--data=digits"], 1, "have 1 channels, run/best.keras takes 3"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(arguments, message, tmp_path, monkeypatch, capsys):
+def test_what_does_not_fit_is_one_sentence(
+    arguments, status, message, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     photos(Path("p"))
     saved(Path("run"))
@@ -212,11 +222,12 @@ def test_what_does_not_fit_is_one_sentence(arguments, message, tmp_path, monkeyp
     Path("broken.keras").write_bytes(b"PK\x03\x04")
     saved(Path("two"), ("blue", "red"))
     saved(Path("other"))
+    record.write_json(saved(Path("older")) / record.CONFIG, {})
     record.write_json(Path("other") / record.CLASSES, ["blue", "lime", "red"])
     if arguments[-1] == "--data=digits":
         save_keras(_ten_classes(), "run/best.keras")
         record.write_json("run/classes.json", [str(digit) for digit in range(10)])
-    assert evaluate.main(arguments) == 1
+    assert evaluate.main(arguments) == status
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 

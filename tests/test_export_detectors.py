@@ -355,6 +355,7 @@ def test_the_commands(exported, tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["task"] == "detection" and said["largest difference"] < 1e-5
     assert said["detector"]["size"] == [800, 1333] and said["classes"] == 3
+    assert said["detector"]["threshold"] == 0.3  # as `detect` has it
     out = f"--output={tmp_path / 'seen'}"
     run = ["run", str(path), str(photos[0]), out]
     assert cli.main([*run, "--size=64,96", "--threshold=0", "--classes=y"]) == 0
@@ -371,11 +372,53 @@ def test_the_commands(exported, tmp_path, capsys):
     export_ = ["export", str(tmp_path), "--to", str(tmp_path / "e.onnx")]
     for flags, message in (
         (["--crop-pct=1"], "--crop-pct is for classifiers"),
+        (["--size=64"], "is not one: give --size to `keras-convnext run`."),
         (["--no-softmax"], "which gives boxes with scores: omit `--no-softmax`"),
         (["--float16"], "is written in float32, as smaller numbers move its boxes: omit `--int8`"),
     ):
         assert cli.main([*export_, *flags]) != 0
         assert message in capsys.readouterr().err
+
+
+@on_one_backend
+def test_the_command_shows_what_the_files_threshold_says(tmp_path, capsys):
+    Image.fromarray(tiny_detector.photo(0)).save(tmp_path / "p.png")
+    run = ["run", str(tmp_path / "d.onnx"), str(tmp_path / "p.png"), f"--output={tmp_path}"]
+    shown = {}
+    detector = Detector(build(), size=SIZE)
+    for threshold in (0, 1):
+        export(dataclasses.replace(detector, threshold=threshold), run[1], check=False)
+        for flags in ([], ["--threshold=0"]):
+            assert cli.main([*run, *flags, "--json"]) == 0
+            shown[threshold, len(flags)] = len(json.loads(capsys.readouterr().out))
+    assert shown[1, 0] == 0 < shown[0, 0] == shown[0, 1] == shown[1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("mask_rcnn_convnext_tiny", "--to d.tflite", "d.tflite: a detector is not written as"),
+        ("mask_rcnn_convnext_tiny", "--to d.onnx --float16", "is written in float32"),
+        ("mask_rcnn_convnext_tiny", "--to d.onnx --no-softmax", "omit `--no-softmax`"),
+        ("mask_rcnn_convnext_tiny", "--to d.onnx --size 64", "give --size to `keras-convnext run`"),
+        ("mask_rcnn_convnext_tiny", "--for web page", "--for web is for classifiers"),
+        ("upernet_convnext_tiny", "--for web page", "--for web is for classifiers"),
+        (
+            "upernet_convnext_tiny",
+            "--to u.onnx --upright",
+            "give --upright to `keras-convnext run`",
+        ),
+        ("convnext_tiny", "--to c.pt2 --float16 --no-softmax", "omit `--no-softmax`, `--float16`"),
+    ],
+)
+def test_what_is_not_written_is_refused_before_a_download(
+    name, flags, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path))
+    assert cli.main(["export", name, *flags.split()]) in (1, 2)
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 @on_one_backend

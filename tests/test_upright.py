@@ -159,5 +159,5 @@ def test_an_evaluation_says_with_a_flag_how_photos_are_taken(folder, model, tmp_
     given = [str(tmp_path / "m.keras"), "--data", str(folder), "--split", "all"]
     names = (given, [*given, "--no-upright"], ["convnext_tiny.fb_in1k", *given[1:]])
     assert [evaluate.split_of(arguments(line))[0].upright for line in names] == [True, False, False]
-    assert evaluate.main([*given[:1], "--data", "digits", "--upright"]) == 1
+    assert evaluate.main([*given[:1], "--data", "digits", "--upright"]) == 2
     assert "--upright is for --data with a directory" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def every_split_of(data, data_dir=None):
     # The name of a set may contain a slash, too.
     if data_dir is None and (os.path.isdir(data) or data.startswith(("/", ".", "~"))):
         return every_split(data)
-    builder = tfds.open_builder(data, data_dir)
+    builder = tfds.open_builder(data, data_dir, or_directory=data_dir is None)
     tfds.check_features(builder)
     names = [name for name, info in builder.info.splits.items() if info.num_examples]
     form = tfds.Labelled()  # of any labels: those of a test split may be secret

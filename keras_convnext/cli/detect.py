@@ -40,13 +40,18 @@ def add_parser(commands):
     _add_inference(parser)
 
 
-def add_answers(add):
-    """Adds the flags about which objects are shown, by an `add_argument`."""
+def add_answers(add, threshold=THRESHOLD):
+    """Adds the flags about which objects are shown, by an `add_argument`.
+
+    Args:
+        add: the method of a parser.
+        threshold: what is said of the default of that flag, which stays `None`.
+    """
     add(
         "--threshold",
         type=_share,
         help="leave out lower scores, in [0, 1]; COCO's evaluation takes 0.05 (default: "
-        f"{THRESHOLD})",
+        f"{threshold})",
     )
     add("--classes", type=_names, metavar="NAMES", help="only these: person,dog")
 
@@ -96,22 +101,22 @@ def pair(text):
 
 
 def run(arguments):
-    return answer(arguments, lambda threshold: _detector(arguments, threshold))
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    return answer(arguments, lambda: _detector(arguments, threshold))
 
 
 def answer(arguments, opened):
     """Looks for objects in the images of a command, writes the pictures, and returns the exit code.
 
     Args:
-        arguments: with `images`, `output`, `json`, `threshold` and `classes`.
-        opened: function of a threshold that returns the `PhotoDetector`; it is called when all
-            else is checked.
+        arguments: with `images`, `output`, `json` and `classes`.
+        opened: function that returns the `PhotoDetector`; it is called when all else is checked.
     """
     images = images_of(arguments.images)
     folder = pictured.folder_of(arguments)
     if arguments.json not in (None, SCREEN):
         _check_json(Path(arguments.json))
-    detector = opened(THRESHOLD if arguments.threshold is None else arguments.threshold)
+    detector = opened()
     _check_classes(arguments.classes, detector)
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name, _ in images]

@@ -4,15 +4,17 @@ import dataclasses
 from pathlib import Path
 
 from keras_convnext import named_weights
-from keras_convnext.cli import console, flags
+from keras_convnext.cli import console, detect, flags
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.cli.predict import classifier_of
+from keras_convnext.cli.run import FLAGS
 from keras_convnext.export import export, export_for, placing
-from keras_convnext.export.exporting import ENDS, FORMATS
+from keras_convnext.export.exporting import ENDS, FORMATS, OF_KERAS, check_detector, check_plain
 from keras_convnext.export.folders import TARGETS, check_folder
 from keras_convnext.export.metadata import parsed
 
 DETECTORS = ("mask_rcnn", "cascade_mask_rcnn")  # heads of files of weights
+OF_DETECTORS = ("labels", "upright")  # flags that classifiers are not alone to have
 
 
 def add_parser(commands):
@@ -116,14 +118,11 @@ def run(arguments):
         _check_destination(Path(place), arguments)
     else:
         _check_target(target, place, arguments)
+    options = _options(arguments)
+    _check_formats(arguments, options)
     model = _model(arguments)
-    options = {
+    options |= {
         "input_shape": _free_size() if arguments.dynamic else None,
-        "input_dtype": arguments.input_dtype,
-        "preprocessing": not arguments.no_preprocessing,
-        "softmax": False if arguments.no_softmax else None,
-        "dtype": "float16" if arguments.float16 else "float32",
-        "quantize": "int8" if arguments.int8 else None,
         "calibration": arguments.calibration,
         "images": arguments.images,
         "check": arguments.check == "on",
@@ -135,6 +134,17 @@ def run(arguments):
         made = export_for(target, model, place, **more, **options)
     _report(arguments, made)
     return 0
+
+
+def _options(arguments):
+    """Returns those arguments of `export` that not every format and model has."""
+    return {
+        "input_dtype": arguments.input_dtype,
+        "preprocessing": not arguments.no_preprocessing,
+        "softmax": False if arguments.no_softmax else None,
+        "dtype": "float16" if arguments.float16 else "float32",
+        "quantize": "int8" if arguments.int8 else None,
+    }
 
 
 def _report(arguments, made):
@@ -210,10 +220,46 @@ def _check_destination(path, arguments):
         raise FileExistsError(f"{path} exists already; --force replaces it{both}.")
 
 
+def _check_formats(arguments, options):
+    """Checks before any download what is not written in that format, or of published weights of
+    that kind."""
+    path = Path("model.onnx" if arguments.target else arguments.to)
+    if path.suffix.lower() in OF_KERAS:
+        check_plain(path, **options)
+    row, name = _row(arguments), arguments.model
+    if row is None or row.head is None and row.classes and row.label_set != "clip":
+        return  # no published weights, or a classifier
+    is_detector = row.head in DETECTORS
+    _refuse_flags_of_classifiers(arguments, row.task, OF_DETECTORS if is_detector else ())
+    if arguments.target and arguments.target[0] == "web":
+        raise UsageError(
+            f"--for web is for classifiers, and {name} is not one: write an .onnx file."
+        )
+    if is_detector and arguments.no_softmax:
+        raise UsageError(
+            f"{name} is a detector, which gives boxes with scores: omit `--no-softmax`."
+        )
+    if is_detector:
+        check_detector(path, options["dtype"], options["quantize"])
+
+
+def _row(arguments):
+    """Returns the registry's row that the model's name stands for, `None` for all else."""
+    source, variant = arguments.model, arguments.variant
+    if Path(source).exists():
+        return None
+    if source.startswith("upernet_"):
+        from keras_convnext.pretrained import registry
+
+        return registry.find(source, variant, "segmentation")
+    return named_weights.row_of(source, variant, any_head=True)
+
+
 def _model(arguments):
     """Returns the `Classifier`, the `Detector` or the model of another kind that the flags ask
     for."""
     from keras_convnext.detection import DetectionModel
+    from keras_convnext.segmentation import SegmentationModel, UperNet
     from keras_convnext.whole_models import CLASSES, load_model, shape_of, whole_file
 
     source, variant = arguments.model, arguments.variant
@@ -225,11 +271,7 @@ def _model(arguments):
         if isinstance(model, DetectionModel):
             beside = path.parent / CLASSES
             return _detector(arguments, model, beside if beside.is_file() else None)
-    elif source.startswith("upernet_"):
-        from keras_convnext.pretrained import registry
-        from keras_convnext.segmentation import UperNet
-
-        row = registry.find(source, variant, "segmentation")
+    elif source.startswith("upernet_") and (row := _row(arguments)) is not None:
         model = UperNet(row.variant, weights=row.name)
     else:
         weights = named_weights.weights_of(source, variant, any_head=True)
@@ -239,7 +281,8 @@ def _model(arguments):
         if weights.classes and weights.head is None and not is_clip:
             return classifier_of(arguments)
         model = weights.build(input_shape=(None, None, 3))
-    _refuse_flags_of_classifiers(arguments)
+    task = "segmentation" if isinstance(model, SegmentationModel) else None
+    _refuse_flags_of_classifiers(arguments, task)
     return model
 
 
@@ -248,15 +291,23 @@ def _detector(arguments, source, labels=None, variant=None):
     from keras_convnext.detection import Detector
 
     upright = arguments.upright is not False
-    _refuse_flags_of_classifiers(arguments, but=("labels", "upright"))
-    return Detector(source, labels=arguments.labels or labels, variant=variant, upright=upright)
+    _refuse_flags_of_classifiers(arguments, "detection", OF_DETECTORS)
+    return Detector(
+        source,
+        labels=arguments.labels or labels,
+        variant=variant,
+        threshold=detect.THRESHOLD,  # `run` shows what `detect` does
+        upright=upright,
+    )
 
 
-def _refuse_flags_of_classifiers(arguments, but=()):
+def _refuse_flags_of_classifiers(arguments, task, but=()):
+    """Raises the UsageError of flags that a model of that task does not have; `None`: features."""
     given = {**flags.transform_of(arguments), "labels": arguments.labels}
     given["activation"] = arguments.activation
     given = {field: value for field, value in given.items() if field not in but}
     for field, value in given.items():
         if value is not None:
-            flag = field.replace("_", "-")
-            raise UsageError(f"--{flag} is for classifiers, and {arguments.model} is not one.")
+            flag = f"--{field.replace('_', '-')}"
+            hint = f": give {flag} to `keras-convnext run`" * (field in FLAGS.get(task, ()))
+            raise UsageError(f"{flag} is for classifiers, and {arguments.model} is not one{hint}.")

@@ -45,7 +45,7 @@ def _add_pictures(parser):
         help="of the resized image: its short side; of a detector SHORT,LONG, the limits of both "
         "(default: the file's)",
     )
-    detect.add_answers(add)
+    detect.add_answers(add, threshold="the file's")
     flags.add_upright(group)
     add(
         "--labels",
@@ -116,7 +116,6 @@ def _detect(arguments, runner):
     if isinstance(arguments.size, int):
         raise UsageError("--size of a detector is a pair, such as 800,1333.")
     arguments.json = detect.SCREEN if arguments.json else None
-    options = {name: getattr(arguments, name) for name in ("size", "labels", "upright")}
-    return detect.answer(
-        arguments, lambda threshold: ExportedDetector(runner, threshold=threshold, **options)
-    )
+    fields = ("size", "threshold", "labels", "upright")  # `None`: as the file says
+    options = {name: getattr(arguments, name) for name in fields}
+    return detect.answer(arguments, lambda: ExportedDetector(runner, **options))

@@ -127,7 +127,7 @@ def export(
     path = Path(os.fspath(path))
     check_arguments(path, dtype, quantize, calibration)
     if path.suffix.lower() in OF_KERAS:
-        _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize)
+        check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize)
     checks.one_of("check", check, (True, False))
     placing.check(path)
     from keras_convnext.export import images as taken  # Keras, once it is needed
@@ -135,7 +135,7 @@ def export(
 
     plan = plan_of(model, input_shape, input_dtype, preprocessing, softmax)
     if plan.is_detector:
-        _check_detector(path, dtype, quantize)
+        check_detector(path, dtype, quantize)
     truth = taken.classes_in(model, calibration if images is None else images)
     images = None if images is None else taken.as_model_takes_them(model, plan, images)
     if calibration is not None:
@@ -163,7 +163,7 @@ def check_arguments(path, dtype, quantize, calibration):
         raise ValueError("`quantize='int8'` begins from float32: omit `dtype='float16'`.")
 
 
-def _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
+def check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
     """Raises the ValueError of arguments that Keras' own exporters have no way to follow."""
     given = {
         "input_dtype": input_dtype == "uint8",
@@ -179,7 +179,7 @@ def _check_plain(path, input_dtype, preprocessing, softmax, dtype, quantize):
         )
 
 
-def _check_detector(path, dtype, quantize):
+def check_detector(path, dtype, quantize):
     """Raises the ValueError of what is not written of a detector."""
     kind = path.suffix.lower()
     if kind in OF_KERAS:

@@ -180,7 +180,11 @@ def coco(
     Warns:
         UserWarning: about what is left out, with its count.
     """
-    root = checked(data_dir)
+    root = checked(
+        data_dir,
+        "A detector's training needs `data_dir`, a directory with images and annotation files in "
+        "COCO's format.",
+    )
     places = _places(
         root, train_annotations, train_images, validation_annotations, validation_images
     )

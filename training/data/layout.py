@@ -105,22 +105,24 @@ def recognise(data_dir, class_names=None):
     return Layout(root, order, splits, places, (*notes, *_case_notes(order)))
 
 
-def checked(data_dir):
+def checked(data_dir, needed="The dataset 'folder' needs `data_dir`, a folder per class in it."):
     """Returns the Path of a directory that exists.
 
+    Args:
+        data_dir: the directory.
+        needed: the sentence of the error where it is `None`.
+
     Raises:
-        DataError: if it does not, or is none.
+        DataError: if it does not exist, or is no directory.
     """
     if data_dir is None:
-        raise DataError(
-            "The dataset 'folder' needs `data_dir`, a directory with a folder per class."
-        )
+        raise DataError(needed)
     root = Path(data_dir).expanduser()
     try:
         if not root.exists():
-            raise DataError(f"The directory {str(root)!r} does not exist: check `data_dir`.")
+            raise DataError(f"The directory {str(root)!r} does not exist: check its name.")
         if not root.is_dir():
-            raise DataError(f"{str(root)!r} is a file; `data_dir` must be a directory.")
+            raise DataError(f"{str(root)!r} is a file, and must be a directory.")
     except OSError as error:
         raise unreadable(root, error) from error
     return root

@@ -66,8 +66,13 @@ def two_splits(builder, train_split=None, validation_split=None, form=None):
 # ---------------------------------------------------------------- where it is
 
 
-def open_builder(name, data_dir=None):
+def open_builder(name, data_dir=None, or_directory=False):
     """Returns the TFDS builder of a prepared set.
+
+    Args:
+        name, data_dir: as of `prepared_set`.
+        or_directory: whether the name could as well be that of a directory of images, which is not
+            there; the error says so.
 
     The directories are searched here and not by `tfds.builder`, which asks the network for what it
     does not find.
@@ -83,20 +88,20 @@ def open_builder(name, data_dir=None):
             f"{error}. Reading {name!r} needs "
             "`pip install tensorflow tensorflow-datasets importlib_resources`."
         ) from None
-    directory = _version_directory(name, data_dir)
+    directory = _version_directory(name, data_dir, or_directory)
     try:
         return tfds.builder_from_directory(str(directory))
     except Exception as error:  # whatever a damaged description makes the library raise
         raise DataError(f"{directory} is unreadable as a prepared set ({error!r}).") from error
 
 
-def _version_directory(name, data_dir):
+def _version_directory(name, data_dir, or_directory):
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     path, _, version = name.partition(":")
     place = _config_directory(root / path)
     versions = [p for p in _prepared_versions(place) if fnmatch.fnmatch(p.name, version or "*")]
     if not versions:
-        raise DataError(_not_there(name, path, root, place))
+        raise DataError(_not_there(name, path, root, place, or_directory))
     return max(versions, key=lambda p: tuple(map(int, p.name.split("."))))
 
 
@@ -128,13 +133,16 @@ def _directories(place):
         return []
 
 
-def _not_there(name, path, root, place):
+def _not_there(name, path, root, place, or_directory):
     versions = [p.name for p in _prepared_versions(place)]
     if versions:
         return f"{place} has no version {name.partition(':')[2]!r}, but {', '.join(versions)}."
     there = [p.name for p in _directories(root) if _prepared_versions(_config_directory_or(p))]
+    missing = f"There is no {name!r} under {root}"
+    if or_directory:
+        missing = f"There is no directory {name!r}, and no prepared set of that name under {root}"
     return (
-        f"There is no {name!r} under {root}"
+        missing
         + (f", but {', '.join(there)}" if there else "")
         + f". Known without preparation are 'digits' and 'folder'; a set of TensorFlow Datasets is "
         f"prepared by `tfds build {path} --data_dir {root}`."

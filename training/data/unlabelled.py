@@ -32,9 +32,9 @@ def unlabelled_folder(data_dir, validation_fraction=None):
     Warns:
         UserWarning: about each kind of file that is not used, and about images in both splits.
     """
-    if data_dir is None:
-        raise DataError("The dataset 'folder' needs `data_dir`, any directory with images in it.")
-    root = checked(data_dir)
+    root = checked(
+        data_dir, "The dataset 'folder' needs `data_dir`, any directory with images in it."
+    )
     places = _places(root)
     paths = {split: _images(place) for split, place in places.items()}
     if "validation" not in paths:

@@ -26,17 +26,18 @@ from keras_convnext.classifier import Classifier
 from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.detection.photos import CANVASES
+from keras_convnext.named_weights import ArgumentsError
 
 from ..run import needs, shell
 from . import detecting, detection_report, detectors, report, subject
-from .images import dataset_fields, split_of
+from .images import SPLIT, dataset_fields, split_of
 from .measuring import evaluate
 
 BATCH = 64  # of a classifier's images
 
 
 def main(argv=None):
-    """Returns the exit status: 0; 1 if something is not there or does not fit."""
+    """Returns the exit status: 0; 1 if something is not there or does not fit; 2 of wrong flags."""
     arguments = _parser().parse_args(argv)
     measure = _measure_detector if detectors.are_meant(arguments) else _measure_classifier
     try:
@@ -45,7 +46,7 @@ def main(argv=None):
             result, folder, form = measure(arguments)
     except (UsageError, ValueError, OSError, ImportError) as error:
         console.say(f"error: {error}")
-        return 1
+        return 2 if isinstance(error, (UsageError, ArgumentsError)) else 1
     form.print_report(result)
     for name in form.FILES:
         if (folder / name).exists():
@@ -55,11 +56,11 @@ def main(argv=None):
 
 def _measure_classifier(arguments):
     if arguments.images or arguments.canvas:
-        raise ValueError(
+        raise UsageError(
             "--images and --canvas are for detectors, whose data is an annotation file, *.json."
         )
     if arguments.upright is not None and not os.path.isdir(arguments.data or ""):
-        raise ValueError("--upright is for --data with a directory of photos.")
+        raise UsageError("--upright is for --data with a directory of photos.")
     # cheap first: what is wrong with the data shows before a model is downloaded
     split, class_names = split_of(arguments)
     classifier, folder = classifier_of(arguments)
@@ -71,6 +72,13 @@ def _measure_classifier(arguments):
 
 
 def _measure_detector(arguments):
+    if arguments.upright is not None:
+        raise UsageError(
+            "--upright is for classifiers: the photos of a detector are taken as they are stored, "
+            "as the boxes of annotations are."
+        )
+    if arguments.data is not None and arguments.split is not None:
+        raise UsageError("--split is not for an annotation file: omit it.")
     photos = detectors.photos_of(arguments)
     detector, folder = detectors.detector_of(arguments, photos)
     folder = Path(arguments.output or folder)
@@ -99,9 +107,8 @@ def _parser():
     add("--data_dir", help="of a named set: where TensorFlow Datasets keeps its sets")
     add(
         "--split",
-        default="validation",
         help="train, validation; of a directory also all, and test where it has one; of a prepared "
-        "set any of its splits, such as test or 'train[:10%%]' (default: %(default)s)",
+        f"set any of its splits, such as test or 'train[:10%%]' (default: {SPLIT})",
     )
     add(
         "--upright",

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from keras_convnext.cli.flags import UsageError
 from keras_convnext.detection import Detector
 from keras_convnext.detection.metrics import check_available
 from keras_convnext.detection.photos import CANVASES
@@ -10,6 +11,7 @@ from keras_convnext.detection.photos import CANVASES
 from ..data import coco
 from ..run import record
 from . import coco_set, subject
+from .images import SPLIT
 
 SIZE = (800, 1333)  # of the published evaluation: limits of the short and long side
 SPLITS = ("train", "validation")
@@ -35,15 +37,16 @@ def photos_of(arguments):
 
     Raises:
         ValueError: if it is not there or not usable.
+        UsageError: if the flags contradict each other.
         ImportError: if no package that computes the scores is installed.
     """
     check_available()
     if arguments.data is None:
         return _own_photos(arguments)
     if arguments.data_dir is not None:
-        raise ValueError(f"--data={arguments.data} is an annotation file: omit --data_dir.")
+        raise UsageError(f"--data={arguments.data} is an annotation file: omit --data_dir.")
     if arguments.images is None:
-        raise ValueError(
+        raise UsageError(
             f"--data={arguments.data} is an annotation file: name the folder of its images with "
             "--images."
         )
@@ -51,17 +54,17 @@ def photos_of(arguments):
 
 
 def _own_photos(arguments):
-    run, fields = arguments.model, _fields(arguments.model)
+    run, fields, split = arguments.model, _fields(arguments.model), arguments.split or SPLIT
     if arguments.images is not None:
-        raise ValueError("--images belongs to an annotation file: name it with --data.")
-    if arguments.split not in SPLITS:
+        raise UsageError("--images belongs to an annotation file: name it with --data.")
+    if split not in SPLITS:
         raise ValueError(
-            f"--split={arguments.split}: the run has {' and '.join(SPLITS)}; other photographs are "
+            f"--split={split}: the run has {' and '.join(SPLITS)}; other photographs are "
             "named with --data=instances.json --images=FOLDER."
         )
     dataset = coco.of_config(fields)
     subject.say_changes(run, dataset)
-    return coco_set.of_split(getattr(dataset, arguments.split), fields["masks"])
+    return coco_set.of_split(getattr(dataset, split), fields["masks"])
 
 
 def detector_of(arguments, photos):
@@ -94,7 +97,7 @@ def _data_name(arguments, photos):
     """Returns what the folder of a report is called after: two sets do not share one."""
     stem = Path(photos.name).stem
     if arguments.data is None:
-        return f"{stem}_{arguments.split}"
+        return f"{stem}_{arguments.split or SPLIT}"
     # Roboflow calls the file of every split the same
     place = Path(arguments.data).absolute().parent.name
     return f"{place}{stem}" if stem.startswith("_") else stem

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_convnext.cli.flags import UsageError
+from keras_convnext.pretrained import registry
+
 from .. import data
 from ..data import tfds
 from ..data.folder import file_split
 from ..run import record
 from . import subject
 
+SPLIT = "validation"  # that is measured by default
 SPLITS = ("train", "validation", "test")  # of a `Dataset`
 
 
@@ -21,14 +25,18 @@ def dataset_fields(run):
         ValueError: if there is none, or it is of another task.
     """
     path = Path(run) / record.CONFIG
+    if not path.exists():
+        raise ValueError(
+            f"{run} has no {record.CONFIG}, which says what a run was trained on: name the images "
+            "with --data."
+        )
     try:
         config = record.read_config(run)["config"]
         # runs of versions without that field took photos as they are stored
         fields = {"upright": False, **config, "dataset": str(config["dataset"])}
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} does not say what the run was trained on ({type(error).__name__}): name the "
-            "images with --data."
+            f"{path} does not say what the run was trained on: name the images with --data."
         ) from error
     if "loss_average" in fields:
         raise ValueError(
@@ -41,17 +49,20 @@ def split_of(arguments):
     """Returns the Split and the class names that the command line names.
 
     Raises:
-        ValueError: if it is not there, or has no such split.
+        ValueError, FileNotFoundError: if it is not there, or has no such split.
+        UsageError: if the flags contradict each other, or name no images.
     """
-    name = arguments.split
+    name = arguments.split or SPLIT
     if arguments.data is None:
-        return _own_split(arguments.model, name)
+        return _own_split(arguments.model, arguments.variant, name)
     if os.path.isdir(arguments.data):
         if arguments.data_dir:
-            raise ValueError(f"--data={arguments.data} is a directory: omit --data_dir.")
+            raise UsageError(f"--data={arguments.data} is a directory: omit --data_dir.")
         return _split(data.load("folder", arguments.data, upright=_upright(arguments)), name)
     if _is_prepared(arguments.data):
-        return _prepared_split(arguments.data, arguments.data_dir, name)
+        return _prepared_split(
+            arguments.data, arguments.data_dir, name, or_directory=arguments.data_dir is None
+        )
     return _split(data.load(arguments.data, arguments.data_dir), name)
 
 
@@ -70,12 +81,12 @@ def _is_prepared(name):
     return name not in data.OPTIONS
 
 
-def _prepared_split(name, data_dir, split):
+def _prepared_split(name, data_dir, split, or_directory=False):
     """Returns a Split of a prepared set, any that TensorFlow Datasets knows, and the class names.
 
     Where a set has no "validation", that stands for "test", as in a training.
     """
-    builder = tfds.open_builder(name, data_dir)
+    builder = tfds.open_builder(name, data_dir, or_directory)
     tfds.check_features(builder)
     there = builder.info.splits
     if split == "validation" and "validation" not in there and "test" in there:
@@ -83,9 +94,12 @@ def _prepared_split(name, data_dir, split):
     return tfds.read_split(builder, split), tfds.class_names(builder)
 
 
-def _own_split(run, name):
+def _own_split(run, variant, name):
     if not os.path.isdir(run):
-        raise ValueError(f"{run} is no record that says what to measure it on: give --data.")
+        is_address = run.startswith("hf://")
+        if not (os.path.exists(run) or is_address or registry.task_of(run, variant)):
+            raise FileNotFoundError(f"No file or folder {run!r}, and no weights of that name.")
+        raise UsageError(f"{run} is no record that says what to measure it on: give --data.")
     fields = dataset_fields(run)
     dataset = data.of_config(fields)
     subject.say_changes(run, dataset)
