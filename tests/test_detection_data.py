@@ -570,6 +570,26 @@ def test_a_bad_image_is_replaced_and_said(all_bad, tmp_path):
         assert (batch["labels"] >= 0).any()
 
 
+def test_sides_that_exif_exchanges_are_said(tmp_path):
+    def without_size(content):
+        for image in content["images"]:
+            del image["width"], image["height"]
+
+    root, exif = tiny_objects.write_coco(tmp_path, train=2), Image.Exif()
+    objects = coco(root).train.images[0].objects.encode()
+    file = root / "train2017" / "000.png"
+    for orientation, hint in ((6, "; its EXIF turns it: save it upright"), (1, "")):
+        exif[0x0112] = orientation
+        Image.new("RGB", (64, 96)).save(file, exif=exif)
+        with pytest.raises(ValueError, match=f"64 x 96 pixels, in the annotations 96 x 64{hint}$"):
+            coco_objects.read(file.read_bytes(), objects)
+    exif[0x0112] = 3
+    tiny_objects.write_coco(tmp_path, train=2, changed=without_size)
+    Image.open(file).save(file, exif=exif)
+    with pytest.warns(UserWarning, match="Taken as stored: 1 image whose EXIF turns it"):
+        coco(root)
+
+
 def test_grey_and_deep_images_are_read(tmp_path):
     root = tiny_objects.write_coco(tmp_path, train=2)
     Image.new("L", (96, 64), 90).save(root / "train2017" / "000.png")

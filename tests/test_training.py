@@ -291,7 +291,8 @@ def test_a_dry_run_needs_no_data(capsys):
 def test_the_plan_counts_what_fills_no_batch(batch, steps, capsys):
     asked = ["--config=digits", "--dry-run", "--epochs=1", f"--batch_size={batch}"]
     train.train(command.from_command_line(asked))
-    assert steps in " ".join(capsys.readouterr().out.split())
+    plan = " ".join(capsys.readouterr().out.split())
+    assert steps in plan and "in 10 classes, " in plan and f" batch {batch} images steps" in plan
 
 
 @pytest.mark.parametrize(

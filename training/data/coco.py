@@ -18,6 +18,7 @@ from .coco_file import CocoFile, Tally
 from .dataset import DataError, Dataset, IndexedSplit
 from .duplicates import leaks
 from .folder import file_identity
+from .images import is_turned
 from .layout import checked
 from .listing import counted, readable, some
 from .pairs import KEPT_FOR_VALIDATION
@@ -261,7 +262,7 @@ def _split(name, place, masks):
     spread = np.unique(np.linspace(0, len(names) - 1, FIRST).astype(int))
     folder = place.folder_with([names[index] for index in spread])
     there = [(folder / image.name).is_file() for image in file.images]
-    missing = Tally()
+    missing, turned = Tally(), Tally()
     for image, is_there in zip(file.images, there, strict=True):
         if not is_there:
             missing.add(f"of {place.file} that are not in {folder}", image.name)
@@ -272,17 +273,22 @@ def _split(name, place, masks):
             "them from the file."
         )
     images = tuple(
-        _with_size(image, folder) for image, seen in zip(file.images, there, strict=True) if seen
+        _with_size(image, folder, turned)
+        for image, seen in zip(file.images, there, strict=True)
+        if seen
     )
     split = CocoSplit(name, len(images), (None, None, 3), None, images, folder, file)
-    return split, [*file.notes, *missing.sentences("Left out", "image")]
+    notes = *missing.sentences("Left out", "image"), *turned.sentences("Taken as stored", "image")
+    return split, [*file.notes, *notes]
 
 
-def _with_size(image, folder):
+def _with_size(image, folder, turned):
     if image.size is not None:
         return image
     try:
         with open_image(str(folder / image.name)) as opened:
+            if is_turned(opened):
+                turned.add("whose EXIF turns it (boxes must be of the unturned one)", image.name)
             return dataclasses.replace(image, size=opened.size)
     except Exception as error:  # whatever Pillow raises for a damaged file
         raise DataError(
@@ -359,7 +365,7 @@ def _summary(splits, how):
     shown = ", ".join(map(readable, names[:SHOWN_CLASSES]))
     shown += ", ..." if len(names) > SHOWN_CLASSES else ""
     text = (
-        f"{len(names)} classes ({shown}); {_counted(train)} of {train.folder.name}/ "
+        f"{counted(len(names), 'class')} ({shown}); {_counted(train)} of {train.folder.name}/ "
         f"({Path(train.file.path).name}), {how}."
     )
     absent = [name for name, count in zip(names, train.file.counts, strict=True) if not count]

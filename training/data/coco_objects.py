@@ -7,7 +7,9 @@ import numpy as np
 
 from keras_convnext.detection import rle
 from keras_convnext.detection.augmentation import Objects
-from keras_convnext.images import ImageError, load_image
+from keras_convnext.images import ImageError, load_image, open_image
+
+from .images import is_turned
 
 MOST_PIXELS = 178_956_970  # of an image; Pillow refuses to open larger ones
 MOST_POINTS = 100_000  # of an object's polygons
@@ -134,12 +136,12 @@ def read(image, objects):
         ImageError: (a ValueError) if the image cannot be read or has another size than the
             annotations say, or a mask is damaged.
     """
-    image, content = load_image(bytes(image)), json.loads(bytes(objects))
-    said = content["size"]
+    file, content = bytes(image), json.loads(bytes(objects))
+    image, said = load_image(file), content["size"]
     if said is not None and tuple(said) != image.size:
         raise ImageError(
             f"it has {image.width} x {image.height} pixels, in the annotations {said[0]} x "
-            f"{said[1]}"
+            f"{said[1]}{_about_exif(file, image.size == tuple(said[::-1]))}"
         )
     masks = content.get("segmentations")
     return image, Objects(
@@ -147,6 +149,13 @@ def read(image, objects):
         np.array(content["labels"], "int32"),
         None if masks is None else lambda number: _mask(masks[number], image),
     )
+
+
+def _about_exif(file, is_exchanged):
+    """Returns what to do if the sides of an image are exchanged because its EXIF turns it."""
+    with open_image(file) as image:
+        is_meant = is_exchanged and is_turned(image)
+    return "; its EXIF turns it: save it upright" if is_meant else ""
 
 
 def _mask(segmentation, image):

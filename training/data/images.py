@@ -50,13 +50,22 @@ def notes(content):
     """Returns what is unusual about the content of an image file that can be decoded, a tuple.
 
     `"CMYK"`: converted to RGB without a colour profile. `"16-bit"`: values above 255 become white.
-    `"animated"`: the first frame is used. `"rotated by EXIF"`: turned in a training on a folder.
+    `"animated"`: the first frame is used. `"rotated by EXIF"`: turned in a training of
+    a classifier on a folder.
     """
     with open_image(content) as image:
         found = {
             "CMYK": image.mode == "CMYK",
             "16-bit": image.mode[0] in "IF",
             "animated": getattr(image, "n_frames", 1) > 1,
-            "rotated by EXIF": image.getexif().get(ORIENTATION, 1) != 1,
+            "rotated by EXIF": is_turned(image),
         }
     return tuple(note for note, is_so in found.items() if is_so)
+
+
+def is_turned(image):
+    """Returns whether the EXIF of an opened image says that it is turned. Damaged EXIF does not."""
+    try:
+        return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except Exception:  # metadata may be damaged in any way, and the pixels be sound
+        return False

@@ -116,7 +116,7 @@ def some(names):
 
 def counted(number, noun):
     """Returns a number with its noun, such as "1 image" and "1,200 images"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def readable(name):

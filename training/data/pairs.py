@@ -78,8 +78,8 @@ def folders(
         validation = pair_split("validation", data_dir, validation_images, validation_masks)
         how, size = f"{validation.size:,} in {validation_images}/ for validation", train.size
     summary = (
-        f"{len(class_names)} classes; {counted(size, 'image')} in {train_images}/ with masks in "
-        f"{train_masks}/, {how}."
+        f"{counted(len(class_names), 'class')}; {counted(size, 'image')} in {train_images}/ with "
+        f"masks in {train_masks}/, {how}."
     )
     for note in leaks({"train": train, "validation": validation}):
         warnings.warn(note, stacklevel=2)

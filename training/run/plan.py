@@ -5,6 +5,7 @@ import math
 
 import keras
 
+from ..data.listing import counted
 from .config import Run
 
 # The share of the initial weights in an average, from which on its momentum is warmed up.
@@ -79,13 +80,14 @@ class Plan:
         return rows
 
     def _images(self):
-        return f"{self.images:,} for training in {self.classes} classes, {self._size()}"
+        return f"{self.images:,} for training in {counted(self.classes, 'class')}, {self._size()}"
 
     def _batch(self):
-        config = self.config
-        text = f"{config.batch_size} = {config.micro_batch // self.replicas} images"
+        config, accumulated = self.config, self.config.gradient_accumulation
+        if self.replicas == accumulated == 1:
+            return counted(config.batch_size, "image")
+        text = f"{config.batch_size} = {counted(config.micro_batch // self.replicas, 'image')}"
         text += f" x {self.replicas} devices" if self.replicas > 1 else ""
-        accumulated = config.gradient_accumulation
         return text + (f" x {accumulated} accumulated" if accumulated > 1 else "")
 
     def _steps(self):
