@@ -1,5 +1,8 @@
 """Decodes every image of a dataset: `python -m training.verify_data DIR|NAME [--data_dir DIR]`.
 
+DIR has a folder of images per class, alone or inside of train/, val/ and test/, or annotations in
+COCO's format, whose images are examined.
+
 It lists the images that cannot be decoded, with the reason, and warns about files that are not used
 and about what is unusual: the same image more than once (above all in two splits or classes), CMYK,
 16-bit and animated images, and a rotation in EXIF. Files are read, never changed.
@@ -21,13 +24,17 @@ from pathlib import Path
 from keras_convnext.atomic import write_text
 from keras_convnext.cli.console import printable, warnings_as_notes
 
-from .data import images, stream, tfds
+from .data import coco_file, coco_layout, images, stream, tfds
 from .data.dataset import DataError
-from .data.folder import FileSplit, every_split
+from .data.folder import FileSplit, every_split, file_split
 from .run import shell
 
 SHOWN = 3  # of each kind of warning; the report has all
 IN_FLIGHT = 8  # images per worker that are in memory
+LAYOUTS = (
+    "a folder of images per class, alone or inside of train/, val/ and test/, or annotations in "
+    "COCO's format"
+)
 
 
 @dataclasses.dataclass
@@ -55,19 +62,40 @@ class Findings:
 
 
 def every_split_of(data, data_dir=None):
-    """Returns {name: Split} of a directory of class folders, or of a prepared set."""
+    """Returns {name: Split} of a directory of class folders, of one with annotations in COCO's
+    format, or of a prepared set."""
     if data == "digits":
         raise DataError("The dataset 'digits' is in memory: it has no files to verify.")
     if data == "folder":
         return every_split(data_dir)
     # The name of a set may contain a slash, too.
     if data_dir is None and (os.path.isdir(data) or data.startswith(("/", ".", "~"))):
-        return every_split(data)
+        return _of_directory(data)
     builder = tfds.open_builder(data, data_dir, or_directory=data_dir is None)
     tfds.check_features(builder)
     names = [name for name, info in builder.info.splits.items() if info.num_examples]
     form = tfds.Labelled()  # of any labels: those of a test split may be secret
     return {name: tfds.read_split(builder, name, form) for name in names}
+
+
+def _of_directory(data):
+    try:
+        return every_split(data)
+    except DataError as error:
+        root = Path(data).expanduser()
+        if not root.is_dir():
+            raise
+        try:
+            places = coco_layout.recognise(root)
+        except DataError:
+            raise DataError(f"{error} `check` takes {LAYOUTS}.") from error
+    return {split: _of_coco(split, place, root) for split, place in places.items()}
+
+
+def _of_coco(split, place, root):
+    names = [image.name for image in coco_file.read(place.file, masks=False).images]
+    folder = place.folder_with(names)
+    return file_split(split, [str(folder / name) for name in names], [0] * len(names), root)
 
 
 def verify(splits, workers, progress=lambda total: lambda: None):
@@ -188,10 +216,15 @@ def _arguments(argv):
     parser = argparse.ArgumentParser(
         prog=shell.entry("verify_data"),
         description="Decodes every image of a dataset and lists the bad ones. Changes nothing.",
-        epilog="Exit status: 0 all images can be decoded, 1 some cannot, 2 wrong usage.",
+        epilog="Exit status: 0 all images can be decoded, 1 some cannot, 2 wrong usage.\n\n"
+        "examples:\n"
+        "  %(prog)s PHOTOS\n"
+        "  %(prog)s PHOTOS --report=findings.json\n"
+        "  %(prog)s cifar10 --data_dir=TFDS",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("data", help="a directory of class folders, or a prepared set by name")
+    parser.add_argument("data", help=f"a directory with {LAYOUTS}; or a prepared set by name")
     parser.add_argument("--data_dir", help="where TensorFlow Datasets keeps its sets")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
     parser.add_argument("--report", type=Path, help="a JSON file for all findings")
