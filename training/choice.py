@@ -66,8 +66,11 @@ def of_photos(photos, given, may_download=True):
     fields = {name: value for name, value in fields.items() if name not in given}
     found = f"{counted(images, 'photo')} to learn {len(layout.class_names)} classes from"
     sentence = f"{found}, {'no GPU' if on_cpu else 'a GPU'}: {start}"
+    is_unsure = "weights" in fields and is_pretrained and not may_download
     if "freeze_stages" in fields:
         sentence += ", of which the last stage learns (--freeze_stages=0: all)"
+    if is_unsure:
+        sentence += ". This is if the weights can be had; else training begins from scratch"
     return fields, f"{sentence}."
 
 
@@ -88,6 +91,7 @@ def _start(given, on_cpu, may_download):
         return {}, f"training begins with {given['weights'] or 'random weights'}, as asked"
     if given.get("step") or given.get("stem_stride"):
         return {"weights": "none"}, "training begins from scratch, as no weights fit what was asked"
+    row = None
     variant = given["variant"].name if "variant" in given else ON_CPU if on_cpu else ON_GPU
     try:
         row = resolve.row_of("imagenet", variant)
@@ -96,13 +100,14 @@ def _start(given, on_cpu, may_download):
     except (ValueError, DownloadError) as error:
         return {"weights": "none"}, (
             "training begins from scratch and takes longer, as there are no published weights to "
-            f"begin with ({_why(error)}; --weights=FILE takes a file)"
+            f"begin with ({_why(error, row)}; --weights=FILE takes a file)"
         )
     return {"variant": variant, "weights": "imagenet"}, f"training begins with {row.name}"
 
 
-def _why(error):
-    """Returns the error in one line: of a download what the first source said, the fourth line."""
-    said = first_line(error).rstrip(".")
+def _why(error, row):
+    """Returns the error in one line: of a download of the row's file what the first source said,
+    the fourth line of the message."""
     lines = str(error).splitlines() if isinstance(error, DownloadError) else ()
-    return f"{said}: {lines[3].strip()}" if len(lines) > 3 else said
+    said = f"{row.name}: {lines[3].strip()}" if len(lines) > 3 else first_line(error)
+    return said.rstrip(".")

@@ -14,6 +14,21 @@ from .run import knobs, needs, shell
 from .run.config import Run
 from .tasks.table import TASKS
 
+DESCRIPTION = """\
+Trains a ConvNeXt and leaves a record of the run. PHOTOS is a directory with a
+folder of images per class, or with annotations in COCO's format; it comes
+first. Without --config the recipe is said: for folders of classes it is chosen
+by photos and machine, for annotations it is detection's experiment `folder`."""
+EPILOG = """\
+Any field of the configuration can be set: --epochs=5 --variant=convnext_atto.
+With --config the defaults shown are the experiment's. PHOTOS alone chooses some
+values of its own: with --dry-run it says which.
+
+examples:
+  %(prog)s PHOTOS --dry-run
+  %(prog)s PHOTOS --epochs=5
+  %(prog)s --config=NAME --help"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -104,7 +119,7 @@ def from_command_line(arguments=None, task=None):
     knobs.add_flags(parser, TASKS[task].config, shown)
     given = vars(parser.parse_args(arguments))
     if not is_there:
-        there = f"there are {', '.join(names(task))}"
+        there = f"there are {', '.join(names(task))}; all: `--list`"
         if asked.config:
             parser.error(f"--config: no experiment {asked.config!r}; {there}")
         parser.error(f"name a directory of photos, or an experiment by --config: {there}")
@@ -167,11 +182,9 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, program, **kwargs):
         super().__init__(
             prog=program,
-            description="Trains a ConvNeXt and leaves a record of the run. PHOTOS is a directory "
-            "with a folder of images per class, or with annotations in COCO's format; it comes "
-            "first. Without --config the recipe is chosen by photos and machine, and said.",
-            epilog="Any field of the configuration can be set: --epochs=5 "
-            "--variant=convnext_atto. With --config the defaults shown are the experiment's.",
+            description=DESCRIPTION,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             usage="%(prog)s [PHOTOS] [--config NAME] [--resume auto] [--dry-run] [--FIELD=VALUE]",
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
@@ -208,7 +221,7 @@ def _general(parser):
 def _print_list(task):
     for each in TASKS if task is None else (task,):
         for name in names(each):
-            print(f"{each:15} {name:16} {lab_book(name, each).splitlines()[0]}")
+            print(f"{each:15} {name:18} {lab_book(name, each).splitlines()[0]}")
 
 
 def _task_with(experiment):

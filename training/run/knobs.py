@@ -78,7 +78,7 @@ def add_flags(parser, kind, defaults=None):
     Args:
         parser: an `ArgumentParser`.
         kind: class of the configuration.
-        defaults: a configuration whose values the help shows; `None`: the defaults of the class.
+        defaults: a configuration whose values the help shows; `None`: it shows none.
     """
     groups = {}
     for field in dataclasses.fields(kind):
@@ -87,7 +87,7 @@ def add_flags(parser, kind, defaults=None):
             continue  # a description that no flag can hold
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        default = field.default if defaults is None else getattr(defaults, field.name)
+        default = dataclasses.MISSING if defaults is None else getattr(defaults, field.name)
         groups[group].add_argument(
             f"--{field.name}",
             type=_reader(field),

@@ -38,7 +38,7 @@ def headline(result):
     return (
         f"Validation accuracy {result['accuracy']:.2%}: right for "
         f"{round(result['accuracy'] * images):,} of {counted(images, 'image')} that were not "
-        f"learned; who always says the commonest class is right for "
+        f"learned; always answering the commonest class would be right for "
         f"{result['commonest_class_images']:,}."
     )
 
