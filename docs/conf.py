@@ -51,7 +51,13 @@ def setup(app):
     choosing.write(existing.GENERATED, _write_text)
     links = reference.links()
 
+    def with_links(app, page, source):
+        if not page.startswith("generated/"):  # those were adjusted when they were written
+            folder = (HERE / page).parent
+            source[0] = existing.linked(source[0], folder, folder)
+
     def as_rst(app, what, name, value, options, lines):
         lines[:] = docstrings.as_rst(lines, links)
 
+    app.connect("source-read", with_links)
     app.connect("autodoc-process-docstring", as_rst)

@@ -1,7 +1,7 @@
 """Pages that exist elsewhere in the repository, and the notebooks, with their links adjusted.
 
-In the site a link leads to the page that a file became. A file that is no page is offered as a
-download, and a folder is named only.
+All pages link to files, as they are read in the repository. In the site a link leads to the page
+that a file became. A file that is no page is offered as a download, and a folder is named only.
 """
 
 import json
@@ -58,9 +58,10 @@ def linked(text, origin, folder):
         label, target = match.groups()
         if re.match(r"[a-z]+:|#", target):
             return match[0]
-        path = (origin / target).resolve()
+        place, mark, anchor = target.partition("#")
+        path = (origin / place).resolve()
         if path.is_dir():
             return label
-        return f"[{label}]({os.path.relpath(here.get(path, path), folder)})"
+        return f"[{label}]({os.path.relpath(here.get(path, path), folder)}{mark}{anchor})"
 
     return LINK.sub(adjusted, text)
