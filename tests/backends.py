@@ -10,6 +10,9 @@ BACKEND = keras.backend.backend()
 on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 
 
+EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
+
+
 def compiles_long(test):
     """Marks a test that takes JAX and TensorFlow long to compile: among the proofs there."""
     return test if BACKEND == "torch" else pytest.mark.slow(test)

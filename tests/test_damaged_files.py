@@ -18,7 +18,7 @@ from keras_convnext import ConvNeXt, Variant
 from keras_convnext.pretrained import WeightsError, checkpoint, files
 from keras_convnext.pretrained.files import hdf5_checksum, tensors
 from keras_convnext.pretrained.saving import in_layout
-from tests.backends import BACKEND, numpy, randomise
+from tests.backends import BACKEND, numpy, on_one_backend, randomise
 
 torch = pytest.importorskip("torch")  # writes files; the library reads them without it
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
@@ -394,6 +394,7 @@ def floats_only(data, changed, found, expected):
     return wrong <= np.count_nonzero(np.frombuffer(data, "u1") != np.frombuffer(changed, "u1"))
 
 
+@on_one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_of_damages_are_refused_or_only_other_numbers(tmp_path, model, good, kind):

@@ -20,7 +20,7 @@ from keras_convnext.detection import MaskRCNN
 from keras_convnext.pretrained.saving import save_weights
 from keras_convnext.segmentation import UperNet
 from tests import reference
-from tests.backends import BACKEND, numpy, on_one_backend, randomise
+from tests.backends import BACKEND, EXHAUSTIVE, numpy, on_one_backend, randomise
 from tests.families import FAMILIES, V1
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -556,7 +556,8 @@ def test_export_to_saved_model(tmp_path, family):
 
 
 def fit_cases():
-    """Every family, policy and `jit_compile`; those that compile long are `slow`."""
+    """Every family, policy and `jit_compile`; those that compile long are `slow`, and all but one
+    of a family `exhaustive`."""
     quick_jit = {("v2", policy) for policy in POLICIES} if BACKEND == "jax" else {("v2", "float32")}
     quick_plain = set() if BACKEND == "jax" else None  # None: all
     for family, policy, jit in itertools.product(FAMILIES, POLICIES, (False, True)):
@@ -564,7 +565,8 @@ def fit_cases():
             continue  # torch.compile takes a minute for one
         quick = quick_jit if jit else quick_plain
         slow = (BACKEND == "torch" and jit) or (quick is not None and (family, policy) not in quick)
-        marks = [pytest.mark.slow] if slow else []
+        many = BACKEND != "torch" and (policy, jit) != ("float32", False)
+        marks = (EXHAUSTIVE if many else pytest.mark.slow) if slow else ()
         jitted = "jit" if jit else "no_jit"
         yield pytest.param(family, policy, jit, marks=marks, id=f"{family}-{policy}-{jitted}")
 

@@ -8,7 +8,7 @@ import pytest
 
 from keras_convnext import VARIANTS, ConvNeXt, ConvNeXtBlock, Variant, count_macs, roadmap
 from keras_convnext.macs import trained_parameters
-from tests.backends import BACKEND, numpy, on_one_backend, randomise
+from tests.backends import BACKEND, EXHAUSTIVE, numpy, on_one_backend, randomise
 from tests.shape_only import shapes_only
 
 each_step = pytest.mark.parametrize("step", roadmap.STEPS)
@@ -99,7 +99,11 @@ def test_the_table_of_a_road_of_ones_own(capsys, monkeypatch):
 
 # the others compile each of them for many seconds
 QUICK = tuple(roadmap.STEPS) if BACKEND == "torch" else ("gelu",)
-SLOW = [pytest.param(s, marks=pytest.mark.slow) for s in roadmap.STEPS if s not in QUICK]
+SLOW = [
+    pytest.param(step, marks=EXHAUSTIVE if place % 4 else pytest.mark.slow)
+    for place, step in enumerate(roadmap.STEPS)
+    if step not in QUICK
+]
 
 
 @pytest.mark.parametrize("step", [*QUICK, *SLOW])
