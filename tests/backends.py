@@ -13,6 +13,13 @@ on_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on ever
 EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
 
 
+def proven_on_one(test):
+    """Marks a proof on PyTorch that is exhaustive elsewhere, where others show its parts."""
+    if BACKEND != "torch":
+        test = pytest.mark.exhaustive(test)
+    return pytest.mark.slow(test)
+
+
 def compiles_long(test):
     """Marks a test that takes JAX and TensorFlow long to compile: among the proofs there."""
     return test if BACKEND == "torch" else pytest.mark.slow(test)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from keras_convnext.detection import Detector
 from keras_convnext.detection.rcnn import DetectionModel
 from tests import tiny_objects
-from tests.backends import BACKEND, on_one_backend
+from tests.backends import BACKEND, on_one_backend, proven_on_one
 from training import command, train
 from training.evaluate import command as evaluate
 from training.run import checkpoint, course
@@ -51,7 +51,7 @@ def load(name, shapes, tmp_path, **fields):
     return command.load(name, True, "detection", tensorboard=False, **places, **fields)
 
 
-@pytest.mark.slow
+@proven_on_one
 def test_a_run_leaves_its_record_and_resumes_to_the_bit(shapes, tmp_path, monkeypatch):
     """Two epochs; then the same without the end of the second one, resumed in its middle."""
     fields = {"epochs": 2, "checkpoint_steps": 2, "drop_path_rate": 0.2}

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_convnext import ConvNeXt, PyramidModel, Variant, feature_model
 from keras_convnext.augmentation import augmented
-from tests.backends import numpy, randomise
+from tests.backends import numpy, proven_on_one, randomise
 
 TINY = Variant("tiny", (1, 1, 2, 1), (8, 12, 16, 20))
 SIDES = (96, 67)  # 67 is odd on all levels
@@ -126,7 +126,7 @@ def keras_hub():
 
 
 # what Keras and KerasHub say about their own models
-@pytest.mark.slow
+@proven_on_one
 @pytest.mark.filterwarnings("ignore::UserWarning:keras", "ignore:__array__:DeprecationWarning")
 def test_retinanet_of_keras_hub_trains_on_it(keras_hub, tmp_path):
     side = 64
@@ -150,7 +150,7 @@ def test_retinanet_of_keras_hub_trains_on_it(keras_hub, tmp_path):
     assert list(again.backbone.image_encoder.pyramid_outputs) == ["P2", "P3", "P4", "P5"]
 
 
-@pytest.mark.slow
+@proven_on_one
 @pytest.mark.filterwarnings("ignore::UserWarning:keras", "ignore:__array__:DeprecationWarning")
 def test_deeplab_of_keras_hub_trains_on_it(keras_hub, tmp_path):
     side = 64
