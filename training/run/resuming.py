@@ -70,7 +70,7 @@ def _runs(config, finished):
     """Yields the folders of runs of this configuration, the newest first."""
     pattern = f"*_{glob.escape(config.name)}*/{record.CONFIG}"
     runs = [path.parent for path in Path(config.output).glob(pattern)]
-    for run in sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True):
+    for run in sorted(runs, key=_age, reverse=True):
         try:
             is_like_it = not _differences(run, config)
         except record.RecordError as error:
@@ -78,6 +78,15 @@ def _runs(config, finished):
             continue
         if is_like_it and (run / record.RESULT).exists() == finished:
             yield run
+
+
+def _age(run):
+    """Returns a key that grows from older runs to newer ones.
+
+    Two folders that were written within one tick of the file system's clock have the same time: of
+    them the one with the higher number is the newer.
+    """
+    return run.stat().st_mtime_ns, len(run.name), run.name
 
 
 def _was_here(run, config):
