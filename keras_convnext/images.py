@@ -123,6 +123,14 @@ def images_in(folder):
     return [path for path in paths if not path.name.startswith(".") and path.is_file()]
 
 
+def is_turned(image):
+    """Returns whether the EXIF of an opened image says that it is turned. Damaged EXIF does not."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # metadata may be damaged in any way, and the pixels be sound
+        return False
+
+
 def upright_file(content):
     """Returns the content of an image file that is to be decoded without a look at its EXIF.
 
@@ -133,7 +141,7 @@ def upright_file(content):
     """
     try:
         with open_image(content) as image:
-            if not _is_turned(image):
+            if not is_turned(image):
                 return content
         file = io.BytesIO()
         load_image(content, upright=True).save(file, "PPM")  # quickly written and read
@@ -162,14 +170,10 @@ def _unreadable(name, error):
     )
 
 
-def _is_turned(image):
-    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-
-
 def _turned_upright(image):
     try:
-        return ImageOps.exif_transpose(image) if _is_turned(image) else image
-    except Exception:  # metadata may be damaged in any way, and the pixels be sound
+        return ImageOps.exif_transpose(image) if is_turned(image) else image
+    except Exception:  # as in `is_turned`
         return image
 
 

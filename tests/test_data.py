@@ -14,12 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_convnext.preprocessing import EvalTransform, tf_decode
 from tests import tiny_imagenet
 from training import data, verify_data
-from training.data import DataError, images, stream
+from training.data import DataError, stream
 from training.data.arrays import array_split
 from training.data.bad_images import BadImages
 from training.data.folder import every_split, file_split
@@ -803,7 +803,7 @@ def test_what_is_unusual_is_no_error(tmp_path, capsys):
     deep = Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30) * 70)
     deep.save(tmp_path / "cat/deep.png")
     turned = Image.Exif()
-    turned[images.ORIENTATION] = 6
+    turned[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (9, 8)).save(tmp_path / "cat/turned.jpg", exif=turned)
     assert _verify(tmp_path) == 0
     output = capsys.readouterr().out

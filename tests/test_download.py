@@ -182,7 +182,10 @@ def failure(source_or_sources) -> str:
     sources = source_or_sources if isinstance(source_or_sources, list) else [source_or_sources]
     with pytest.raises(DownloadError) as caught:
         fetch(sources, name="convnext_x.some_tag")
-    return str(caught.value)
+    message, reasons = str(caught.value), caught.value.reasons
+    asked = sources if message.startswith("Could not get the weights") else ()
+    assert len(reasons) == len(asked) and all(f"    {why}\n" in message for why in reasons)
+    return message
 
 
 # --- The good way ------------------------------------------------------------------------------

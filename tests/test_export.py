@@ -76,6 +76,15 @@ def check(model, path, shape, **arguments):
     return runner
 
 
+def with_texts(source, path, **texts):
+    """Writes a copy of an ONNX file with other entries in its description; returns its path."""
+    model = onnx.load(source)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, told | texts)
+    onnx.save(model, path)
+    return path
+
+
 # ---------------------------------------------------------------- the family
 
 
@@ -821,12 +830,9 @@ def test_the_lines_for_other_programs_run(classifier, exported, monkeypatch):
     ],
 )
 def test_damaged_descriptions_are_refused(key, value, said, exported):
-    model = onnx.load(exported)
-    texts = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
-    onnx.helper.set_model_props(model, texts)
-    onnx.save(model, exported.with_name("damaged.onnx"))
+    path = with_texts(exported, exported.with_name("damaged.onnx"), **{key: value})
     with pytest.raises(DescriptionError, match=said):
-        ExportedClassifier(exported.with_name("damaged.onnx"))
+        ExportedClassifier(path)
 
 
 @pytest.fixture(scope="module")
@@ -876,7 +882,7 @@ def test_the_commands(classifier, tmp_path, capsys):
 def test_files_from_elsewhere_are_refused_in_a_sentence(exported, tmp_path, capsys):
     helper, photo = onnx.helper, tmp_path / "p.png"
     Image.fromarray(pixels(60, 44, 3)).save(photo)
-    texts = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    texts = OnnxFile(exported).texts
 
     def said(inputs, outputs, width):
         nodes = [helper.make_node("Identity", ["a"], [name]) for name in outputs]

@@ -34,6 +34,7 @@ from keras_convnext.export import (  # noqa: E402
 from keras_convnext.export.metadata import DescriptionError  # noqa: E402
 from keras_convnext.export.plan import plan_of  # noqa: E402
 from keras_convnext.export.runners import OnnxFile  # noqa: E402
+from tests.test_export import with_texts  # noqa: E402
 
 ANY_SIZE = (None, None, 3)
 
@@ -435,21 +436,16 @@ def test_what_is_not_written_is_refused_before_a_download(
     ],
 )
 def test_damaged_descriptions_are_refused(key, value, said, exported, tmp_path):
-    model = onnx.load(exported[1])
-    texts = {entry.key: entry.value for entry in model.metadata_props}
-    value = value.replace("{SIZE}", texts["detector"].replace("[64", "[100000"))
-    onnx.helper.set_model_props(model, texts | {key: value})
-    onnx.save(model, tmp_path / "m.onnx")
+    told = OnnxFile(exported[1]).texts["detector"]
+    value = value.replace("{SIZE}", told.replace("[64", "[100000"))
+    path = with_texts(exported[1], tmp_path / "m.onnx", **{key: value})
     with pytest.raises(DescriptionError, match=said):
-        ExportedDetector(tmp_path / "m.onnx")
+        ExportedDetector(path)
 
 
 @on_one_backend
 def test_a_file_of_more_classes_than_it_says_is_refused(exported, tmp_path):
-    model = onnx.load(exported[1])
-    texts = {entry.key: entry.value for entry in model.metadata_props}
-    texts |= {"classes": "1", "names": '["a"]', "categories": "[1]"}
-    onnx.helper.set_model_props(model, texts)
-    onnx.save(model, tmp_path / "m.onnx")
+    texts = {"classes": "1", "names": '["a"]', "categories": "[1]"}
+    path = with_texts(exported[1], tmp_path / "m.onnx", **texts)
     with pytest.raises(DescriptionError, match="'classes' of its description is damaged"):
-        ExportedDetector(tmp_path / "m.onnx", threshold=0).batch(exported[2])
+        ExportedDetector(path, threshold=0).batch(exported[2])

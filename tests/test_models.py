@@ -556,8 +556,8 @@ def test_export_to_saved_model(tmp_path, family):
 
 
 def fit_cases():
-    """Every family, policy and `jit_compile`; those that compile long are `slow`, and all but one
-    of a family `exhaustive`."""
+    """Every family, policy and `jit_compile`; those that compile long are `slow`, and all but the
+    plain one of a family `exhaustive`."""
     quick_jit = {("v2", policy) for policy in POLICIES} if BACKEND == "jax" else {("v2", "float32")}
     quick_plain = set() if BACKEND == "jax" else None  # None: all
     for family, policy, jit in itertools.product(FAMILIES, POLICIES, (False, True)):
@@ -565,7 +565,7 @@ def fit_cases():
             continue  # torch.compile takes a minute for one
         quick = quick_jit if jit else quick_plain
         slow = (BACKEND == "torch" and jit) or (quick is not None and (family, policy) not in quick)
-        many = BACKEND != "torch" and (policy, jit) != ("float32", False)
+        many = (policy, jit) != ("float32", False)
         marks = (EXHAUSTIVE if many else pytest.mark.slow) if slow else ()
         jitted = "jit" if jit else "no_jit"
         yield pytest.param(family, policy, jit, marks=marks, id=f"{family}-{policy}-{jitted}")

@@ -23,7 +23,7 @@ from PIL import Image
 
 from keras_convnext import VARIANTS, AdamW, ConvNeXt
 from tests import cifar_set, tiny_imagenet
-from tests.backends import BACKEND, compiles_long, numpy, on_one_backend
+from tests.backends import BACKEND, compiles_long, numpy, on_one_backend, proven_on_one
 from training import command, data, train
 from training.run import (
     best,
@@ -139,7 +139,7 @@ def test_a_card_names_the_start_and_its_licence():
     ]
 
 
-@pytest.mark.slow
+@proven_on_one
 def test_digits_are_learned(tmp_path):
     """What `make demo` promises, at the full length of the command."""
     flags = "--config=digits", f"--output={tmp_path}"

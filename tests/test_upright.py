@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from keras_convnext import Classifier, ConvNeXt, Variant, cli
 from keras_convnext.detection import Detector
-from keras_convnext.images import load_image, upright_file
+from keras_convnext.images import is_turned, load_image, open_image, upright_file
 from keras_convnext.preprocessing import EvalTransform, tf_decode
 from keras_convnext.segmentation import Segmenter, overlay
 from tests import tiny_detector
@@ -71,6 +71,8 @@ def test_damaged_exif_and_what_is_no_image_stay_as_they_are():
         stored = np.asarray(load_image(content))
         np.testing.assert_array_equal(np.asarray(load_image(content, upright=True)), stored)
         assert upright_file(content) == content
+        assert not is_turned(open_image(content))
+    assert is_turned(open_image(whole))
     for content in (b"", b"text", whole[:300]):
         assert upright_file(content) == content
 

@@ -106,8 +106,7 @@ def _start(given, on_cpu, may_download):
 
 
 def _why(error, row):
-    """Returns the error in one line: of a download of the row's file what the first source said,
-    the fourth line of the message."""
-    lines = str(error).splitlines() if isinstance(error, DownloadError) else ()
-    said = f"{row.name}: {lines[3].strip()}" if len(lines) > 3 else first_line(error)
+    """Returns the error in one line: of a download of the row's file what the first source said."""
+    reasons = getattr(error, "reasons", ())
+    said = f"{row.name}: {reasons[0]}" if reasons else first_line(error)
     return said.rstrip(".")

@@ -9,6 +9,4 @@ def add_parser(commands):
 
 
 def run(arguments):
-    main = trainer.module("verify_data").main
-    with trainer.module("run.shell").as_installed_command():
-        return main(arguments.rest)
+    return trainer.answer("verify_data", arguments)

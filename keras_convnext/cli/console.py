@@ -50,6 +50,19 @@ def print_table(columns, rows):
     console.print(table)
 
 
+def exit_code(results, wanted):
+    """Returns 1 if a command for images failed for some, which is said, else 0.
+
+    Args:
+        results: a dict for each image, with "error" where it failed.
+        wanted: what an image could not be: "read".
+    """
+    failed = sum("error" in result for result in results)
+    if failed:
+        say(f"{failed} of {len(results)} images could not be {wanted}.")
+    return 1 if failed else 0
+
+
 def in_bytes(count):
     from rich.filesize import decimal
 

@@ -134,10 +134,7 @@ def answer(arguments, opened):
         if arguments.json:
             write_text(arguments.json, json.dumps(objects) + "\n")
         console.print_table(COLUMNS, _cells(results))
-    failed = sum("error" in result for result in results)
-    if failed:
-        console.say(f"{failed} of {len(results)} images could not be used: see above.")
-    return 1 if failed else 0
+    return console.exit_code(results, "used: see above")
 
 
 def _check_json(path):

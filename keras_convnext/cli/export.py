@@ -13,7 +13,6 @@ from keras_convnext.export.exporting import ENDS, FORMATS, OF_KERAS, check_detec
 from keras_convnext.export.folders import TARGETS, check_folder
 from keras_convnext.export.metadata import parsed
 
-DETECTORS = ("mask_rcnn", "cascade_mask_rcnn")  # heads of files of weights
 OF_DETECTORS = ("labels", "upright")  # flags that classifiers are not alone to have
 
 
@@ -229,7 +228,7 @@ def _check_formats(arguments, options):
     row, name = _row(arguments), arguments.model
     if row is None or row.head is None and row.classes and row.label_set != "clip":
         return  # no published weights, or a classifier
-    is_detector = row.head in DETECTORS
+    is_detector = row.task == "detection"
     _refuse_flags_of_classifiers(arguments, row.task, OF_DETECTORS if is_detector else ())
     if arguments.target and arguments.target[0] == "web":
         raise UsageError(
@@ -259,6 +258,7 @@ def _model(arguments):
     """Returns the `Classifier`, the `Detector` or the model of another kind that the flags ask
     for."""
     from keras_convnext.detection import DetectionModel
+    from keras_convnext.pretrained.registry import TASKS
     from keras_convnext.segmentation import SegmentationModel, UperNet
     from keras_convnext.whole_models import CLASSES, load_model, shape_of, whole_file
 
@@ -275,7 +275,7 @@ def _model(arguments):
         model = UperNet(row.variant, weights=row.name)
     else:
         weights = named_weights.weights_of(source, variant, any_head=True)
-        if weights.head in DETECTORS:
+        if TASKS[weights.head] == "detection":
             return _detector(arguments, source, variant=variant)
         is_clip = weights.row is not None and weights.row.label_set == "clip"
         if weights.classes and weights.head is None and not is_clip:

@@ -76,10 +76,7 @@ def answer(arguments, opened):
         console.print_table(COLUMNS, _cells(results))
     else:
         _write(_formatted(results, form, classifier.name), arguments.output)
-    failed = sum("error" in result for result in results)
-    if failed:
-        console.say(f"{failed} of {len(results)} images could not be read.")
-    return 1 if failed else 0
+    return console.exit_code(results, "read")
 
 
 def classifier_of(arguments, **options):

@@ -83,10 +83,7 @@ def answer(arguments, opened):
         console.print_json({"results": results})
     else:
         console.print_table(COLUMNS, _cells(results))
-    failed = sum("error" in result for result in results)
-    if failed:
-        console.say(f"{failed} of {len(results)} images could not be segmented.")
-    return 1 if failed else 0
+    return console.exit_code(results, "segmented")
 
 
 # ---------------------------------------------------------------------------- the model

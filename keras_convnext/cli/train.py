@@ -8,9 +8,7 @@ def add_parser(commands):
 
 
 def run(arguments):
-    main, course = trainer.module("train").main, trainer.module("run.course")
-    with trainer.module("run.shell").as_installed_command():
-        code = main(arguments.rest)
+    code = trainer.answer("train", arguments)
     if code > 128:  # stopped by a signal: nothing may delay the exit
-        course.leave(code)
+        trainer.module("run.course").leave(code)
     return code

@@ -22,6 +22,18 @@ def add_parser(commands, name, run, help):
     parser.set_defaults(run=run, parser=parser)
 
 
+def answer(name, arguments):
+    """Runs a command of the trainer, and returns its exit code.
+
+    Args:
+        name: of the module that is the command, as of `module`.
+        arguments: of the command line, with what the module takes in `rest`.
+    """
+    main = module(name).main
+    with module("run.shell").as_installed_command():
+        return main(arguments.rest)
+
+
 def module(name):
     """Returns a module of the trainer, such as `"train"` or `"run.shell"`.
 

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_convnext.detection import sources
 from keras_convnext.detection.photos import PhotoDetector
+from keras_convnext.detection.settings import SHAPE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Detector(PhotoDetector):
         return np.float32(self.model.variant.mean) * 255
 
     def outputs_of(self, images, shapes):
-        outputs = self.model.predict_on_batch({"images": images, "image_shape": shapes})
+        outputs = self.model.predict_on_batch({"images": images, SHAPE: shapes})
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     def check_sound(self, boxes):

@@ -10,6 +10,7 @@ from keras_convnext import checks
 
 STRIDES = (4, 8, 16, 32, 64)  # of the maps P2 to P6
 MULTIPLE = 32  # of the sides that a detector takes: the stride of its coarsest stage
+SHAPE = "image_shape"  # the input with heights and widths of images without their padding
 BOX_LOSSES = ("l1", "giou")
 
 

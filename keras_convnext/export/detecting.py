@@ -6,13 +6,12 @@ import numpy as np
 
 from keras_convnext.detection.class_names import given_classes
 from keras_convnext.detection.photos import CANVASES, PhotoDetector
-from keras_convnext.detection.settings import MULTIPLE
+from keras_convnext.detection.settings import MULTIPLE, SHAPE
 from keras_convnext.export import metadata, runners
 from keras_convnext.export.metadata import LARGEST_SIDE, DescriptionError
 
 LARGEST_COUNT = 2**20  # of classes
 OUTPUTS = {"boxes": (4,), "scores": (), "labels": ()}  # and their axes behind batch and objects
-SHAPE = "image_shape"  # the input with the sizes of photos
 
 
 class ExportedDetector(PhotoDetector):
@@ -56,12 +55,8 @@ class ExportedDetector(PhotoDetector):
     ):
         self._run = path if callable(path) else runners.opened(path)
         self.name = os.fspath(self._run.path)
-        self.description = metadata.parsed(self._run.texts, self.name)
-        if self.description.get("task") != "detection":
-            raise DescriptionError(
-                f"{self.name} is for {self.description.get('task')}, and no detector."
-            )
-        said = self._said()
+        self.description = metadata.of_task(self._run.texts, self.name, "detection", "detector")
+        said = self._checked("detector", _is_description)
         self.size = tuple(said["size"] if size is None else size)
         self.threshold = said["threshold"] if threshold is None else threshold
         self.canvas = said["canvas"] if canvas is None else canvas
@@ -73,13 +68,7 @@ class ExportedDetector(PhotoDetector):
         self.names, self.categories = self._named() if labels is None else self._given(labels)
 
     def _checked(self, key, holds):
-        value = self.description.get(key)
-        if value is None or not holds(value):
-            raise metadata.damaged(key, self.name)
-        return value
-
-    def _said(self):
-        return self._checked("detector", _is_description)
+        return metadata.checked(self.description, key, self.name, holds)
 
     def _named(self):
         """Returns the names and ids of the classes that the file says."""
@@ -103,9 +92,7 @@ class ExportedDetector(PhotoDetector):
         return names, ids if None not in ids else tuple(range(1, len(ids) + 1))
 
     def outputs_of(self, images, shapes):
-        if "mean" in self._input:
-            mean, std = (np.float32(self._input[key]) for key in ("mean", "std"))
-            images = (images - mean) / std
+        images = metadata.normalised(images, self._input)
         if self._input["dtype"] == "uint8":
             images = np.rint(images)
         found = self._run(images, **{SHAPE: shapes})

@@ -275,17 +275,19 @@ class _Work:
         elif find(package) is None:
             self.note = f"not compared with the model: `pip install {package}`, which runs the file"
         else:
-            from keras_convnext.export import matching, proof, runners
+            self._compare(path)
 
-            if self.plan.is_detector:
-                if proof.is_rough(self.plan.model):
-                    self.note = ROUGH
-                    return
-                self.difference = matching.proven(self.plan, runners.opened(path), self.images)
-                return
+    def _compare(self, path):
+        """Compares the file with the model."""
+        from keras_convnext.export import matching, proof, runners
+
+        if not self.plan.is_detector:
             bound = proof.FLOAT16_BOUND if self.dtype == "float16" else None
-            runner = runners.opened(path)
-            self.difference = proof.proven(self.plan, runner, self.images, bound)
+            self.difference = proof.proven(self.plan, runners.opened(path), self.images, bound)
+        elif proof.is_rough(self.plan.model):
+            self.note = ROUGH
+        else:
+            self.difference = matching.proven(self.plan, runners.opened(path), self.images)
 
     def _quantize(self, draft, folder):
         """Writes the int8 form of the file at `draft`, and compares both.

@@ -11,8 +11,11 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_convnext.detection.boxes import iou
+from keras_convnext.detection.settings import SHAPE
 from keras_convnext.export import proof
-from keras_convnext.export.graph.detectors import SHAPE, THRESHOLD
+from keras_convnext.export.graph.detectors import THRESHOLD
+from keras_convnext.export.plan import taken_by
 
 CONFIDENT = 0.3  # from this score on a detection without a partner is no question of rounding
 ALIKE, NEAR = 0.5, 0.05  # IoU and difference of the scores of a partner that need not be equal
@@ -33,7 +36,7 @@ def scenes(plan, count=2):
         float32 `(count, height, width, 3)` and `(count, 2)`.
     """
     random = np.random.default_rng(0)
-    free = zip(proof.taken_by(plan.model)[1:3], SIDES, strict=True)
+    free = zip(taken_by(plan.model)[1:3], SIDES, strict=True)
     height, width = (side or usual for side, usual in free)
     cells = [-(-side // CELL) for side in (height, width)]
     images = random.integers(0, 256, (count, *cells, 3)).astype("float32")
@@ -183,11 +186,5 @@ def _has_one_alike(made, row, others):
     alike = (others["labels"] == made["labels"][row]) & (
         np.abs(others["scores"] - made["scores"][row]) <= NEAR
     )
-    return bool((_iou(made["boxes"][row], others["boxes"][alike]) >= ALIKE).any())
-
-
-def _iou(box, boxes):
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    shared = np.maximum(high - low, 0).prod(1)
-    areas = [np.maximum(b[..., 2:] - b[..., :2], 0).prod(-1) for b in (box, boxes)]
-    return shared / np.maximum(sum(areas) - shared, np.finfo("float32").tiny)
+    overlaps = iou(made["boxes"][row : row + 1], others["boxes"][alike])
+    return bool((keras.ops.convert_to_numpy(overlaps) >= ALIKE).any())

@@ -105,6 +105,53 @@ def parsed(texts, path):
     return found
 
 
+def of_task(texts, path, task, kind):
+    """Returns the description in a file that must be for one task.
+
+    Args:
+        texts, path: as of `parsed`.
+        task: what the description must say.
+        kind: what such a file is, for messages: "classifier".
+
+    Raises:
+        DescriptionError: (a ValueError) as of `parsed`, or if it is for another task.
+    """
+    description = parsed(texts, path)
+    if (told := description.get("task")) != task:
+        raise DescriptionError(f"{path} is for {told}, and no {kind}.")
+    return description
+
+
+def checked(description, key, path, holds):
+    """Returns the value under a key of a description.
+
+    Args:
+        description, path: as of `parsed`.
+        key: of the value.
+        holds: function of it that returns whether it is allowed.
+
+    Raises:
+        DescriptionError: (a ValueError) if there is none, or it is not allowed.
+    """
+    value = description.get(key)
+    if value is None or not holds(value):
+        raise damaged(key, path)
+    return value
+
+
+def normalised(pixels, said):
+    """Returns images in [0, 255] as a file takes them.
+
+    Args:
+        pixels: float32 array `(n, height, width, channels)`.
+        said: the entry "input" of its description.
+    """
+    if "mean" not in said:
+        return pixels
+    mean, std = (np.float32(said[key]) for key in ("mean", "std"))
+    return (pixels - mean) / std
+
+
 def _value(key, text, kind, path):
     try:
         value = json.loads(text)

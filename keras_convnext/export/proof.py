@@ -12,6 +12,7 @@ from keras_convnext.predictions import probabilities
 BOUND = 1e-4  # of the largest output, in float32: another order of summation, as between backends
 ROUGH_BOUND = 5e-2  # for a model that computes in half precision, which the file does not
 FLOAT16_BOUND = 1e-2  # for a file in float16
+HALF = ("float16", "bfloat16")  # dtypes of half precision
 REAL = 8  # images of those that are given, which are enough
 FREE_SIZE = 64  # pixels, where the model has no size of its own
 
@@ -112,9 +113,7 @@ def bound_for(plan):
 
 def is_rough(model):
     """Returns whether a model computes in half precision."""
-    return bool(
-        {layer.compute_dtype for layer in model._flatten_layers()} & {"float16", "bfloat16"}
-    )
+    return any(layer.compute_dtype in HALF for layer in model._flatten_layers())
 
 
 def proven(plan, runner, images=None, bound=None):

@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from keras_convnext.checks import integer
 from keras_convnext.export import metadata, runners
 from keras_convnext.export.metadata import DescriptionError
@@ -45,11 +43,8 @@ class ExportedClassifier(Predictor):
         self.batch_size = integer("batch_size", batch_size, 1)
         self._run = path if callable(path) else runners.opened(path)
         self.name = os.fspath(self._run.path)
-        self.description = metadata.parsed(self._run.texts, self.name)
-        if self.description.get("task") != "classification":
-            raise DescriptionError(
-                f"{self.name} is for {self.description.get('task')}, and no classifier."
-            )
+        found = self._run.texts, self.name
+        self.description = metadata.of_task(*found, "classification", "classifier")
         if len(self._run.names) != 1:
             raise DescriptionError(
                 f"{self.name} returns {len(self._run.names)} outputs: a classifier returns one."
@@ -62,10 +57,7 @@ class ExportedClassifier(Predictor):
         self._known_names = self._names()
 
     def _checked(self, key, holds):
-        value = self.description.get(key)
-        if value is None or not holds(value):
-            raise self._damaged(key)
-        return value
+        return metadata.checked(self.description, key, self.name, holds)
 
     def _damaged(self, key):
         return metadata.damaged(key, self.name)
@@ -110,9 +102,7 @@ class ExportedClassifier(Predictor):
         Raises:
             ValueError: if an output is not finite, or there are others than of the classes.
         """
-        if "mean" in self._input:
-            mean, std = (np.float32(self._input[key]) for key in ("mean", "std"))
-            pixels = (pixels - mean) / std
+        pixels = metadata.normalised(pixels, self._input)
         if self._input["layout"] == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         (found,) = self._run(pixels).values()

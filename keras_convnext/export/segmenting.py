@@ -1,6 +1,6 @@
 """Segmentations by an exported file, whose numbers a `Segmenter` takes as those of a model."""
 
-from keras_convnext.export.metadata import damaged
+from keras_convnext.export.metadata import checked, damaged
 from keras_convnext.labels import checked_names
 from keras_convnext.segmentation.inference import Segmenter
 
@@ -44,12 +44,9 @@ def segmenter_of(runner, description, **options):
     Raises:
         DescriptionError: (a ValueError) if it does not say what it takes and returns.
     """
-    name, classes = str(runner.path), description.get("classes")
-    given = description.get("input", {})
-    if (given.get("layout"), given.get("channels"), given.get("range")) != ("NHWC", 3, [0, 255]):
-        raise damaged("input", name)
-    if classes is None or not 2 <= classes <= MOST:
-        raise damaged("classes", name)
+    name = str(runner.path)
+    checked(description, "input", name, _is_input)
+    classes = checked(description, "classes", name, lambda count: 2 <= count <= MOST)
     try:
         names = checked_names(description.get("names", [f"class {n}" for n in range(classes)]))
     except ValueError:
@@ -58,3 +55,9 @@ def segmenter_of(runner, description, **options):
         raise damaged("names", name)
     model = ExportedModel(runner, name)
     return ExportedSegmenter(model, **options), [name for _, name in names]
+
+
+def _is_input(value):
+    """Returns whether an entry "input" says that the file takes RGB images as they are."""
+    keys = ("layout", "channels", "range")
+    return [value.get(key) for key in keys] == ["NHWC", 3, [0, 255]]

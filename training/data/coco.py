@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_convnext.images import open_image
+from keras_convnext.images import is_turned, open_image
 
 from . import coco_file, coco_layout
 from .coco_file import CocoFile, Tally
 from .dataset import DataError, Dataset, IndexedSplit
 from .duplicates import leaks
 from .folder import file_identity
-from .images import is_turned
 from .layout import checked
 from .listing import counted, readable, some
 from .pairs import KEPT_FOR_VALIDATION

@@ -7,9 +7,7 @@ import numpy as np
 
 from keras_convnext.detection import rle
 from keras_convnext.detection.augmentation import Objects
-from keras_convnext.images import ImageError, load_image, open_image
-
-from .images import is_turned
+from keras_convnext.images import ImageError, is_turned, load_image, open_image
 
 MOST_PIXELS = 178_956_970  # of an image; Pillow refuses to open larger ones
 MOST_POINTS = 100_000  # of an object's polygons

@@ -2,12 +2,10 @@
 
 from PIL import UnidentifiedImageError
 
-from keras_convnext.images import ImageError, load_image, open_image
+from keras_convnext.images import ImageError, is_turned, load_image, open_image
 from keras_convnext.preprocessing import tf_decode
 
 from .dataset import tensorflow
-
-ORIENTATION = 0x112  # of EXIF; 1 is upright
 
 
 def problem(content):
@@ -61,11 +59,3 @@ def notes(content):
             "rotated by EXIF": is_turned(image),
         }
     return tuple(note for note, is_so in found.items() if is_so)
-
-
-def is_turned(image):
-    """Returns whether the EXIF of an opened image says that it is turned. Damaged EXIF does not."""
-    try:
-        return image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    except Exception:  # metadata may be damaged in any way, and the pixels be sound
-        return False

@@ -185,15 +185,20 @@ def class_names(builder):
     return tuple(builder.info.features["label"].names)
 
 
+def usual_validation(builder):
+    """Returns the name of the split that a set is validated on: "validation", else "test", `None`
+    where it has neither."""
+    return next((name for name in ("validation", "test") if name in builder.info.splits), None)
+
+
 def _default_validation(builder):
-    found = [name for name in ("validation", "test") if name in builder.info.splits]
-    if not found:
+    if (found := usual_validation(builder)) is None:
         raise DataError(
             f"{builder.info.full_name} has no split for validation, only "
             f"{', '.join(builder.info.splits)}: divide it, such as train_split='train[:90%]' and "
             "validation_split='train[90%:]'."
         )
-    return found[0]
+    return found
 
 
 def _split_info(builder, split):

@@ -88,9 +88,8 @@ def _prepared_split(name, data_dir, split, or_directory=False):
     """
     builder = tfds.open_builder(name, data_dir, or_directory)
     tfds.check_features(builder)
-    there = builder.info.splits
-    if split == "validation" and "validation" not in there and "test" in there:
-        split = "test"
+    if split == "validation":
+        split = tfds.usual_validation(builder) or split
     return tfds.read_split(builder, split), tfds.class_names(builder)
 
 

@@ -10,7 +10,7 @@ from keras_convnext.detection import heads
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
 from keras_convnext.detection.proposals import NOTHING
 from keras_convnext.detection.rcnn import DetectionModel
-from keras_convnext.detection.settings import STRIDES
+from keras_convnext.detection.settings import SHAPE, STRIDES
 from keras_convnext.export.graph import boxes as boxes_of
 from keras_convnext.export.graph.boxes import best, decode, pooled, put_back, suppressed
 from keras_convnext.export.graph.builder import Tensor
@@ -19,7 +19,7 @@ from keras_convnext.export.graph.stock_layers import product
 from keras_convnext.export.graph.values import FLOAT, INT32, Value, joined
 from keras_convnext.models.dense_prediction import LEVELS
 
-SHAPE, THRESHOLD = "image_shape", "score_threshold"  # the inputs that may be left out
+THRESHOLD = "score_threshold"  # an input that may be left out, as SHAPE
 UNLIMITED = 2.0**24  # pixels of a side
 
 

@@ -17,7 +17,14 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DownloadError(OSError):
-    """No source gave a verified file; the message says why for each, and how to do it by hand."""
+    """No source gave a verified file; the message says why for each, and how to do it by hand.
+
+    Attributes:
+        reasons: why each source did not give it, a tuple of str in the order of the sources; empty
+            where none was asked.
+    """
+
+    reasons: tuple[str, ...] = ()
 
 
 class LicenceNotice(UserWarning):

@@ -69,7 +69,9 @@ def fetch(
     lines += _explained(failures, check)
     if licence:
         lines.append(f"Its licence is {licence!r}: {licence_url or 'see the publisher'}.")
-    raise DownloadError("\n".join(lines))
+    error = DownloadError("\n".join(lines))
+    error.reasons = tuple(str(reason) for _, reason in failures)
+    raise error
 
 
 def _is_settled(source: HubFile | Url) -> bool:
