@@ -63,6 +63,7 @@ PUBLIC = {
         "freeze_layers",
         "layer_groups",
         "learning_rate_scales",
+        "rematerialize",
     ),
     "preprocessing": ("preprocess_input",),
     "variants": ("VARIANTS", "Variant"),

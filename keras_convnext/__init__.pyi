@@ -40,6 +40,7 @@ from keras_convnext.optimization import fine_tuning_optimizer as fine_tuning_opt
 from keras_convnext.optimization import freeze_layers as freeze_layers
 from keras_convnext.optimization import layer_groups as layer_groups
 from keras_convnext.optimization import learning_rate_scales as learning_rate_scales
+from keras_convnext.optimization import rematerialize as rematerialize
 from keras_convnext.preprocessing import preprocess_input as preprocess_input
 from keras_convnext.variants import VARIANTS as VARIANTS
 from keras_convnext.variants import Variant as Variant
@@ -96,6 +97,7 @@ __all__ = [
     "freeze_layers",
     "layer_groups",
     "learning_rate_scales",
+    "rematerialize",
     "preprocess_input",
     "VARIANTS",
     "Variant",

@@ -10,6 +10,7 @@ import math
 import keras
 
 from keras_convnext import names
+from keras_convnext.layers.remat import KeepsItsCall
 from keras_convnext.variants import Variant
 
 
@@ -24,7 +25,7 @@ def functional(kind):
 
 
 @functional
-class PyramidModel(keras.Model):
+class PyramidModel(KeepsItsCall, keras.Model):
     """A functional model of the layers of `ConvNeXt(...)` that has `pyramid_outputs`.
 
     Clones, and models loaded from a file, are of this class too. Keras' `clone_model` hands on

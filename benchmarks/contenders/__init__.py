@@ -78,6 +78,15 @@ def _ours(backend):
         ),
         _keras(
             backend,
+            name=f"{backend}-remat",
+            about="keras_convnext: train_on_batch after rematerialize(model)",
+            libraries=libraries,
+            build="keras_models:ours",
+            options={"remat": True},
+            tasks=TRAINING,
+        ),
+        _keras(
+            backend,
             name=f"applications-{backend}",
             about="keras.applications: predict_on_batch, train_on_batch",
             libraries=("keras", "keras.applications"),

@@ -10,7 +10,7 @@ from benchmarks.configuration import Unsupported
 from benchmarks.contenders import device, images
 
 
-def ours(configuration, call=False):
+def ours(configuration, call=False, remat=False):
     _settings(configuration)
     import keras_convnext
 
@@ -21,6 +21,8 @@ def ours(configuration, call=False):
         input_shape=(size, size, 3),
         classifier_activation=None,
     )
+    if remat:
+        keras_convnext.rematerialize(model)
     return _step(model, configuration, call)
 
 

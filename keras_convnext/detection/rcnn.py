@@ -16,6 +16,7 @@ from keras_convnext.detection.assigning import SampleOrder
 from keras_convnext.detection.heads import BOX_SIDE, MASK_SIDE
 from keras_convnext.detection.settings import MULTIPLE, STRIDES, Settings
 from keras_convnext.features import functional
+from keras_convnext.layers.remat import KeepsItsCall
 from keras_convnext.models.dense_prediction import LEVELS
 
 PARTS = ("pyramid", "neck", "rpn_head", "box_heads", "mask_heads")  # of a `DetectionModel`
@@ -24,7 +25,7 @@ SPREAD, KEYS = 20249, 32768  # the multiples of the one modulo the other are spr
 
 
 @functional
-class DetectionModel(keras.Model):
+class DetectionModel(KeepsItsCall, keras.Model):
     """A ConvNeXt with the heads of Mask R-CNN or Cascade Mask R-CNN.
 
     `MaskRCNN(...)` and `CascadeMaskRCNN(...)` make one. Called with images `(batch, height, width,

@@ -16,24 +16,19 @@ _backend = keras.backend.backend()
 forms = importlib.import_module(f"{__name__}.{_backend if _backend in BACKENDS else 'none'}")
 
 
-def residual(block, x, inputs, training):
-    """Computes a `ConvNeXtBlock` from the output of its depthwise convolution to its end.
+def residual_branch(block, x, inputs, training):
+    """Computes a `ConvNeXtBlock` from the output of its depthwise convolution to its layer scale.
 
     Args:
         block: a built `ConvNeXtBlock`.
         x: output of `block.dwconv`, `(batch, height, width, channels)`, in the compute dtype.
-        inputs: of the block; same shape and dtype.
+        inputs: what is added to the branch, of the same shape and dtype, or `None`.
         training: whether gradients are going to be asked for.
 
     Returns:
-        `inputs + drop_path(gamma(pwconv2(grn(activation(pwconv1(norm(x)))))))`, or `None`.
+        `inputs + gamma(pwconv2(grn(activation(pwconv1(norm(x))))))`, or `None`.
     """
-    if conditions.pinned():
-        return None
-    drops = training and block.drop_path.rate
-    # the kernels add the inputs themselves where nothing comes between
-    y = forms.residual_branch(block, x, None if drops else inputs, training)
-    return inputs + block.drop_path(y, training=True) if drops and y is not None else y
+    return None if conditions.pinned() else forms.residual_branch(block, x, inputs, training)
 
 
 def depthwise_conv(x, kernel, bias, dilation, training):

@@ -22,7 +22,7 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added."""
+    """As `fast.residual_branch`."""
     if not (reads_as_one(block) and own_kernel(x)):
         return None
     form, tensors = (block.activation, block.norm.epsilon), (_rows(x), *weights(block))

@@ -17,7 +17,7 @@ STRIDES = (1, 1, 1, 1)
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added.
+    """As `fast.residual_branch`.
 
     On a matrix with one row per pixel: TensorFlow adds the bias and applies the activation while it
     computes a product of two matrices, and only then.

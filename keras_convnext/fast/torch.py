@@ -35,7 +35,7 @@ ACTIVATIONS = {
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual`, without stochastic depth; `inputs=None`: nothing is added."""
+    """As `fast.residual_branch`."""
     activation = ACTIVATIONS.get(keras.saving.get_registered_name(block.activation))
     if not (activation and reads_as_one(block)):
         return None

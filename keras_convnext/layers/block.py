@@ -42,6 +42,11 @@ class ConvNeXtBlock(Composite):
     first input, height and width may vary. With `patches`, a `pretraining.VisiblePatches`, they are
     packed visible patches; the convolution then sees zeros where patches are hidden.
 
+    Attributes:
+        remat: whether a training keeps the block's input alone and computes the rest once more for
+            the gradients (gradient checkpointing). False, unless a `keras.RematScope` around the
+            block's making asks for it; it is not saved. See `keras_convnext.rematerialize`.
+
     Raises:
         ValueError: if an argument has a value that is not allowed, or the input has no static
             number of channels.
@@ -66,6 +71,7 @@ class ConvNeXtBlock(Composite):
         self.expansion, self.epsilon = expansion, epsilon
         self.layer_scale, self.drop_path_rate, self.seed = layer_scale, drop_path_rate, seed
         self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        self.remat = False
         self.supports_jit = fast.left_to_xla()  # what `jit_compile="auto"` asks
         self.dwconv = self._inner(
             DepthwiseConv2D,
@@ -101,19 +107,39 @@ class ConvNeXtBlock(Composite):
         )
 
     def _inner(self, kind, name, **arguments):
-        return self.inner_layer(kind(**arguments, name=name, dtype=self.dtype_policy))
+        with keras.RematScope(mode=None):  # a block is computed again as a whole
+            return self.inner_layer(kind(**arguments, name=name, dtype=self.dtype_policy))
 
     def call(self, inputs, training=False, patches=None):
         inputs = ops.cast(inputs, self.compute_dtype)
         is_uniform = self._is_uniform()
+        # the kernels add the inputs themselves where nothing comes between
+        adds = is_uniform and not (training and self.drop_path.rate)
+
+        def compute(inputs):
+            x = self._convolved(inputs, is_uniform, training, patches)
+            return self._mixed(x, inputs if adds else None, is_uniform, training)
+
+        if training and self.remat and is_uniform:
+            compute = keras.remat(compute)
+        x = compute(inputs)
+        if adds:
+            return x
+        # what is dropped is drawn out here: computed again, it would be drawn again
+        x = self.drop_path(x, training=training)
+        return inputs + ops.cast(x, self.compute_dtype)
+
+    def _convolved(self, inputs, is_uniform, training, patches):
         # not `self.dwconv(...)`, whose bookkeeping takes a tenth of a small step
         convolve = self.dwconv.call if is_uniform else self.dwconv
         if patches is None:
-            x = convolve(inputs, training=training)
-        else:
-            x = patches.pack(convolve(patches.unpack(inputs), training=training))
+            return convolve(inputs, training=training)
+        return patches.pack(convolve(patches.unpack(inputs), training=training))
+
+    def _mixed(self, x, inputs, is_uniform, training):
+        """Returns the branch from its norm to its layer scale; `inputs`, if any, are added."""
         if is_uniform:
-            outputs = fast.residual(self, x, inputs, training)
+            outputs = fast.residual_branch(self, x, inputs, training)
             if outputs is not None:  # the same numbers, by a kernel that computes this at once
                 return outputs
         x = self.norm(x)
@@ -121,8 +147,15 @@ class ConvNeXtBlock(Composite):
         x = self.grn(x) if self.grn else x
         x = self.pwconv2(x)
         x = self.gamma(x) if self.gamma else x
-        x = self.drop_path(x, training=training)
-        return inputs + ops.cast(x, self.compute_dtype)
+        return x if inputs is None else inputs + x
+
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        """Keras asks for this where there was a `keras.RematScope`; `call` itself does what it
+        wants. Keras would trace `training`, which JAX and TensorFlow refuse, and drop other samples
+        when it computes again."""
+        if super().rematerialized_call(layer_call, *args, **kwargs) is not layer_call:
+            self.remat = True
+        return layer_call
 
     def _is_uniform(self):
         """Returns whether all inner layers compute in the dtype of the block and only pass on what

@@ -4,12 +4,13 @@ import keras
 from keras import ops
 
 from keras_convnext import fast
+from keras_convnext.layers.remat import KeepsItsCall
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
 
 @serializable
-class LayerNormalization(keras.layers.LayerNormalization):
+class LayerNormalization(KeepsItsCall, keras.layers.LayerNormalization):
     """Keras' layer of the same name, over the last axis."""
 
     def __init__(self, axis=-1, **kwargs):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_convnext import checks
+from keras_convnext.layers.remat import KeepsItsCall
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
@@ -96,7 +97,7 @@ class Seeded(keras.layers.Layer):
 
 
 @serializable
-class StochasticDepth(Seeded):
+class StochasticDepth(KeepsItsCall, Seeded):
     """Drops whole samples of a residual branch while training, and scales up the others.
 
     Each sample (entry of the first axis) becomes zero with probability `rate`, else it is divided

@@ -346,7 +346,8 @@ def _pooled(variant, x, pooling, prefix, with_norm=True):
 def dense(units, name, scale=1.0, **kwargs):
     """Returns a dense layer of the head, in float32; `scale` multiplies its initial weights."""
     kwargs |= {"kernel_initializer": kernel_initializer(scale), "dtype": float32()}
-    return keras.layers.Dense(units, name=name, **kwargs)
+    with keras.RematScope(mode=None):  # which fails on TensorFlow; see `KeepsItsCall`
+        return keras.layers.Dense(units, name=name, **kwargs)
 
 
 def _classifier(variant, x, classes, activation, init_scale, prefix):

@@ -8,6 +8,7 @@ from keras_convnext.optimization.layer_wise import (
     learning_rate_scales,
     stage_wise_scales,
 )
+from keras_convnext.optimization.rematerialization import rematerialize
 from keras_convnext.optimization.schedules import WarmupCosine, WarmupPolynomial, WarmupSteps
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "freeze_layers",
     "layer_groups",
     "learning_rate_scales",
+    "rematerialize",
     "stage_wise_scales",
 ]

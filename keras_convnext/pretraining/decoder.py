@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_convnext import checks
 from keras_convnext.layers import ConvNeXtBlock, PointwiseConv, kernel_initializer
+from keras_convnext.layers.remat import KeepsItsCall
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 
@@ -28,7 +29,7 @@ class MaskToken(keras.layers.Layer):
 
 
 @serializable
-class MaskedDecoder(keras.layers.Layer):
+class MaskedDecoder(KeepsItsCall, keras.layers.Layer):
     """Predicts the pixels of every patch from the features of the visible ones.
 
     It is `proj` (a pointwise convolution), `mask_token` (a trained vector in the hidden places),

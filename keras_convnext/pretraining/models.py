@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_convnext import checks
+from keras_convnext.layers.remat import KeepsItsCall
 from keras_convnext.models import ConvNeXt, preprocessing
 from keras_convnext.pretraining.decoder import MaskedDecoder
 from keras_convnext.pretraining.encoder import masked_stages
@@ -18,7 +19,7 @@ GRN_OVER = ("image", "batch")
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class FCMAE(keras.Model):
+class FCMAE(KeepsItsCall, keras.Model):
     """A fully convolutional masked autoencoder: a ConvNeXt that learns without labels.
 
         model = FCMAE("convnextv2_atto")

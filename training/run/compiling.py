@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_convnext import freeze_layers
+from keras_convnext import freeze_layers, rematerialize
 from keras_convnext.layers.initializers import scale_to_inputs
 from keras_convnext.pretrained import resolve
 
@@ -37,6 +37,8 @@ def compiled(plan, task, dataset, devices):
         model = replicas.training_model(model, devices)
         if stages := getattr(config, "freeze_stages", 0):
             freeze_layers(model, stages)
+        if config.remat:
+            rematerialize(model)
         optimizer = task.building.optimizer(plan, model, devices)
         model.compile(optimizer, **task.building.objective(plan), jit_compile=JIT[config.jit])
     return model

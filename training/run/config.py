@@ -70,6 +70,12 @@ class Run:
     gradient_accumulation: int = knob("optimization", "micro-batches per update", 1, least=1)
 
     dtype: str = knob("machine", "precision of the training", "float32", choices=DTYPES)
+    remat: bool = knob(
+        "machine",
+        "whether blocks keep their input alone and are computed again for their gradients, in less "
+        "memory and more time (gradient checkpointing)",
+        False,
+    )
     jit: str = knob("machine", "compilation; auto: Keras decides", "auto", choices=JIT)
     distribute: str = knob("machine", "devices that share a batch", "auto", choices=DISTRIBUTE)
     checkpoint_steps: int | None = knob(

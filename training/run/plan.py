@@ -10,6 +10,9 @@ from .config import Run
 
 # The share of the initial weights in an average, from which on its momentum is warmed up.
 INITIAL_SHARE = 0.01
+# What a block keeps, in maps like its input: that, what the depthwise convolution and the norm
+# return, and the hidden layer of 4 widths before and after GELU.
+KEPT = 3 + 2 * 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,14 +126,18 @@ class Plan:
         )
 
     def _values_of_blocks(self, side):
-        """Returns the numbers that the blocks keep: the input, what the depthwise convolution and
-        the norm return, and the hidden layer of 4 widths before and after GELU. `side` is the side
-        of the first stage's maps."""
-        variant, kept = self.config.variant, 0
+        """Returns the numbers that the blocks keep; `side` is the side of the first stage's maps.
+
+        With `remat` that is the input of each, and all of the largest while it is computed again.
+        """
+        variant, inputs, kept, largest = self.config.variant, 0, 0, 0
         for depth, dim in zip(variant.depths, variant.dims, strict=True):
-            kept += depth * side * side * dim * (3 + 2 * 4)
+            values = side * side * dim
+            inputs += depth * values
+            kept += depth * values * KEPT
+            largest = max(largest, values * KEPT)
             side //= 2
-        return kept
+        return inputs + largest if self.config.remat else kept
 
 
 def make(kind, config, images, classes, distribution, data=""):

@@ -14,7 +14,8 @@ from ..data.folder import order_has_changed
 from . import record
 
 # What may differ when a run is resumed: it changes where and how, not what is computed.
-MAY_DIFFER = ("output", "data_dir", "jit", "distribute", "checkpoint_steps", "tensorboard", "wandb")
+MAY_DIFFER = ("output", "data_dir", "jit", "remat", "distribute", "checkpoint_steps")
+MAY_DIFFER += ("tensorboard", "wandb")
 
 
 def find(config, resume, dataset):

@@ -108,6 +108,11 @@ class Config(CosineRun):
                 f"`step` {self.step!r} of the roadmap is trained from scratch, received `weights` "
                 f"{self.weights!r}: give --weights=none, or no step."
             )
+        if self.step is not None and self.remat:
+            raise ValueError(
+                f"`step` {self.step!r} of the roadmap has none of the blocks that `remat` computes "
+                "again: give --remat=false, or no step."
+            )
         if self.step is not None and self.head_init_scale != 1:
             raise ValueError(
                 f"`step` {self.step!r} of the roadmap has the paper's classifier, received "

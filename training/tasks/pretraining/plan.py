@@ -3,6 +3,7 @@
 import dataclasses
 
 from ...run.cosine import CosinePlan
+from ...run.plan import KEPT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +41,4 @@ class PretrainPlan(CosinePlan):
         stride = config.stem_stride or config.variant.stem_stride
         encoder = self._values_of_blocks(config.image_size // stride)
         places = (config.image_size // config.patch_size) ** 2
-        return encoder + config.decoder_depth * places * config.decoder_width * (3 + 2 * 4)
+        return encoder + config.decoder_depth * places * config.decoder_width * KEPT
