@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests import cifar_set
 from tests.backends import BACKEND, compiles_long, on_one_backend, randomise
 from training import data
 from training.evaluate import command as evaluate
+from training.evaluate import subject
 from training.experiments.classification import cifar10, digits
 from training.run import record
 
@@ -63,7 +65,8 @@ def result(folder):
 def test_a_run_is_measured_on_a_folder(tmp_path, capsys):
     run, folder = saved(tmp_path / "run"), photos(tmp_path / "my photos")
     assert evaluate.main([str(run), f"--data={folder}", "--batch_size=3"]) == 0
-    found = result(run / "evaluation_my_photos")
+    report = run / "evaluation_my_photos_validation"
+    found = result(report)
     assert (found["images"], found["top1"], found["top5"]) == (4, 0.75, None)
     assert found["images_per_second"] > 0 and found["backend"] == BACKEND
     assert found["classes"] == [
@@ -75,7 +78,7 @@ def test_a_run_is_measured_on_a_folder(tmp_path, capsys):
     assert mistake["image"] == str(folder / "val/green/3.png")
     assert (mistake["is"], mistake["predicted"]) == ("green", "red")
     for picture in ("confusion.png", "mistakes.png"):
-        assert (run / "evaluation_my_photos" / picture).read_bytes().startswith(b"\x89PNG")
+        assert (report / picture).read_bytes().startswith(b"\x89PNG")
     assert "top-1 75.00 %, loss" in capsys.readouterr().out
 
 
@@ -88,7 +91,7 @@ def test_a_run_is_measured_on_its_own_validation_images(tmp_path):
     assert evaluate.main([str(run)]) == 0
     split = data.load("digits").validation
     probabilities = model.predict(split.images, verbose=0)
-    found = result(run / "evaluation_digits")
+    found = result(run / "evaluation_digits_validation")
     assert (found["images"], found["transform"]) == (360, None)
     # the last place of a logit may differ with the size of a batch
     assert found["top1"] == pytest.approx(
@@ -102,7 +105,7 @@ def test_a_run_is_measured_on_its_own_validation_images(tmp_path):
 def test_classes_in_another_order_are_matched_by_name(tmp_path):
     run, folder = saved(tmp_path / "run", ("red", "blue", "green")), photos(tmp_path / "p")
     assert evaluate.main([str(run), f"--data={folder}"]) == 0
-    found = result(run / "evaluation_p")
+    found = result(run / "evaluation_p_validation")
     assert found["top1"] == 0.75
     assert [row["class"] for row in found["classes"]] == ["red", "blue", "green"]
     assert [row["images"] for row in found["classes"]] == [1, 1, 2]
@@ -113,15 +116,19 @@ def test_splits_of_a_folder(tmp_path):
     run, folder = saved(tmp_path / "run"), photos(tmp_path / "p")
     (folder / "val/green/3.png").unlink()
     for split, images, top1 in (("train", 4, 0.75), ("validation", 3, 1.0), ("all", 7, 6 / 7)):
-        arguments = [
-            str(run),
-            f"--data={folder}",
-            f"--split={split}",
-            f"--output={tmp_path / split}",
-        ]
-        assert evaluate.main(arguments) == 0
-        found = result(tmp_path / split)
+        assert evaluate.main([str(run), f"--data={folder}", f"--split={split}"]) == 0
+        found = result(run / f"evaluation_p_{split}")
         assert (found["images"], found["top1"]) == (images, top1)
+
+
+@on_one_backend
+def test_no_two_splits_have_one_report(tmp_path):
+    splits = "train", "validation", "train[:10%]", "train[10%:]", "train[:2]+test", "train[2:]+test"
+    for model in (str(tmp_path), "mine.keras", "convnext_tiny.fb_in1k"):
+        folders = {subject.source_of(model, "sets/cifar10", split)[1] for split in splits}
+        assert len(folders) == len(splits)
+        assert all(re.fullmatch(r"evaluation_[\w.=-]+", folder.name) for folder in folders)
+        assert all("cifar10_" in folder.name for folder in folders)
 
 
 @on_one_backend
@@ -156,7 +163,7 @@ def test_a_model_that_gives_logits_is_measured_by_its_probabilities(tmp_path, mo
     photos(tmp_path / "p")
     for name in ("one", "other"):
         assert evaluate.main([f"{name}.keras", "--data=p"]) == 0
-    one, other = (result(tmp_path / f"evaluation_{name}") for name in ("one", "other"))
+    one, other = (result(Path(f"evaluation_{name}_p_validation")) for name in ("one", "other"))
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5) and one["top1"] == other["top1"]
 
 
@@ -182,7 +189,7 @@ def test_a_damaged_image_is_named(tmp_path, capsys):
     (folder / "val/red/2.png").write_bytes(b"no image")
     assert evaluate.main([str(run), f"--data={folder}"]) == 1
     assert str(folder / "val/red/2.png") in capsys.readouterr().err
-    assert not (run / "evaluation_p").exists()
+    assert not [*run.glob("evaluation_*")]
 
 
 @on_one_backend
@@ -206,10 +213,10 @@ def test_a_damaged_image_is_named(tmp_path, capsys):
         (["run", "--data=p", "--data_dir=p"], 2, "omit --data_dir"),
         (["run", "--data=p", "--split=test"], 1, "no such split, but train, validation, all."),
         (["run", "--data=p", "--size=64"], 2, "the transform gives 64"),
-        (["run", "--data=p", "--variant=convnext_tiny"], 2, "omit `variant=`"),
+        (["run", "--data=p", "--variant=convnext_tiny"], 2, "omit `--variant`"),
         (["two", "--data=p"], 1, "two/best.keras has 2 classes, the data has 3 (blue, green, red"),
         (["other", "--data=p"], 1, "does not know 'green'"),
-        (["run", "--data=digits"], 1, "have 1 channels, run/best.keras takes 3"),
+        (["run", "--data=digits"], 1, "have 1 channel, run/best.keras takes 3"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(
@@ -262,4 +269,4 @@ def test_it_runs_as_a_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split("\t") == ["class", "images", "recall", "precision"]
-    assert f"{run}/evaluation_p/confusion.png" in done.stdout
+    assert f"{run}/evaluation_p_validation/confusion.png" in done.stdout

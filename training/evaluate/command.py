@@ -34,6 +34,8 @@ from .images import SPLIT, dataset_fields, split_of
 from .measuring import evaluate
 
 BATCH = 64  # of a classifier's images
+# The library's messages say what to call; a command line has flags.
+FLAGS = {"`variant=`": "`--variant`"}
 
 
 def main(argv=None):
@@ -42,16 +44,24 @@ def main(argv=None):
     measure = _measure_detector if detectors.are_meant(arguments) else _measure_classifier
     try:
         needs.check()
-        with console.warnings_as_notes():
+        with console.warnings_as_notes(_worded):
             result, folder, form = measure(arguments)
     except (UsageError, ValueError, OSError, ImportError) as error:
-        console.say(f"error: {error}")
+        console.say(f"error: {_worded(error)}")
         return 2 if isinstance(error, (UsageError, ArgumentsError)) else 1
     form.print_report(result)
     for name in form.FILES:
         if (folder / name).exists():
             print(f"  {folder / name}")
     return 0
+
+
+def _worded(message):
+    """Returns the text of an error or a warning, with flags in place of arguments."""
+    text = str(message)
+    for argument, flag in FLAGS.items():
+        text = text.replace(argument, flag)
+    return text
 
 
 def _measure_classifier(arguments):
@@ -117,7 +127,7 @@ def _parser():
         "record's run; not for published weights, as their accuracies were measured; else yes)",
     )
     add("--batch_size", type=_positive, help=f"default: {BATCH}, of a detector 1")
-    add("--output", metavar="DIR", help="gets the report (default: RUN/evaluation_<data>)")
+    add("--output", metavar="DIR", help="gets the report (default: RUN/evaluation_<data>_<split>)")
     add("--variant", help="of a file of weights that does not tell it")
     add(
         "--size",
@@ -152,6 +162,6 @@ def classifier_of(arguments):
     if is_run:
         subject.check_finished(given)
     data_name = arguments.data or (dataset_fields(given)["dataset"] if is_run else None)
-    source, folder = subject.source_of(given, data_name)
+    source, folder = subject.source_of(given, data_name, arguments.split or SPLIT)
     size = {"size": arguments.size} if arguments.size else None
     return Classifier(source, transform=size, variant=arguments.variant), folder

@@ -5,6 +5,7 @@ import keras
 from keras_convnext.atomic import write_text
 from keras_convnext.cli import console
 
+from ..data.listing import counted
 from ..run import pictures, record
 from ..run.logs import csv_text
 from .detection_mistakes import HEADINGS, SHOWN_SCORE
@@ -92,7 +93,7 @@ def print_report(result):
         print()
     others = result["classes_not_in_the_data"]
     if others:
-        print(f"{len(others)} classes of the model are not in the data and were not measured.")
+        print(f"Not measured: {counted(len(others), 'class')} of the model, absent from the data.")
     for kind in ("box", "mask"):
         if result[kind] is not None:
             scores = (f"{name.upper()} {_in_percent(v)}" for name, v in result[kind].items())

@@ -81,7 +81,7 @@ def detector_of(arguments, photos):
         size = sorted(map(int, _fields(arguments.model).get("size", size)))
     if arguments.size:
         size = arguments.size, round(arguments.size * size[1] / size[0])
-    source, folder = subject.source_of(arguments.model, _data_name(arguments, photos))
+    source, folder = subject.source_of(arguments.model, *_data_names(arguments, photos))
     detector = Detector(
         source,
         size=tuple(size),
@@ -93,11 +93,11 @@ def detector_of(arguments, photos):
     return detector, folder
 
 
-def _data_name(arguments, photos):
+def _data_names(arguments, photos):
     """Returns what the folder of a report is called after: two sets do not share one."""
     stem = Path(photos.name).stem
     if arguments.data is None:
-        return f"{stem}_{arguments.split or SPLIT}"
+        return stem, arguments.split or SPLIT
     # Roboflow calls the file of every split the same
     place = Path(arguments.data).absolute().parent.name
-    return f"{place}{stem}" if stem.startswith("_") else stem
+    return (f"{place}{stem}" if stem.startswith("_") else stem,)

@@ -9,6 +9,7 @@ from keras_convnext.whole_models import image_channels
 
 from ..data import stream
 from ..data.dataset import DataError
+from ..data.listing import counted
 from .assessment import assess
 from .progress import shown
 
@@ -98,8 +99,8 @@ def transform_for(classifier, split):
     size, expected = classifier.transform.size, image_channels(classifier.model)
     if channels not in (None, expected):
         raise DataError(
-            f"The images of {split.name!r} have {channels} channels, {classifier.name} takes "
-            f"{expected}."
+            f"The images of {split.name!r} have {counted(channels, 'channel')}, "
+            f"{classifier.name} takes {expected}."
         )
     if (height, width) == (size, size):
         return None

@@ -27,22 +27,28 @@ def say_changes(run, dataset):
         console.say(f"Note: the data are not those of the training. {sentence}")
 
 
-def source_of(given, data_name):
+def source_of(given, *data):
     """Returns the model as `Classifier` and `Detector` take it, and the folder of its report.
 
     Args:
         given: a record's folder, the path of a file, or a name.
-        data_name: of the data; the folder in a record is called after it.
+        *data: names of the data and of the split, after which the folder is called; elsewhere than
+            in a record it is called after the model, too.
     """
-    if Path(given).is_dir():
-        return Path(given) / MODEL, Path(given) / f"evaluation_{_in_a_path(data_name)}"
     path = Path(given)
+    if path.is_dir():
+        return path / MODEL, path / _report_of(*data)
     is_file = path.suffix == ".keras" and path.is_file()
-    folder = Path(f"evaluation_{_in_a_path(given.removesuffix('.keras'))}")
-    return path if is_file else given, folder
+    return path if is_file else given, Path(_report_of(given.removesuffix(".keras"), *data))
+
+
+def _report_of(*names):
+    """Returns the name of the folder of a report."""
+    return "_".join(["evaluation", *map(_in_a_path, names)])
 
 
 def _in_a_path(name):
-    """Returns the last part of a name, without what the name of a folder cannot have."""
+    """Returns the last part of a name, without what the name of a folder cannot have: a "_" for
+    each of it, so that 'train[:10%]' and 'train[10%:]' differ."""
     last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-    return re.sub(r"[^\w.=-]+", "_", last) or "data"
+    return re.sub(r"[^\w.=-]", "_", last) or "data"
