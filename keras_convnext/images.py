@@ -123,12 +123,32 @@ def images_in(folder):
     return [path for path in paths if not path.name.startswith(".") and path.is_file()]
 
 
-def is_turned(image):
-    """Returns whether the EXIF of an opened image says that it is turned. Damaged EXIF does not."""
+def orientation(image):
+    """Returns what the EXIF of an opened image says of how it is turned, 1 to 8; 1, as it is
+    stored, where it says nothing or is damaged. From 5 on width and height are exchanged."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        told = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return told if told in range(1, 9) else 1
     except Exception:  # metadata may be damaged in any way, and the pixels be sound
-        return False
+        return 1
+
+
+def is_turned(image):
+    """Returns whether the EXIF of an opened image says that it is turned."""
+    return orientation(image) != 1
+
+
+def about_exif(source, size):
+    """Returns what to do with an image of another size than it should have, the end of a sentence;
+    "" unless it has that size when it is turned as its EXIF says.
+
+    Args:
+        source: of the image, as `open_image` takes it.
+        size: `(width, height)` that it should have.
+    """
+    with open_image(source) as image:
+        is_exchanged = image.size == (size[1], size[0])
+        return "; its EXIF turns it: save it upright" * (is_exchanged and orientation(image) > 4)
 
 
 def upright_file(content):
@@ -173,7 +193,7 @@ def _unreadable(name, error):
 def _turned_upright(image):
     try:
         return ImageOps.exif_transpose(image) if is_turned(image) else image
-    except Exception:  # as in `is_turned`
+    except Exception:  # as in `orientation`
         return image
 
 

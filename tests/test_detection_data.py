@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_convnext.detection import rle
 from keras_convnext.detection.annotations import checked_truth
 from keras_convnext.detection.augmentation import CropAndResize, Fit, LargeScaleJitter, Objects
 from tests import tiny_objects
 from tests.backends import on_one_backend
-from training.data import DataError, coco_objects, pairs, stream
+from training.data import DataError, coco_objects, pairs, stream, turned
 from training.data.coco import coco, grouped
 from training.data.packed import Packed
 from training.evaluate import coco_set
@@ -121,10 +121,10 @@ def with_image(size, **fields):
 
 LEFT_OUT = [
     (changed("annotations", bbox=[5, 5, 0, 9]), "Not learned: 1 object with a box narrower than"),
-    (changed("annotations", bbox=[500, 5, 9, 9]), "Not learned: 1 object outside of their image"),
-    (changed("annotations", iscrowd=1), "Not learned: 1 object that are crowds"),
-    (changed("annotations", category_id=4), "1 object of categories not listed"),
-    (changed("annotations", image_id=4), "1 object of images that are not listed"),
+    (changed("annotations", bbox=[500, 5, 9, 9]), "Not learned: 1 object outside of the image"),
+    (changed("annotations", iscrowd=1), "Not learned: 1 object marked as a crowd"),
+    (changed("annotations", category_id=4), "1 object without a category in the list"),
+    (changed("annotations", image_id=4), "1 object without an image in the list"),
     (changed("annotations", bbox=[1, math.nan, 2, 2]), "without a `bbox` of four numbers"),
     (changed("annotations", bbox=[1, 2, 2, 10**400]), "without a `bbox` of four numbers"),
     (changed("annotations", bbox="[1, 2, 3, 4]"), "without a `bbox` of four numbers"),
@@ -151,7 +151,7 @@ LEFT_OUT = [
         appended("annotations", bbox=[1, 1, 5, 5]),
         "Repeated: 1 record with the id of another object; both count",
     ),
-    (appended("annotations"), "Repeated: 1 record about an object, which counts once"),
+    (appended("annotations"), "Repeated: 1 record about an object that counts once"),
     (appended("images"), "Repeated: 1 record about an image"),
     (appended("images", id=99, file_name="lost.png"), "Left out: 1 image of .* that are not in"),
     (
@@ -204,7 +204,7 @@ REFUSED = [
     (changed("categories", name="circle"), "have other categories: the id 7 is 'circle'"),
     (
         lambda content: [a.update(category_id=5) for a in content["annotations"]],
-        "12 of 12 objects .* cannot be used, most of them of categories not listed",
+        "12 of 12 objects .* cannot be used, most of them without a category in the list",
     ),
     (
         lambda content: [a.update(segmentation=[]) for a in content["annotations"]],
@@ -579,14 +579,29 @@ def test_sides_that_exif_exchanges_are_said(tmp_path):
     objects = coco(root).train.images[0].objects.encode()
     file = root / "train2017" / "000.png"
     for orientation, hint in ((6, "; its EXIF turns it: save it upright"), (1, "")):
-        exif[0x0112] = orientation
+        exif[ExifTags.Base.Orientation] = orientation
         Image.new("RGB", (64, 96)).save(file, exif=exif)
         with pytest.raises(ValueError, match=f"64 x 96 pixels, in the annotations 96 x 64{hint}$"):
             coco_objects.read(file.read_bytes(), objects)
-    exif[0x0112] = 3
+    exif[ExifTags.Base.Orientation] = 3
     tiny_objects.write_coco(tmp_path, train=2, changed=without_size)
     Image.open(file).save(file, exif=exif)
-    with pytest.warns(UserWarning, match="Taken as stored: 1 image whose EXIF turns it"):
+    with pytest.warns(UserWarning, match="Taken as stored: 1 image turned by EXIF"):
+        coco(root)
+
+
+def test_photos_that_exif_turns_without_another_size_are_said(tmp_path, monkeypatch):
+    """Sides tell which pixels boxes are of where a photo lies; not where it is upside down."""
+    root, exif = tiny_objects.write_coco(tmp_path, train=3), Image.Exif()
+    files = [root / "train2017" / f"{number:03}.png" for number in range(3)]
+    for file, told in zip(files, (3, 6, 4), strict=True):
+        exif[ExifTags.Base.Orientation] = told
+        Image.open(file).save(file, exif=exif)
+    said = "Taken as stored: 2 images turned by EXIF, so that boxes must .* [^,]*000.png, [^,]*002"
+    with pytest.warns(UserWarning, match=said):
+        coco(root)
+    monkeypatch.setattr(turned, "LOOKED_AT", 1)
+    with pytest.warns(UserWarning, match="Taken as stored, of 1 looked at: 1 image turned by EXIF"):
         coco(root)
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from training.data import DataError, pairs
 from training.data.mask_labels import colour_text, colours_of, label_map
@@ -175,3 +175,17 @@ def test_pairs_have_a_fingerprint(tmp_path):
     assert loaded(moved).fingerprint() == then
     (moved / "masks/2.png").write_bytes(b"other")
     assert pairs.pair_split("train", moved, "images", "masks").fingerprint() != then["train"]
+
+
+def test_photos_that_exif_turns_without_another_size_are_said(tmp_path):
+    """The sides of a photo that lies tell which pixels its mask is of; upside down they do not."""
+    write(tmp_path, *[SQUARE] * 4)
+    exif = Image.Exif()
+    for number, told in enumerate((1, 3, 6, 4)):
+        exif[ExifTags.Base.Orientation] = told
+        path = tmp_path / "images" / f"{number}.png"
+        Image.open(path).save(path, exif=exif)
+    (tmp_path / "images/0.png").write_bytes(b"no image")
+    said = "Taken as stored: 2 images turned by EXIF, so that masks must .* [^,]*1.png, [^,]*3.png"
+    with pytest.warns(UserWarning, match=said):
+        loaded(tmp_path)

@@ -1,12 +1,13 @@
 """Inference, scores, pictures, masks, augmentation and rates of segmentation."""
 
+import io
 import os
 import tracemalloc
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_convnext import Variant
 from keras_convnext.images import ImageError
@@ -27,7 +28,13 @@ from keras_convnext.segmentation import (
     palette,
     scores,
 )
-from keras_convnext.segmentation.augmentation import CropAndDistort, Fit, distorted, resampled
+from keras_convnext.segmentation.augmentation import (
+    CropAndDistort,
+    Fit,
+    distorted,
+    read_pair,
+    resampled,
+)
 from keras_convnext.segmentation.inference import in_bands, starts
 from keras_convnext.segmentation.masks import LabelMap, read_mask
 from keras_convnext.segmentation.resampling import resize_to
@@ -635,6 +642,20 @@ def test_validation_has_the_scale_of_the_training(pair):
     for size in (None, (96, 72), (24, 32)):
         trained = made(CropAndDistort(96, LABELS, size=size, **plain), pair)
         np.testing.assert_array_equal(made(Fit(96, 96, LABELS, size=size), pair), trained)
+
+
+@on_one_backend
+def test_a_photo_that_exif_turns_is_told_from_a_wrong_size(pair):
+    """Its mask was drawn as a person sees the photo."""
+    upright, exif = Image.open(io.BytesIO(pair[1])).rotate(90, expand=True), Image.Exif()
+    for told, hint in ((6, "; its EXIF turns it: save it upright"), (1, ""), (3, "")):
+        exif[ExifTags.Base.Orientation] = told
+        files = io.BytesIO(), io.BytesIO()
+        Image.open(io.BytesIO(pair[0])).save(files[0], "PNG", exif=exif)
+        upright.save(files[1], "PNG")
+        message = f"has 48 x 64 pixels, its image 64 x 48: they must be equal{hint}.$"
+        with pytest.raises(ImageError, match=message):
+            read_pair(*(file.getvalue() for file in files), LABELS)
 
 
 @on_one_backend

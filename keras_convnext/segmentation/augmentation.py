@@ -15,7 +15,7 @@ from PIL import Image
 from keras_convnext import checks
 from keras_convnext.augmentation.randomness import IMAGE, uniforms
 from keras_convnext.augmentation.resampling import in_numpy
-from keras_convnext.images import ImageError, load_image
+from keras_convnext.images import ImageError, about_exif, load_image
 from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import LabelMap, read_mask
 from keras_convnext.sizes import fitting, scaled
@@ -166,7 +166,8 @@ def read_pair(image, mask, labels):
         ImageError: if one of them cannot be read, they differ in size, or the mask has a value
             that is no class.
     """
-    image = load_image(bytes(image))
+    content = bytes(image)
+    image = load_image(content)
     try:
         values = Image.fromarray(labels(read_mask(bytes(mask), labels.in_colour)))
     except ValueError as error:
@@ -174,7 +175,7 @@ def read_pair(image, mask, labels):
     if values.size != image.size:
         raise ImageError(
             f"The mask has {values.width} x {values.height} pixels, its image {image.width} x "
-            f"{image.height}: they must be equal."
+            f"{image.height}: they must be equal{about_exif(content, values.size)}."
         )
     return image, values
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_convnext.images import is_turned, open_image
+from keras_convnext.images import open_image
 
-from . import coco_file, coco_layout
+from . import coco_file, coco_layout, turned
 from .coco_file import CocoFile, Tally
 from .dataset import DataError, Dataset, IndexedSplit
 from .duplicates import leaks
@@ -261,7 +261,7 @@ def _split(name, place, masks):
     spread = np.unique(np.linspace(0, len(names) - 1, FIRST).astype(int))
     folder = place.folder_with([names[index] for index in spread])
     there = [(folder / image.name).is_file() for image in file.images]
-    missing, turned = Tally(), Tally()
+    missing = Tally()
     for image, is_there in zip(file.images, there, strict=True):
         if not is_there:
             missing.add(f"of {place.file} that are not in {folder}", image.name)
@@ -271,23 +271,19 @@ def _split(name, place, masks):
             f"in {str(folder)!r}, such as {names[there.index(False)]!r}: put them there, or remove "
             "them from the file."
         )
-    images = tuple(
-        _with_size(image, folder, turned)
-        for image, seen in zip(file.images, there, strict=True)
-        if seen
-    )
+    listed = [image for image, is_there in zip(file.images, there, strict=True) if is_there]
+    images = tuple(_with_size(image, folder) for image in listed)
     split = CocoSplit(name, len(images), (None, None, 3), None, images, folder, file)
-    notes = *missing.sentences("Left out", "image"), *turned.sentences("Taken as stored", "image")
+    sized = [image.size is not None for image in listed]
+    notes = *missing.sentences("Left out", "image"), *turned.notes(split.paths, "boxes", sized)
     return split, [*file.notes, *notes]
 
 
-def _with_size(image, folder, turned):
+def _with_size(image, folder):
     if image.size is not None:
         return image
     try:
         with open_image(str(folder / image.name)) as opened:
-            if is_turned(opened):
-                turned.add("whose EXIF turns it (boxes must be of the unturned one)", image.name)
             return dataclasses.replace(image, size=opened.size)
     except Exception as error:  # whatever Pillow raises for a damaged file
         raise DataError(

@@ -283,7 +283,7 @@ def _once(path, annotations, repeated):
             seen[key] = annotation
             yield annotation
         elif seen[key] == annotation:
-            repeated.add("about an object, which counts once", f"annotation {_text(key)}")
+            repeated.add("about an object that counts once", f"annotation {_text(key)}")
         else:
             repeated.add("with the id of another object; both count", f"annotation {_text(key)}")
             yield annotation
@@ -317,8 +317,8 @@ class _Objects:
         """Adds an object, or counts why not."""
         place = f"annotation {_text(annotation.get('id', annotation))}"
         try:
-            image = _known(annotation, "image_id", self.entries, "of images that are not listed")
-            key = _known(annotation, "category_id", self.labels, "of categories not listed")
+            image = _known(annotation, "image_id", self.entries, "without an image in the list")
+            key = _known(annotation, "category_id", self.labels, "without a category in the list")
             label, size = self.labels[key], self.entries[image][1]
             box = checked_box(annotation, size)
         except UnusableError as flaw:
@@ -327,7 +327,7 @@ class _Objects:
         mask, is_usable = self._mask(annotation, size, place)
         kind = CROWD if annotation.get("iscrowd") else LEARNED
         if kind == CROWD:
-            self.crowds.add("that are crowds", place)
+            self.crowds.add("marked as a crowd", place)
         elif not is_usable or not self._in_sight(box, size, place):
             kind = UNLEARNED
         else:
@@ -351,7 +351,7 @@ class _Objects:
         if min(x2 - x1, y2 - y1) < 1:  # the reference does not train on these, but measures them
             self.others.add("with a box narrower than a pixel", place)
         elif min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
-            self.others.add("outside of their image", place)
+            self.others.add("outside of the image", place)
         else:
             return True
         return False

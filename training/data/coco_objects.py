@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_convnext.detection import rle
 from keras_convnext.detection.augmentation import Objects
-from keras_convnext.images import ImageError, is_turned, load_image, open_image
+from keras_convnext.images import ImageError, about_exif, load_image
 
 MOST_PIXELS = 178_956_970  # of an image; Pillow refuses to open larger ones
 MOST_POINTS = 100_000  # of an object's polygons
@@ -139,7 +139,7 @@ def read(image, objects):
     if said is not None and tuple(said) != image.size:
         raise ImageError(
             f"it has {image.width} x {image.height} pixels, in the annotations {said[0]} x "
-            f"{said[1]}{_about_exif(file, image.size == tuple(said[::-1]))}"
+            f"{said[1]}{about_exif(file, said)}"
         )
     masks = content.get("segmentations")
     return image, Objects(
@@ -147,13 +147,6 @@ def read(image, objects):
         np.array(content["labels"], "int32"),
         None if masks is None else lambda number: _mask(masks[number], image),
     )
-
-
-def _about_exif(file, is_exchanged):
-    """Returns what to do if the sides of an image are exchanged because its EXIF turns it."""
-    with open_image(file) as image:
-        is_meant = is_exchanged and is_turned(image)
-    return "; its EXIF turns it: save it upright" if is_meant else ""
 
 
 def _mask(segmentation, image):

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_convnext.images import SUFFIXES
 
+from . import turned
 from .bad_images import BadImages
 from .dataset import DataError, Dataset, IndexedSplit
 from .duplicates import leaks
@@ -81,7 +82,8 @@ def folders(
         f"{counted(len(class_names), 'class')}; {counted(size, 'image')} in {train_images}/ with "
         f"masks in {train_masks}/, {how}."
     )
-    for note in leaks({"train": train, "validation": validation}):
+    paths = [*train.paths, *validation.paths]
+    for note in (*leaks({"train": train, "validation": validation}), *turned.notes(paths, "masks")):
         warnings.warn(note, stacklevel=2)
     dataset = Dataset(str(data_dir), tuple(class_names), train, validation, summary=summary)
     return dataset if labels is None else surveyed(dataset, labels)
