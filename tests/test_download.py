@@ -29,6 +29,7 @@ from keras_convnext.pretrained.download import (
 from keras_convnext.pretrained.download import hub as hub_module
 from keras_convnext.pretrained.download.failures import SourceError
 from tests import hub_server
+from tests.backends import on_one_backend
 from tests.hub_server import (
     COMMIT,
     answered,
@@ -43,7 +44,7 @@ from tests.hub_server import (
 )
 
 # A notice that is not expected, or one that is said twice, fails the test.
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = [on_one_backend, pytest.mark.filterwarnings("error::UserWarning")]
 
 BODY = random.Random(0).randbytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -120,7 +121,8 @@ def surroundings(tmp_path, monkeypatch):
 def impatient(request, monkeypatch):
     """Where the server stalls, the client waits for less than a second; else a busy machine may."""
     if request.getfixturevalue("fault") == "stalled":
-        monkeypatch.setattr(download.settings, "READ_TIMEOUT", 0.4)
+        for name in ("ANSWER_TIMEOUT", "READ_TIMEOUT"):
+            monkeypatch.setattr(download.settings, name, 0.4)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
 
 

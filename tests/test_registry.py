@@ -16,7 +16,9 @@ import pytest
 
 from keras_convnext.pretrained import registry
 from keras_convnext.variants import VARIANTS, Variant
+from tests.backends import on_one_backend
 
+pytestmark = on_one_backend
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ROWS = registry.rows()
 UPERNETS = registry.rows("segmentation")
