@@ -2,11 +2,12 @@
 
 import types
 
+import keras
 import numpy as np
 import pytest
 
 from keras_convnext import ConvNeXt, Variant
-from keras_convnext.layers.initializers import scale_to_inputs
+from keras_convnext.layers.initializers import KernelInitializer, scale_to_inputs
 from keras_convnext.segmentation import UperNet
 from tests.backends import numpy
 from training import command, data
@@ -38,6 +39,24 @@ def test_kernels_are_scaled_to_what_they_sum(gain):
         inputs = 25 if kind == "dwconv" else np.prod(shape[:-1])
         assert before == pytest.approx(0.02 * of_head, rel=0.15), path
         assert scaled[path] == pytest.approx(before * gain / 0.02 / inputs**0.5, rel=1e-4), path
+
+
+def test_kernels_follow_the_seed():
+    def drawn(seed=None, dtype=None):
+        return KernelInitializer(stddev=0.02, seed=seed)((64, 96), dtype)
+
+    one = numpy(drawn(1))
+    assert one.dtype == "float32" and np.array_equal(one, numpy(drawn(1)))
+    assert np.std(one) == pytest.approx(0.02, rel=0.05)
+    assert not np.array_equal(one, numpy(drawn(2)))
+    runs = []
+    for _ in range(2):
+        keras.utils.set_random_seed(5)
+        runs.append([numpy(drawn()), numpy(drawn())])
+    assert np.array_equal(*runs) and not np.array_equal(*runs[0])
+    generator = keras.random.SeedGenerator(1)
+    assert not np.array_equal(numpy(drawn(generator)), numpy(drawn(generator)))
+    assert keras.backend.standardize_dtype(drawn(1, "bfloat16").dtype) == "bfloat16"
 
 
 def test_heads_that_begin_otherwise_are_left_alone():
