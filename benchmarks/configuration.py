@@ -3,6 +3,8 @@
 import dataclasses
 
 TASKS = ("inference", "training")
+USER_TASKS = ("predict", "fit-head", "fit")  # whole passes over photos, see `contenders.users`
+BATCHES = 4  # of such a pass
 DTYPES = ("float32", "tf32", "bfloat16")
 
 
@@ -16,10 +18,10 @@ class Configuration:
         batch: images per step.
         size: height and width of the images in pixels.
         dtype: one of `DTYPES`. `"tf32"` is float32 whose products have 10 bits; GPUs only.
-        task: one of `TASKS`.
+        task: one of `TASKS` or `USER_TASKS`.
         side: rows and columns of the matrices whose product sets the limit.
         on_device: whether images stay on the device between steps, in place of coming from numpy.
-        export: path of the folder with the ONNX files, or `None`.
+        folder: path of the folder with the photos and ONNX files, or `None`.
     """
 
     variant: str
@@ -30,16 +32,21 @@ class Configuration:
     task: str
     side: int = 4096
     on_device: bool = False
-    export: str | None = None
+    folder: str | None = None
 
     @property
     def name(self):
         """What the results call it."""
         return f"{self.variant} {self.size}px batch {self.batch} {self.dtype} {self.task}"
 
+    @property
+    def images(self):
+        """How many images a step takes."""
+        return self.batch * (BATCHES if self.task in USER_TASKS else 1)
+
     def described(self):
         """Returns the fields that a reader of the results needs."""
-        left_out = ("architecture", "export")
+        left_out = ("architecture", "folder")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 
 

@@ -109,8 +109,8 @@ def check(result, configuration, contender):
     import numpy as np
 
     result = np.asarray(result, "float32")
-    predicts = configuration.task == "inference" and contender.tasks != ("product",)
-    shape = (configuration.batch, 1000) if predicts else ()
+    predicts = configuration.task in ("inference", "predict") and contender.tasks != ("product",)
+    shape = (configuration.images, 1000) if predicts else ()
     if result.shape != shape or not np.isfinite(result).all():
         raise ValueError(f"a step gave numbers of shape {result.shape}, expected finite {shape}")
 

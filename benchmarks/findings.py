@@ -6,7 +6,8 @@ from benchmarks.contenders import CONTENDERS, EAGER, PRODUCTS, matrix_product
 from benchmarks.medians import ratio, spread
 from benchmarks.multiply_adds import multiply_adds
 
-PASSES = {"inference": 1, "training": 3}  # as many multiply-adds as so many forward passes
+# as many multiply-adds as so many forward passes
+PASSES = {"inference": 1, "training": 3, "predict": 1, "fit-head": 1, "fit": 3}
 
 
 def findings(configuration, turns, failures):
@@ -22,7 +23,7 @@ def findings(configuration, turns, failures):
     )
     limit = _limit(configuration, turns)
     models = {name: found for name, found in turns.items() if name not in PRODUCTS}
-    rates = {name: _rates(found, configuration.batch) for name, found in models.items()}
+    rates = {name: _rates(found, configuration.images) for name, found in models.items()}
     return {
         "configuration": configuration.described(),
         "operations_per_image": cost,
@@ -34,7 +35,7 @@ def findings(configuration, turns, failures):
                 "ratios": {
                     peer: ratio(rates[name], rates[peer], 3) for peer in _peers(name, models)
                 },
-                "of_limit": limit and ratio(cost * rates[name], limit["rounds"], 3),
+                "of_limit": _of_limit(name, cost * rates[name], limit),
                 "memory": _memory(found, models),
                 "beginning": _beginning(found),
             }
@@ -60,6 +61,13 @@ def _limit(configuration, turns):
         "gigaflops": spread(best / 1e9, 1),
         "products": {name: spread(found / 1e9, 1) for name, found in rates.items()},
     }
+
+
+def _of_limit(name, operations, limit):
+    """Returns the fraction of the limit; `None` without one, or for another architecture, whose
+    multiply-adds are not counted."""
+    counted = limit and not CONTENDERS[name].peer
+    return ratio(operations, limit["rounds"], 3) if counted else None
 
 
 def _eager(models):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import time
 
 import numpy as np
@@ -25,12 +26,18 @@ class Plan:
         fresh: whether each turn has a new process, so that no two are in memory at once; the
             building and compiling is then paid in each round.
         patience: seconds after which a process that does not answer is given up.
+        together: whether all processes start side by side; what building and compiling cost is
+            not comparable then. Not with `fresh`.
+        deadline: of `time.monotonic`, in seconds: what has not started by then is a failure, and
+            after the first round none begins later.
     """
 
     rounds: int = 5
     steps: int = 5
     fresh: bool = False
     patience: float = 3600
+    together: bool = False
+    deadline: float = math.inf
 
 
 def measure(configuration, names, plan, say=lambda text: None):
@@ -38,7 +45,11 @@ def measure(configuration, names, plan, say=lambda text: None):
     failures = {}
     with contextlib.ExitStack() as stack:
         turns = {name: Turns(name, configuration, plan, stack) for name in names}
+        for name in names if plan.together else ():
+            turns[name].spawn()
         for round_ in range(-1, plan.rounds):  # -1: all are started, each alone
+            if round_ > 0 and time.monotonic() > plan.deadline:
+                break
             for name in list(turns):
                 try:
                     turns[name].start() if round_ < 0 else turns[name].take()
@@ -66,6 +77,11 @@ class Turns:
         self.peak_bytes, self.device_peak_bytes = 0, None
         self.peak_since = self.child = None
 
+    def spawn(self):
+        """Starts the process, whose beginning `start` then waits for."""
+        child = process(self.name, self.configuration, self.plan.patience)
+        self.child = self.stack.enter_context(child)
+
     def start(self):
         if not self.plan.fresh:
             self._open()
@@ -88,9 +104,12 @@ class Turns:
         return min(steps, PRODUCT_STEPS) if self.name in PRODUCTS else steps
 
     def _open(self):
-        child = process(self.name, self.configuration, self.plan.patience)
-        self.child = self.stack.enter_context(child)
+        if not self.plan.together:
+            self.spawn()
+        left = max(1, self.plan.deadline - time.monotonic())
+        self.child.patience = min(self.plan.patience, left)
         self.beginnings.append(self.child.ask())
+        self.child.patience = self.plan.patience
 
 
 def process(name, configuration, patience=Plan.patience):

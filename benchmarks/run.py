@@ -3,7 +3,8 @@
     python -m benchmarks.run                        # Tiny, 224 pixels, batch 8, float32
     python -m benchmarks.run --variants convnext_atto convnext_base --batches 1 32 --sizes 384
     python -m benchmarks.run --dtypes bfloat16 --tasks inference --contenders torch transformers
-    python -m benchmarks.run --scaling --tasks inference --contenders jax torch transformers
+    python -m benchmarks.run --scaling              # grows with size and batch, beside Swin, DeiT
+    python -m benchmarks.run --users                # predict and fit of photos, beside Keras' own
     python -m benchmarks.run --quick                # checks that all run; its numbers mean nothing
 
 A configuration is a variant, a size, a batch, a dtype and a task. Each contender of a configuration
@@ -13,12 +14,14 @@ that what disturbs the machine disturbs all alike. How to read the table:
 - **images/s**: the median of the rounds; a round's value is the batch divided by the median time of
   its steps. Inference takes numpy and returns numpy, through what a user calls
   (`predict_on_batch`; `model(x)` for those named `-call`); a training step ends with the loss.
+  With `--users` a step is a pass over photos, see `benchmarks/contenders/users.py`.
 - **to eager PyTorch, to keras.applications**: the ratio of images/s within each round, its median
   and range. The second is that on the same backend.
 - **of the limit**: the multiply-adds of the model's convolutions and dense layers, two operations
   each, per second, as a fraction of the best matrix product of the same dtype in the same round,
   by any of the installed libraries. A training step counts as three forward passes. 100 % is out
-  of reach: depthwise convolutions, norms and GELU are bound by memory.
+  of reach: depthwise convolutions, norms and GELU are bound by memory. Of other architectures
+  (Swin, DeiT, ResNet-50) multiply-adds are not counted.
 - **peak memory**: the resident set of the process at most while steps ran, after the warm-up; and
   the same without what was resident right after the imports, before there was a model. On a GPU
   the first is the device's memory (of JAX, which cannot forget a peak, since the beginning).
@@ -32,22 +35,23 @@ is the policy `bfloat16` in inference and `mixed_bfloat16` in training, for the 
 `.to(bfloat16)` and autocast.
 
 On a GPU, times are synchronised, images stay on the device between the steps, and `tf32`,
-`torch.compile(mode="max-autotune")`, channels last and Swin-T are measured too. All that is about
-GPUs is not yet measured.
+`torch.compile(mode="max-autotune")` and channels last are measured too; `python -m benchmarks.gpu`
+is one run of all that in ten minutes. All that is about GPUs is not yet measured.
 """
 
 import argparse
 import dataclasses
 import itertools
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks import scaling, tables
 from benchmarks.children import Child, Failed
-from benchmarks.configuration import DTYPES, TASKS, Configuration
-from benchmarks.contenders import CONTENDERS, PRODUCT, PRODUCTS, exported
+from benchmarks.configuration import DTYPES, TASKS, USER_TASKS, Configuration
+from benchmarks.contenders import BACKENDS, CONTENDERS, PRODUCT, PRODUCTS, exported
 from benchmarks.findings import findings
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import gpus, machine
@@ -88,7 +92,6 @@ USUAL = {
     "results": RESULTS,
 }
 QUICK = {
-    "variants": ["convnext_atto"],
     "batches": [2],
     "sizes": [32],
     "rounds": 1,
@@ -101,14 +104,24 @@ QUICK = {
 SCALING = {
     "batches": [1, 2, 4, 8, 16, 32],
     "sizes": [96, 128, 160, 224, 288, 384],
+    "tasks": ["inference"],
+    "contenders": [*BACKENDS, "transformers", "transformers-swin", "transformers-deit"],
     "results": RESULTS.with_name("scaling.json"),
+}
+USERS = {
+    "batches": [16],
+    "sizes": [96, 224],
+    "tasks": list(USER_TASKS),
+    "steps": 1,
+    "results": RESULTS.with_name("users.json"),
 }
 
 
 def parse(argv):
     parser = flags()
     arguments = parser.parse_args(argv)
-    usual = USUAL | (SCALING if arguments.scaling else {}) | (QUICK if arguments.quick else {})
+    usual = USUAL | (SCALING if arguments.scaling else {}) | (USERS if arguments.users else {})
+    usual |= QUICK if arguments.quick else {}
     for name, value in usual.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
@@ -129,8 +142,9 @@ def flags():
     add("--variants", type=variant, **several, help="default: convnext_tiny")
     add("--batches", type=positive, nargs="+", metavar="N", help="images; default: 8")
     add("--sizes", type=pixels, nargs="+", metavar="PIXELS", help="default: 224")
-    add("--dtypes", choices=DTYPES, **several, help="default: float32; of " + ", ".join(DTYPES))
-    add("--tasks", choices=TASKS, **several, help="default: all of " + ", ".join(TASKS))
+    add("--dtypes", choices=DTYPES, **several, help="default: float32; " + _of(DTYPES))
+    every = TASKS + USER_TASKS
+    add("--tasks", choices=every, **several, help="default: inference, training; " + _of(every))
     add("--contenders", choices=list(CONTENDERS), **several, help="default: all, see below")
     add("--rounds", type=positive, metavar="N", help="turns of each contender; default: 5")
     add(
@@ -143,9 +157,18 @@ def flags():
     add("--fresh", action="store_true", help="a new process each turn: slower, takes less memory")
     add("--patience", type=positive, default=3600, metavar="SECONDS", help="for an answer")
     add("--results", type=Path, metavar="JSON", help="merged by configuration; beside it the table")
-    add("--scaling", action="store_true", help="also draw how the cost grows with size and batch")
-    add("--quick", action="store_true", help="Atto at 32 pixels once, to see that all runs")
+    asks = parser.add_mutually_exclusive_group().add_argument
+    asks("--scaling", action="store_true", help="also draw how the cost grows with size and batch")
+    asks(
+        "--users", action="store_true", help="predict and fit of photos, beside keras.applications"
+    )
+    add("--quick", action="store_true", help="Tiny at 32 pixels once, to see that all runs")
+    parser.set_defaults(together=False, deadline=math.inf)  # for `benchmarks.gpu`
     return parser
+
+
+def _of(names):
+    return "of " + ", ".join(names)
 
 
 def _all():
@@ -180,6 +203,7 @@ def one(configuration, arguments, folder):
     names = [name for name in names if name not in failures]
     steps = arguments.steps or max(STEPS, -(-IMAGES // configuration.batch))
     plan = Plan(arguments.rounds, steps, arguments.fresh, arguments.patience)
+    plan = dataclasses.replace(plan, together=arguments.together, deadline=arguments.deadline)
     turns, failed = measure(configuration, names, plan, _progress)
     return {
         **findings(configuration, turns, failures | failed),
@@ -203,7 +227,7 @@ def with_exports(configuration, names, folder):
 
     Returns the configuration with their folder, and `{contender: reason}` where an export failed.
     """
-    configuration = dataclasses.replace(configuration, export=str(folder))
+    configuration = dataclasses.replace(configuration, folder=str(folder))
     wanting = {name: CONTENDERS[name].exported for name in names if CONTENDERS[name].exported}
     failures = {}
     for kind in dict.fromkeys(wanting.values()):

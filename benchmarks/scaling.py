@@ -1,7 +1,10 @@
-"""The plot of `benchmarks.run --scaling`: how the cost of an image grows with size and batch."""
+"""The plot of `benchmarks.run --scaling`: how time and memory grow with size and batch."""
+
+import itertools
 
 CENTRE_SIZE, CENTRE_BATCH = 224, 8
 AXES = {"size": "height and width, pixels", "batch": "images per step"}
+COSTS = ("ms per image", "peak memory over imports, MB")
 
 
 def cross(sizes, batches):
@@ -18,7 +21,10 @@ def _centre(values, usual):
 
 
 def draw(results, path):
-    """Writes a PNG: milliseconds per image over size and over batch, logarithmic; a row per task.
+    """Writes a PNG: milliseconds per image and peak memory over size and over batch, logarithmic.
+
+    Each variant, dtype and task has a row of panels. The dotted lines over the size grow as the
+    number of pixels does.
 
     Args:
         results: `{configuration: results of benchmarks.run}` of one cross.
@@ -32,12 +38,13 @@ def draw(results, path):
     from keras_convnext.atomic import replacing
 
     lines = sorted({_line(found) for found in results.values()})
-    figure = Figure(figsize=(10, 4 * len(lines)), layout="constrained")
-    panels = figure.subplots(len(lines), 2, squeeze=False)
+    panes = list(itertools.product(AXES, COSTS))
+    figure = Figure(figsize=(4.5 * len(panes), 4 * len(lines)), layout="constrained")
+    panels = figure.subplots(len(lines), len(panes), squeeze=False)
     for row, line in zip(panels, lines, strict=True):
         of_line = [found for found in results.values() if _line(found) == line]
-        for panel, axis in zip(row, AXES, strict=True):
-            _panel(panel, axis, _along(axis, of_line))
+        for panel, (axis, cost) in zip(row, panes, strict=True):
+            _panel(panel, axis, cost, _along(axis, of_line))
             panel.set_title(" ".join(line))
     handles = {label: line for p in panels.flat for line, label in zip(*_legend(p), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
@@ -63,23 +70,32 @@ def _along(axis, of_line):
     return sorted(chosen, key=lambda found: found["configuration"][axis])
 
 
-def _panel(panel, axis, along):
+def _cost(cost, found):
+    """Returns the cost of a contender, and its least and greatest value."""
+    if cost == COSTS[0]:
+        rate = found["images_per_second"]
+        return 1e3 / rate["median"], *(1e3 / end for end in reversed(rate["range"]))
+    return (found["memory"]["peak_over_imports_bytes"] / 1e6,) * 3
+
+
+def _panel(panel, axis, cost, along):
     from matplotlib.ticker import LogLocator
 
     names = dict.fromkeys(name for found in along for name in found["contenders"])
     for place, name in enumerate(names):
         points = [
-            (found["configuration"][axis], 1e3 / rate["median"], [1e3 / r for r in rate["range"]])
+            (found["configuration"][axis], *_cost(cost, found["contenders"][name]))
             for found in along
-            if (rate := found["contenders"].get(name, {}).get("images_per_second"))
+            if name in found["contenders"]
         ]
-        x, y, ends = zip(*points, strict=True)
-        slowest, fastest = zip(*ends, strict=True)
+        x, y, least, greatest = zip(*points, strict=True)
         color = f"C{place % 10}"
         style = "-" if place < 10 else "--"
         panel.plot(x, y, style, color=color, marker=".", label=name)
-        panel.fill_between(x, fastest, slowest, color=color, alpha=0.2, linewidth=0)
-    panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="ms per image")
+        panel.fill_between(x, least, greatest, color=color, alpha=0.2, linewidth=0)
+        if axis == "size":
+            panel.plot(x, [y[0] * (side / x[0]) ** 2 for side in x], ":", color=color, alpha=0.5)
+    panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel=cost)
     ticks = [found["configuration"][axis] for found in along]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()

@@ -11,9 +11,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import (
+    accuracy,
     children,
+    contender_process,
     detection,
     forms,
+    gpu,
     masked_encoder,
     memory,
     photo_sizes,
@@ -23,8 +26,8 @@ from benchmarks import (
     startup,
     tables,
 )
-from benchmarks.configuration import Configuration
-from benchmarks.contenders import CONTENDERS, PRODUCTS
+from benchmarks.configuration import USER_TASKS, Configuration, Unsupported
+from benchmarks.contenders import CONTENDERS, PRODUCTS, keras_models, peers, users
 from benchmarks.findings import findings
 from benchmarks.medians import ratio, read_results, save_results, spread
 from benchmarks.multiply_adds import multiply_adds
@@ -428,3 +431,102 @@ def test_the_masked_encoder_is_measured(tmp_path, monkeypatch, capsys):
     assert set(found) == {"forward", "training"} and len(found["forward"]["ratios"]) == 2
     out = capsys.readouterr().out
     assert "| torch | training |" in out and "| jax | no memory |" in out
+
+
+# ---------------------------------------------------------------- tasks of users, peers, GPUs
+
+
+@compiles_long
+@pytest.mark.parametrize("task", USER_TASKS)
+def test_users_tasks_are_measured(task, tmp_path):
+    """On photos that are there, of which a second contender writes none again."""
+    case = configuration(
+        variant="test_convnext2", batch=2, size=32, task=task, folder=str(tmp_path)
+    )
+    files = sorted(users.photos(case).rglob("*.jpg"))
+    assert len(files) == case.images == 8
+    times = [path.stat().st_mtime_ns for path in files]
+    result = keras_models.ours(case)()
+    contender_process.check(result, case, CONTENDERS[BACKEND])
+    with pytest.raises(ValueError, match="expected finite"):
+        contender_process.check(np.ones(3), case, CONTENDERS[BACKEND])
+    assert [path.stat().st_mtime_ns for path in files] == times
+    assert Image.open(files[0]).size == (500, 375)
+    assert run.contenders(task, None)[:2] == ["tensorflow", "applications-tensorflow"]
+
+
+@pure
+def test_users_have_settings_of_their_own():
+    arguments = run.parse(["--users"])
+    assert (arguments.tasks, arguments.steps) == (list(USER_TASKS), 1)
+    assert arguments.results.name == "users.json"
+    with pytest.raises(SystemExit):
+        run.parse(["--users", "--scaling"])
+
+
+@pure
+def test_peers_stand_beside_their_size():
+    assert peers.peer_of("swin", "convnext_small").title == "Swin-S"
+    with pytest.raises(Unsupported, match="not beside convnext_small"):
+        peers.peer_of("deit", "convnext_small")
+    found = findings(
+        configuration(),
+        {"transformers-swin": turns([1.0]), "product-jax": turns([1.0])},
+        {},
+    )
+    # whose multiply-adds are not those of ConvNeXt
+    assert found["contenders"]["transformers-swin"]["of_limit"] is None
+
+
+@pure
+def test_accuracy_is_drawn_against_speed(tmp_path):
+    path, picture = tmp_path / "speed.json", tmp_path / "accuracy.png"
+    flags = ["--results", str(path), "--picture", str(picture)]
+    assert accuracy.main(flags) == 1 and not picture.exists()
+    results = {}
+    for size in (224, 384):
+        for variant in ("convnext_tiny", "convnext_base"):
+            case = configuration(variant=variant, size=size)
+            names = ("jax", "transformers-swin", "transformers-deit")
+            results[case.name] = findings(case, {name: turns([1.0]) for name in names}, {})
+    save_results(path, results)
+    found = accuracy.points(results, 8, "float32")
+    assert found["jax", 224] == [(8.0, 83.8, "convnext_base"), (8.0, 82.1, "convnext_tiny")]
+    assert found["transformers-swin", 384] == [(8.0, 84.5, "Swin-B")]
+    assert accuracy.main(flags) == 0
+    with Image.open(picture) as drawn:
+        assert drawn.format == "PNG"
+
+
+@pure
+def test_the_suite_of_a_gpu_keeps_to_its_time(monkeypatch, capsys):
+    arguments = gpu.parse(["--quick", "--contenders", "jax"])
+    found = [case.name for case in gpu.configurations(arguments)]
+    assert found[0] == "convnext_tiny 32px batch 2 bfloat16 training" and len(found) == 10
+    asked, now = [], iter(range(0, 1000, 100))
+    monkeypatch.setattr(gpu, "monotonic", lambda: next(now))
+    monkeypatch.setattr(gpu.run, "one", lambda case, *_: asked.append(case.name) or NOTHING)
+    measured, left = gpu.suite(arguments, deadline=250)
+    assert asked == list(measured) == found[:3] and left == found[3:]
+    monkeypatch.setattr(gpu, "gpus", list)
+    assert gpu.main([]) == 2 and "no NVIDIA GPU" in capsys.readouterr().err
+
+
+NOTHING = {"contenders": {}, "failures": {}, "limit": None, "rounds": 1, "steps": 1}
+NOTHING["hardware"] = {"processor": "A processor", "cores": 2}
+
+
+@pure
+def test_contenders_start_side_by_side(monkeypatch):
+    monkeypatch.setattr(rounds, "Child", FakeChild)
+    monkeypatch.setattr(rounds, "PAUSE", 0)
+    monkeypatch.setattr(FakeChild, "asked", [])
+    monkeypatch.setattr(FakeChild, "broken", set())
+    spawned = []
+    monkeypatch.setattr(
+        FakeChild, "__enter__", lambda child: spawned.append(len(child.asked)) or child
+    )
+    plan = rounds.Plan(rounds=3, steps=1, together=True, deadline=0)
+    found, failures = rounds.measure(configuration(), ["jax", "torch"], plan)
+    assert spawned == [0, 0] and not failures  # before any was asked
+    assert {name: len(turn.seconds) for name, turn in found.items()} == {"jax": 1, "torch": 1}

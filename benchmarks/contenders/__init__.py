@@ -1,12 +1,13 @@
 """The table of contenders; the files beside it build their models and run their steps.
 
-Every contender has the same architecture with random weights, no preprocessing inside, no
-stochastic depth, 1000 classes and logits as its output, and goes through what its user calls.
+Every contender has random weights, no preprocessing inside, no stochastic depth, 1000 classes and
+logits as its output, and goes through what its user calls. All but the peers of `peers.py` have the
+same architecture. The tasks of `users.py` say themselves what they have.
 """
 
 import dataclasses
 
-from benchmarks.configuration import TASKS
+from benchmarks.configuration import TASKS, USER_TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Contender:
         gpu: `True` if it stands in the default list only where there is a GPU, `False` if only
             where there is none.
         exported: the kind of ONNX file that it runs, of `exported.WRITERS`, or `None`.
+        peer: the kind of another architecture that it is, of `peers.PEERS`, or `None`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Contender:
     tasks: tuple = TASKS
     gpu: bool | None = None
     exported: str | None = None
+    peer: str | None = None
 
 
 ENVIRONMENT = {  # of every contender
@@ -66,6 +69,7 @@ def _ours(backend):
             about="keras_convnext: predict_on_batch, train_on_batch",
             libraries=libraries,
             build="keras_models:ours",
+            tasks=TASKS + USER_TASKS,
         ),
         _keras(
             backend,
@@ -91,6 +95,7 @@ def _ours(backend):
             about="keras.applications: predict_on_batch, train_on_batch",
             libraries=("keras", "keras.applications"),
             build="keras_models:applications",
+            tasks=TASKS + USER_TASKS,
         ),
     )
 
@@ -107,16 +112,26 @@ def _in_huge_pages(row):
 
 
 def _pytorch(name, about, libraries, build, **options):
-    gpu = True if build == "swin" or options.get("channels_last") else None
+    gpu = True if options.get("channels_last") else None
     return Contender(
         name, about, ("torch", *libraries), f"pytorch_models:{build}", options, gpu=gpu
     )
 
 
-def _transformers(name, about, build="transformers", **options):
-    kind = "swin" if build == "swin" else "convnext"
+def _transformers(name, about, kind="convnext", build="transformers", **options):
     modeling = f"transformers.models.{kind}.modeling_{kind}"
     return _pytorch(name, about, ("transformers", modeling), build, **options)
+
+
+def _peer(kind, about, **options):
+    """Returns the row of another architecture; compiled only where there is a GPU."""
+    compiled = options.get("compiled")
+    row = _transformers(
+        f"transformers-{kind}" + "-compiled" * bool(compiled), about, kind, "peer", **options
+    )
+    return dataclasses.replace(
+        row, options={"kind": kind, **options}, peer=kind, gpu=True if compiled else None
+    )
 
 
 def _timm(name, about, **options):
@@ -157,13 +172,14 @@ CONTENDERS = {
             mode=AUTOTUNED,
             channels_last=True,
         ),
-        _transformers("transformers-swin", "Swin-T, eager, for Tiny", build="swin"),
-        _transformers(
-            "transformers-swin-compiled", "Swin-T, torch.compile", build="swin", compiled=True
-        ),
+        _peer("swin", "Swin-T, S or B, eager, beside Tiny, Small or Base"),
+        _peer("swin", "the same under torch.compile", compiled=True),
+        _peer("deit", "DeiT-S or B, eager, beside Tiny or Base"),
+        _peer("resnet", "ResNet-50, eager, beside Tiny"),
         _timm("timm", "timm, PyTorch eager"),
         _timm("timm-compiled", "under torch.compile", compiled=True),
         _timm("timm-channels-last", "eager, channels last", channels_last=True),
+        _timm("timm-compiled-channels-last", "both of these", compiled=True, channels_last=True),
         _timm(
             "timm-autotuned",
             f'under torch.compile(mode="{AUTOTUNED}"), channels last',

@@ -21,7 +21,7 @@ PEERS = ("transformers", "timm")
 def file_of(configuration, kind):
     """Returns the path of the ONNX file of that kind."""
     name = f"{kind}-{configuration.variant}-{configuration.size}-{configuration.batch}.onnx"
-    return Path(configuration.export) / name
+    return Path(configuration.folder) / name
 
 
 def _ours(configuration, path, **options):

@@ -6,24 +6,21 @@ for training it is `mixed_bfloat16`, as their autocast.
 
 import functools
 
-from benchmarks.configuration import Unsupported
-from benchmarks.contenders import device, images
+from benchmarks.configuration import USER_TASKS, Unsupported
+from benchmarks.contenders import device, images, users
 
 
 def ours(configuration, call=False, remat=False):
     _settings(configuration)
     import keras_convnext
 
-    size = configuration.size
-    model = keras_convnext.ConvNeXt(
-        configuration.variant,
-        include_preprocessing=False,
-        input_shape=(size, size, 3),
-        classifier_activation=None,
-    )
-    if remat:
-        keras_convnext.rematerialize(model)
-    return _step(model, configuration, call)
+    def build(**arguments):
+        model = keras_convnext.ConvNeXt(configuration.variant, **arguments)
+        if remat:
+            keras_convnext.rematerialize(model)
+        return model
+
+    return _step(build, configuration, call)
 
 
 def applications(configuration):
@@ -35,29 +32,29 @@ def applications(configuration):
     # the function behind all of its factories: there is none for the small variants
     from keras.src.applications.convnext import ConvNeXt
 
-    size = configuration.size
-    model = ConvNeXt(
-        row["depths"],
-        row["dims"],
-        include_preprocessing=False,
-        input_shape=(size, size, 3),
-        classifier_activation=None,
-    )
-    return _step(model, configuration)
+    return _step(functools.partial(ConvNeXt, row["depths"], row["dims"]), configuration)
 
 
 def _settings(configuration):
     import keras
 
     if configuration.dtype == "bfloat16":
-        training = configuration.task == "training"
-        keras.config.set_dtype_policy("mixed_bfloat16" if training else "bfloat16")
+        predicts = configuration.task in ("inference", "predict")
+        keras.config.set_dtype_policy("bfloat16" if predicts else "mixed_bfloat16")
     device.set_precision(configuration.dtype)
 
 
-def _step(model, configuration, call=False):
+def _step(build, configuration, call=False):
+    """Returns the step, given a function with the arguments of `keras.applications`."""
+    if configuration.task in USER_TASKS:
+        return users.step(build, configuration)
     import keras
 
+    model = build(
+        include_preprocessing=False,
+        input_shape=(configuration.size, configuration.size, 3),
+        classifier_activation=None,
+    )
     x, y = images.batch(configuration)
     if configuration.on_device:
         x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)

@@ -1,4 +1,4 @@
-"""ConvNeXt of transformers and timm, and Swin-T, in PyTorch; eager or under `torch.compile`.
+"""ConvNeXt of transformers and timm, and its peers, in PyTorch; eager or under `torch.compile`.
 
 Inference takes numpy and returns numpy, under `torch.inference_mode()`. A training step is forward,
 cross-entropy, backward and a step of `torch.optim.AdamW`. bfloat16 is `.to(torch.bfloat16)` for
@@ -6,7 +6,7 @@ inference and autocast for training.
 """
 
 from benchmarks.configuration import Unsupported
-from benchmarks.contenders import device, images
+from benchmarks.contenders import device, images, peers
 
 
 def transformers(configuration, **options):
@@ -44,18 +44,9 @@ def transformers_model(configuration):
     return getattr(library, f"ConvNext{version}ForImageClassification")(config)
 
 
-def swin(configuration, **options):
-    if configuration.variant != "convnext_tiny":
-        raise Unsupported("Swin-T is the peer of convnext_tiny alone")
-    import transformers as library
-
-    config = library.SwinConfig(
-        image_size=configuration.size,
-        depths=(2, 2, 6, 2),
-        num_labels=images.CLASSES,
-        drop_path_rate=0.0,
-    )
-    model = library.SwinForImageClassification(config)
+def peer(configuration, kind, **options):
+    row = peers.peer_of(kind, configuration.variant)
+    model = peers.model(row, configuration.size, images.CLASSES)
     return _step(model, configuration, _logits_of, **options)
 
 
