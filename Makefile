@@ -16,7 +16,7 @@ keras-hub := keras-hub==0.32.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test proofs exhaustive lint readme docs bench startup release-check minimum-check clean
+.PHONY: demo test proofs exhaustive lint readme docs docs-check bench startup release-check minimum-check clean
 
 demo: $(VENV)/.demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m training.train --config digits
@@ -42,6 +42,10 @@ readme: $(VENV)/.test
 # the site, in docs/_build; a warning is an error
 docs: $(VENV)/.docs
 	KERAS_BACKEND=jax $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+# every page of the site in a headless Chromium, wide and narrow: console, widths, pictures, search
+docs-check: docs
+	$(BIN)/python -m tests.pages $(FLAGS)
 
 # FLAGS="--variants convnext_base --batches 1 32": see `python -m benchmarks.run --help`
 bench: $(VENV)/.bench

@@ -15,12 +15,14 @@ project = "keras_convnext"
 author = "The authors of keras_convnext"
 version = release = keras_convnext.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
 
 html_theme = "furo"
 html_title = f"keras_convnext {version}"
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["wide.css"]
+html_js_files = ["enlarge.js"]
 html_show_copyright = False
 html_show_sphinx = False
 

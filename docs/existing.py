@@ -15,6 +15,7 @@ GENERATED = ROOT / "docs" / "generated"
 PAGES = {
     "changelog": ("CHANGELOG.md", None),
     "contributing": ("CONTRIBUTING.md", None),
+    "third_party": ("THIRD_PARTY.md", None),
     "weights": ("weights/README.md", None),
     "speed": ("benchmarks/results/speed.md", "Speed on an AMD processor"),
     "speed_intel": ("benchmarks/results/speed_intel.md", "Speed on an Intel processor"),

@@ -28,10 +28,10 @@ from keras_convnext.pretrained import files, registry, resolve, saving
 from keras_convnext.segmentation import checkpoints
 from tests import hub_server
 from tests.backends import on_one_backend, randomise
+from tests.test_golden import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = ROOT.parent / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason=f"{GOLDEN} is absent")
 COMMANDS = ("list", "info", "predict", "explain", "segment", "detect", "convert", "verify", "cache")
 ORIGINAL_ROWS = registry.rows()
 PHOTOS = ("a.png", "b.JPG", "deeper/c.webp")

@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+from keras_convnext.version import __version__
 from tests.backends import on_one_backend
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,3 +142,12 @@ def test_the_tree_in_contributing_is_the_tree_on_disk():
     rooms |= {path for path in (ROOT / "training").iterdir() if path.is_dir()}
     missing = {str(path.relative_to(ROOT)) for path in rooms if path.name != "__pycache__"}
     assert missing - {str(path) for path in shown} == set()
+
+
+def test_version_and_changelog_agree():
+    """Between releases the version is the next one, in development."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest, before = re.findall(r"^## (\S+)", text, re.MULTILINE)[:2]
+    number, development = re.fullmatch(r"(\d+\.\d+\.\d+)(\.dev0)?", __version__).groups()
+    assert newest == ("Unreleased" if development else number)
+    assert [*map(int, before.split("."))] < [*map(int, number.split("."))]
