@@ -50,10 +50,11 @@ def show(page, address, size):
         deviceScaleFactor=1,
         mobile=mobile,
     )
+    page.value("window.isThePageBefore = true")
     page.complaints.clear()
     page.requests.clear()
     page.call("Page.navigate", url=address)
-    page.wait_for(f"location.href === {address!r} && document.readyState === 'complete'")
+    page.wait_for("!window.isThePageBefore && document.readyState === 'complete'")
     page.value("[...document.images].forEach(img => img.loading = 'eager')")
     page.wait_for("[...document.images].every(img => img.complete)")
 

@@ -22,9 +22,18 @@ def opened(tmp_path_factory):
     """A page, the folder that is served, and its address."""
     folder = tmp_path_factory.mktemp("site")
     Image.new("RGB", (900, 100)).save(folder / "wide.png")
+    (folder / "favicon.ico").touch()  # browsers ask for it
     own = tmp_path_factory.mktemp("browser")
     with browser.served(folder) as address, browser.opened(own) as page:
         yield page, folder, address
+
+
+def written(opened, content):
+    """Returns the address of a page; each has its own, as browsers keep what they have loaded."""
+    _, folder, address = opened
+    name = f"{len(list(folder.iterdir()))}.html"
+    (folder / name).write_text(PAGE.format(content))
+    return address + name
 
 
 @pytest.mark.parametrize(
@@ -42,18 +51,16 @@ def opened(tmp_path_factory):
     ],
 )
 def test_a_fault_of_a_page_is_found(opened, content, fault):
-    page, folder, address = opened
-    (folder / "page.html").write_text(PAGE.format(content))
-    pages.show(page, f"{address}page.html", "wide")
+    page, address = opened[0], written(opened, content)
+    pages.show(page, address, "wide")
     found = "\n".join(pages.faults(page, address))
     assert not found if fault is None else re.search(fault, found), found
 
 
 def test_a_fault_on_phones_is_found(opened):
-    page, folder, address = opened
-    (folder / "page.html").write_text(PAGE.format("<p style='width: 600px'>wide</p>"))
+    page, address = opened[0], written(opened, "<p style='width: 600px'>wide</p>")
     for size, fault in (("wide", False), ("narrow", True)):
-        pages.show(page, f"{address}page.html", size)
+        pages.show(page, address, size)
         assert bool(pages.faults(page, address)) == fault
 
 
