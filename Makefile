@@ -11,7 +11,8 @@ jax := jax
 tensorflow := $(if $(filter Linux x86_64,$(shell uname -sm)),tensorflow-cpu,tensorflow)
 torch := torch==2.13.0
 # Without what it requires: its text models want tensorflow-text, which brings a second TensorFlow of
-# several hundred MB over tensorflow-cpu. Its image models need tokenizers alone besides.
+# several hundred MB over tensorflow-cpu. Its image models need tokenizers alone besides, and its harness
+# for tests Grain.
 keras-hub := keras-hub==0.32.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -83,9 +84,11 @@ $(VENV)/.bench: $(BIN)/python pyproject.toml
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
 	$(BIN)/pip install -q "$(jax)" -e ".[docs]"
+	$(BIN)/pip install -q absl-py packaging regex kagglehub tokenizers
+	$(BIN)/pip install -q --no-deps "$(keras-hub)"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
 	$(BIN)/pip install -q "$(torch)" "$(tensorflow)" "$(jax)" -e ".[dev]"
-	$(BIN)/pip install -q tokenizers && $(BIN)/pip install -q --no-deps "$(keras-hub)"
+	$(BIN)/pip install -q tokenizers grain && $(BIN)/pip install -q --no-deps "$(keras-hub)"
 	touch $@

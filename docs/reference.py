@@ -63,7 +63,7 @@ def pages():
     """Returns `{page: [full names documented on it]}`: "keras_convnext", and one per module."""
     top = [name for name in keras_convnext.__all__ if name not in keras_convnext.SUBMODULES]
     found = {"keras_convnext": [f"keras_convnext.{name}" for name in top]}
-    for module in keras_convnext.SUBMODULES:
+    for module in (*keras_convnext.SUBMODULES, *keras_convnext.OPTIONAL):
         own = [name for name in names_of(module) if name not in top]
         found[module] = [f"keras_convnext.{module}.{name}" for name in own]
     return found

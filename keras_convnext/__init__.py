@@ -89,6 +89,7 @@ SUBMODULES = (
     "segmentation",
     "variants",
 )
+OPTIONAL = ("keras_hub",)  # need what is not installed with us: no part of `import *`
 MODULE_OF = {name: module for module, names in PUBLIC.items() for name in names}
 
 __all__ = ["__version__", *MODULE_OF, *SUBMODULES]
@@ -97,7 +98,7 @@ _renamed = deprecation.renamed(__name__, {"fine_tune": "fine_tuning_optimizer"},
 
 
 def __getattr__(name):
-    if name in SUBMODULES:
+    if name in (*SUBMODULES, *OPTIONAL):
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("ConvNeXtTest", "ConvNeXtTest2", "ConvNeXtTest3"):
         return importlib.import_module(f"{__name__}.models").test_model(name)

@@ -9,6 +9,7 @@ from keras_convnext import export as export
 from keras_convnext import features as features
 from keras_convnext import images as images
 from keras_convnext import interpret as interpret
+from keras_convnext import keras_hub as keras_hub
 from keras_convnext import labels as labels
 from keras_convnext import layers as layers
 from keras_convnext import macs as macs

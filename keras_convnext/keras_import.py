@@ -17,6 +17,14 @@ REGISTERED = {
     "detection.heads": ("BoxHead", "FeaturePyramid", "MaskHead", "RegionProposalHead"),
     "detection.rcnn": ("DetectionModel",),
     "features": ("PyramidModel",),
+    "keras_hub": (
+        "ConvNeXtBackbone",
+        "ConvNeXtImageClassifier",
+        "ConvNeXtImageClassifierPreprocessor",
+        "ConvNeXtImageConverter",
+        "UperNetImageSegmenter",
+        "UperNetImageSegmenterPreprocessor",
+    ),
     "layers": (
         "Chain",
         "ConvNeXtBlock",
@@ -120,6 +128,14 @@ class _ClassToImport:
 
     def __call__(self, *args, **kwargs):
         return self._get()(*args, **kwargs)
+
+    # KerasHub compares a preset's class with those that its tasks are for
+    def __eq__(self, other):
+        return other is self or (
+            isinstance(other, type) and other.__name__ == self._name and other is self._get()
+        )
+
+    __hash__ = object.__hash__
 
     def __repr__(self):
         return f"<class {self._name} of {self._module}, not imported yet>"

@@ -57,7 +57,7 @@ class NamedWeights:
         """
         import keras
 
-        arguments |= {"weights": self.path, **self._arguments()}
+        arguments |= {"weights": self.path, **self.arguments()}
         module, _, name = READERS[self.head].rpartition(".")
         builder = getattr(importlib.import_module(module), name)
         chosen = keras.config.image_data_format()
@@ -69,8 +69,8 @@ class NamedWeights:
         model.published = self.row.name if self.row else None
         return model
 
-    def _arguments(self):
-        """Returns the arguments that are as the file has its layers."""
+    def arguments(self):
+        """Returns the arguments of `build` that are as the file has its layers."""
         outputs = self.checkpoint.outputs
         if self.head is None:
             return {"include_top": self.classes > 0}

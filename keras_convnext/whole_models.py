@@ -77,6 +77,11 @@ def image_side(model, name):
         ValueError: if it does not go from square RGB or grey images in [0, 255] to classes.
     """
     outputs.refuse_detector(model, name)
+    if hasattr(model, "preprocess_samples") and model.preprocessor is not None:
+        raise ValueError(
+            f"{name} is a task of KerasHub, which prepares images itself: its `predict` takes them "
+            "as they are."
+        )
     shapes = shape_of(model, "input_shape"), shape_of(model, "output_shape")
     if None in shapes:
         return None

@@ -20,7 +20,8 @@ HEAD = "# Written by `make readme`: change the code, not this file.\n"
 def package_stub():
     """Returns the text of `keras_convnext/__init__.pyi`."""
     objects = {name: getattr(keras_convnext, name) for name in keras_convnext.MODULE_OF}
-    lines = [f"from keras_convnext import {name} as {name}" for name in keras_convnext.SUBMODULES]
+    modules = (*keras_convnext.SUBMODULES, *keras_convnext.OPTIONAL)
+    lines = [f"from keras_convnext import {name} as {name}" for name in modules]
     for name in objects:
         if not _is_factory(objects[name]):
             module = f"keras_convnext.{keras_convnext.MODULE_OF[name]}"

@@ -131,10 +131,11 @@ def test_every_public_name_is_documented_once():
     pages = reference.pages()
     names = [name for page in pages.values() for name in page]
     assert len(names) == len(set(names))
-    assert set(pages) == {"keras_convnext", *keras_convnext.SUBMODULES}
+    modules = (*keras_convnext.SUBMODULES, *keras_convnext.OPTIONAL)
+    assert set(pages) == {"keras_convnext", *modules}
     top = {name for name in keras_convnext.__all__ if name not in keras_convnext.SUBMODULES}
     assert set(pages["keras_convnext"]) == {f"keras_convnext.{name}" for name in top}
-    for module in keras_convnext.SUBMODULES:
+    for module in modules:
         documented = {name.rpartition(".")[2] for name in pages[module]} | top
         assert public(importlib.import_module(f"keras_convnext.{module}")) <= documented, module
 

@@ -23,7 +23,45 @@ AUXILIARY_LEVEL = "P4"
 PARTS = ("decode_head", "auxiliary_head", "logits", "auxiliary")
 
 
+def with_auxiliary_loss(kind):
+    """Gives a class of functional models with two outputs what `SegmentationModel` says.
+
+    A class decorator, as KerasHub writes the first base of a task's class into its files.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        return _wanted(super(kind, self).call(inputs, training=training, mask=mask), training)
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        outputs = super(kind, self).compute_output_spec(inputs, training=training, mask=mask)
+        return _wanted(outputs, training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        inherited = super(kind, self).compute_loss
+        if not isinstance(y_pred, dict):
+            return inherited(x, y, y_pred, sample_weight, training)
+        loss = inherited(x, y, y_pred["logits"], sample_weight, training)
+        # the losses of regularizers are in the first part already
+        auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
+        return loss + self.get_layer("auxiliary_head").loss_weight * auxiliary
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        return super(kind, self).compute_metrics(x, y, logits, sample_weight)
+
+    for method in (call, compute_output_spec, compute_loss, compute_metrics):
+        setattr(kind, method.__name__, method)
+    return kind
+
+
+def _wanted(outputs, training):
+    # Keras gives a model around this one, built with the logits, the first of the outputs
+    names = ("logits", "auxiliary")
+    return OrderedDict((name, outputs[name]) for name in names) if training else outputs["logits"]
+
+
 @functional
+@with_auxiliary_loss
 class SegmentationModel(PyramidModel):
     """A functional model with the outputs `"logits"` and, for training alone, `"auxiliary"`.
 
@@ -32,31 +70,6 @@ class SegmentationModel(PyramidModel):
     from the auxiliary ones; the sum is minimised, with the second loss multiplied by `loss_weight`
     of the layer `auxiliary_head` (0.4). Metrics see the logits.
     """
-
-    def call(self, inputs, training=None, mask=None):
-        return _wanted(super().call(inputs, training=training, mask=mask), training)
-
-    def compute_output_spec(self, inputs, training=None, mask=None):
-        outputs = super().compute_output_spec(inputs, training=training, mask=mask)
-        return _wanted(outputs, training)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
-        # the losses of regularizers are in the first part already
-        auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
-        return loss + self.get_layer("auxiliary_head").loss_weight * auxiliary
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, y, logits, sample_weight)
-
-
-def _wanted(outputs, training):
-    # Keras gives a model around this one, built with the logits, the first of the outputs
-    names = ("logits", "auxiliary")
-    return OrderedDict((name, outputs[name]) for name in names) if training else outputs["logits"]
 
 
 @knowing_other_names
@@ -136,18 +149,31 @@ def UperNet(
         name=prefix or None,
     )
     maps, images = pyramid.pyramid_outputs, pyramid.input
-    decoder, auxiliary, logits, more_logits = (names.in_model(prefix, part) for part in PARTS)
-    decoder = UperNetHead(classes, channels, dropout, name=decoder)
-    auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name=auxiliary)
-    outputs = {
-        "logits": _at_full_size(images, decoder([maps[level] for level in LEVELS]), logits),
-        "auxiliary": _at_full_size(images, auxiliary(maps[AUXILIARY_LEVEL]), more_logits),
-    }
+    widths = {"channels": channels, "auxiliary_channels": auxiliary_channels}
+    outputs = heads(maps, images, classes, **widths, dropout=dropout, prefix=prefix)
     model = SegmentationModel(images, outputs, name=name or default)
     if checkpoint is not None:
         checkpoint.load_into(model)
         model.published = checkpoint.published
     return model
+
+
+def heads(maps, images, classes, *, channels, auxiliary_channels, dropout, prefix=""):
+    """Returns the outputs of UperNet's heads, `{"logits": ..., "auxiliary": ...}`.
+
+    Args:
+        maps: `{"P2": KerasTensor, ...}`, channels_last, with a norm behind each stage.
+        images: the KerasTensor that they were made of, whose size the outputs get.
+        classes, channels, auxiliary_channels, dropout: as of `UperNet`.
+        prefix: name of the model if that begins the names of its layers, else `""`.
+    """
+    decoder, auxiliary, logits, more_logits = (names.in_model(prefix, part) for part in PARTS)
+    decoder = UperNetHead(classes, channels, dropout, name=decoder)
+    auxiliary = AuxiliaryHead(classes, auxiliary_channels, dropout, name=auxiliary)
+    return {
+        "logits": _at_full_size(images, decoder([maps[level] for level in LEVELS]), logits),
+        "auxiliary": _at_full_size(images, auxiliary(maps[AUXILIARY_LEVEL]), more_logits),
+    }
 
 
 def _at_full_size(images, logits, name):
