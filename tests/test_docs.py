@@ -442,6 +442,8 @@ def test_lines_run(page, place, monkeypatch):
     """All of a page, one after the other, with a smaller model and random weights."""
     if page == "guides/export.md":
         pytest.importorskip("onnxruntime")
+    if page == "guides/keras_hub.md":
+        pytest.importorskip("keras_hub")
     tiny_models(monkeypatch)
     scope = scope_of(page)
     for reason, text in blocks(page, "python"):
@@ -462,7 +464,7 @@ def test_lines_with_keras_hub_run():
     scope = {"images": noise(1, 64, 64, 3).astype("float32"), "boxes": boxes}
     masks = np.where(np.arange(64 * 64) % 5, np.arange(64 * 64) % 21, 255).reshape(1, 64, 64)
     scope |= {"labels": np.zeros((1, 1), int), "masks": masks}
-    marked = [text for reason, text in blocks("guides/heads.md", "python") if reason]
+    marked = [text for reason, text in blocks("guides/keras_hub.md", "python") if reason]
     assert len(marked) == 2
     for text in marked:
         smaller = text.replace("ConvNeXtTiny", "ConvNeXtAtto").replace("512", "64")
