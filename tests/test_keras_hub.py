@@ -266,6 +266,11 @@ def test_a_policy_is_that_of_every_layer(policy, tmp_path):
     layers = [layer for layer in cast.backbone._flatten_layers() if layer.weights]
     assert {layer.compute_dtype for layer in layers} == {"bfloat16"}
     found = np.asarray(cast.predict_on_batch(PHOTO[None]), "float32")
+    cast.save_to_preset(tmp_path / "again")
+    again = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "again"), dtype=None)
+    # as KerasHub has it: plain floats are read in Keras' own policy, others as they were saved
+    expected = policy.name if policy.name == "mixed_bfloat16" else "float32"
+    assert again.backbone.dtype_policy.name == expected
     # 8 bits of mantissa in some twenty layers
     np.testing.assert_allclose(found, model.predict_on_batch(PHOTO[None]), rtol=0.1, atol=0.05)
 

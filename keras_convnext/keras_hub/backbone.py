@@ -79,6 +79,7 @@ class ConvNeXtBackbone(FeaturePyramidBackbone):
             "output_stride": self.output_stride,
             "image_shape": list(self.image_shape),
             "data_format": self.data_format,
+            "dtype": keras.dtype_policies.serialize(_as_read_again(self.dtype_policy)),
         }
 
     presets = published("classification")
@@ -126,12 +127,23 @@ def _policy_of_floats(dtype):
     """
     policy = keras.config.dtype_policy() if dtype is None else keras.dtype_policies.get(dtype)
     is_map = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
+    if is_map and not policy:
+        policy, is_map = keras.dtype_policies.get(policy.default_policy), False
     if is_map or policy.quantization_mode is not None:
         raise ValueError(
             f"`dtype` must be a policy of floats, such as 'bfloat16', received {dtype!r}. Weights "
             "of 8 bits are for exported files: `export.export(model, path, quantize='int8')`."
         )
     return policy
+
+
+def _as_read_again(policy):
+    """Returns a policy in the form in which KerasHub reads it from a task's file.
+
+    It takes the name of a policy for that of a dtype, which "mixed_bfloat16" is not.
+    """
+    is_mixed = policy.compute_dtype != policy.variable_dtype
+    return keras.dtype_policies.DTypePolicyMap(policy) if is_mixed else policy
 
 
 def _in_order(outputs, data_format):
