@@ -1,13 +1,13 @@
 """Our docstrings as reStructuredText, which Sphinx reads.
 
 A docstring is made of paragraphs; of code, indented after an empty line; of lists; and of sections,
-`Args:`, `Attributes:`, `Fields:`, `Returns:`, `Yields:`, `Raises:` and `Example:`. Single backticks
-mark code.
+`Args:`, `Attributes:`, `Fields:`, `Returns:`, `Yields:`, `Raises:` and `Example:`, which is code.
+Single backticks mark code.
 """
 
 import re
 
-SECTION = re.compile(r"(Args|Attributes|Fields|Returns|Yields|Raises|Examples?):$")
+SECTION = re.compile(r"(Args|Attributes|Fields|Returns|Yields|Raises|Example):$")
 ITEM = re.compile(r"([-*]|\d+\.) ")
 ENTRY = re.compile(r"([\w*][\w.*, ]*): ?(.*)")
 FIELDS = {"Args": "param {}", "Raises": "raises {}", "Returns": "returns", "Yields": "yields"}
@@ -33,9 +33,17 @@ def as_rst(lines, links=None):
             found.append("")
         elif title in ("Returns", "Yields"):
             found += _field(FIELDS[title], _blocks(section, links))
+        elif title == "Example":
+            found += [".. rubric:: Example", "", *_code(section)]
         else:
-            found += [".. rubric:: Example", ""] * bool(title) + _blocks(section, links)
+            found += _blocks(section, links)
     return found
+
+
+def example(docstring):
+    """Returns the code of the section `Example:` of a docstring, or `None`."""
+    found = [lines for title, lines in _sections(docstring.splitlines()) if title == "Example"]
+    return "\n".join(found[0]).strip() if found else None
 
 
 def _sections(lines):
@@ -95,6 +103,10 @@ def _blocks(lines, links):
         before = line
     end()
     return found if not in_code else [*found, ""]
+
+
+def _code(lines):
+    return [".. code-block:: python", "", *(f"    {line}" if line else "" for line in lines), ""]
 
 
 def _inline(text, links):

@@ -187,6 +187,11 @@ Raises:
 
 Attributes:
     size: in pixels.
+
+Example:
+    code(1)  # `it`
+
+    code(2)
 """
 RST = r"""Returns ``f(x)``\ s, or ``None``: a \* b, end\_ and 2\*\*3.
 
@@ -212,7 +217,15 @@ RST = r"""Returns ``f(x)``\ s, or ``None``: a \* b, end\_ and 2\*\*3.
 
 .. rubric:: Attributes
 
-* ``size``: in pixels."""
+* ``size``: in pixels.
+
+.. rubric:: Example
+
+.. code-block:: python
+
+    code(1)  # `it`
+
+    code(2)"""
 
 
 def test_docstrings_become_what_sphinx_reads():
