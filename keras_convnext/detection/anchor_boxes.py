@@ -26,6 +26,12 @@ def anchors(sizes, strides=STRIDES, scale=SCALE, ratios=RATIOS):
         their sides are not rounded, and they may reach beyond the image.
 
     Source: arXiv 1506.01497, section 3.1.1; of pyramids: arXiv 1612.03144, section 4.1.
+
+    Example:
+        from keras_convnext.detection import anchors
+        (boxes,) = anchors([(2, 3)], strides=(16,), ratios=(1.0,))
+        boxes.shape  # (6, 4)
+        boxes[0]  # [-64, -64, 64, 64]
     """
     return [
         _of_a_map(size, stride, scale, ratios) for size, stride in zip(sizes, strides, strict=True)
@@ -44,6 +50,12 @@ def usable(sizes, strides, image_shape, border=None, scale=SCALE, ratios=RATIOS)
     Returns:
         a list of bool `(batch, height * width * len(ratios))` for each map, in the order of
         `anchors`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import usable
+        (found,) = usable([(2, 3)], (16,), np.array([[32, 32]]), ratios=(1.0,))
+        found  # [[True, True, False, True, True, False]]
     """
     shape = ops.cast(image_shape, "float32")
     found = [

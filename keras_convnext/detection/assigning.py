@@ -35,6 +35,15 @@ def assign(boxes, valid, targets, targets_valid, positive, negative, least, low_
         target, 0 where there is none.
 
     Source: arXiv 1506.01497, section 3.1.2.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import assign
+        boxes, exist = np.float32([[[0, 0, 4, 4], [8, 8, 12, 12]]]), np.array([[True, True]])
+        objects, are = np.float32([[[0, 0, 4, 5]]]), np.array([[True]])
+        assigned, overlaps = assign(boxes, exist, objects, are, 0.7, 0.3, 0.3, low_quality=True)
+        assigned  # [[1, 0]]
+        overlaps  # [[0.8, 0.0]]
     """
     boxes, targets = (ops.stop_gradient(ops.cast(x, "float32")) for x in (boxes, targets))
     valid, targets_valid = ops.cast(valid, "bool"), ops.cast(targets_valid, "bool")
@@ -72,6 +81,13 @@ def sample(assigned, count, fraction, order=None):
     Returns:
         `indices`, int32 `(batch, count)`, 0 where there are too few boxes; `positive`, which of
         them are, bool `(batch, count)`; and `used`, which of them stand for a box, of that shape.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import sample
+        indices, positive, used = sample(np.array([[0, 2, -1, 0]]), count=2, fraction=0.5)
+        indices  # [[1, 0]]
+        positive  # [[True, False]]
     """
     assigned = ops.convert_to_tensor(assigned)
     if order is None:

@@ -23,6 +23,11 @@ def iou(a, b):
     Returns:
         float32 `(..., n, m)` in [0, 1]. A union smaller than 1e-6 counts as 1e-6, so that boxes
         without area have IoU 0, also with themselves.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import iou
+        iou(np.float32([[0, 0, 2, 2]]), np.float32([[0, 0, 2, 4], [4, 4, 6, 6]]))  # [[0.5, 0]]
     """
     shared, union = intersection_and_union(_sides(a, -1), _sides(b, -2))
     return shared / ops.maximum(union, EPSILON)
@@ -39,6 +44,11 @@ def giou(a, b):
         neither covers. Differentiable with respect to both. Areas smaller than 1e-6 count as 1e-6.
 
     Source: arXiv 1902.09630, algorithm 2.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import giou
+        giou(np.float32([[0, 0, 2, 2]]), np.float32([[2, 0, 4, 4]]))  # [-0.25]
     """
     a, b = _sides(a), _sides(b)
     shared, union = intersection_and_union(a, b)
@@ -64,6 +74,11 @@ def encode(boxes, targets, stds=(1.0, 1.0, 1.0, 1.0)):
         1e-6, so that boxes without area have finite deltas.
 
     Source: arXiv 1311.2524, appendix C.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import encode
+        encode(np.float32([[0, 0, 4, 4]]), np.float32([[2, 0, 6, 4]]))  # [[0.5, 0, 0, 0]]
     """
     x, y, width, height = _centred(boxes)
     x_goal, y_goal, width_goal, height_goal = _centred(targets)
@@ -92,6 +107,12 @@ def decode(boxes, deltas, stds=(1.0, 1.0, 1.0, 1.0), image_shape=None):
         float32 `(..., 4)`, differentiable with respect to both.
 
     Source: arXiv 1311.2524, appendix C.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import decode
+        boxes, deltas = np.float32([[0, 0, 4, 4]]), np.float32([[0.5, 0, 0, 0]])
+        decode(boxes, deltas)  # [[2, 0, 6, 4]]
     """
     x, y, width, height = _centred(boxes)
     dx, dy, dw, dh = (d * std for d, std in zip(_sides(deltas), stds, strict=True))
@@ -112,6 +133,11 @@ def clip(boxes, image_shape):
 
     Returns:
         float32, of the shape of `boxes`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import clip
+        clip(np.float32([[-2, 3, 70, 20]]), np.float32([48, 64]))  # [[0, 3, 64, 20]]
     """
     boxes = ops.cast(boxes, "float32")
     shape = ops.cast(image_shape, "float32")

@@ -39,6 +39,15 @@ class COCOScores(keras.callbacks.Callback):
         ValueError: if `batch_size` is no integer >= 1, or `dataset` is an iterator, which ends with
             the first epoch; in `measure`, if a batch has other contents or the whole set has no
             objects.
+
+    Example:
+        # pip install "keras-convnext[coco]"
+        import numpy as np
+        from keras_convnext.detection import COCOScores, MaskRCNNConvNeXtTiny
+        boxes, labels = np.float32([[[4, 8, 40, 50]]]), np.array([[1]])
+        images = np.zeros((1, 64, 64, 3), "uint8")
+        scores = COCOScores({"images": images, "boxes": boxes, "labels": labels})
+        scores.measure(MaskRCNNConvNeXtTiny("coco"))  # what `fit(..., callbacks=[scores])` reports
     """
 
     def __init__(self, dataset, batch_size=8):

@@ -24,6 +24,13 @@ class Detections:
         crops: float32 (n, 28, 28): probabilities of the pixels within each box, or `None` of a
             detector without masks.
         upright: whether these pixels are counted in the photo as it is turned by its EXIF.
+
+    Example:
+        from keras_convnext.detection import Detector, MaskRCNNConvNeXtTiny
+        found = Detector(MaskRCNNConvNeXtTiny("coco"), size=(320, 533))("photo.jpg")
+        print([(name, score) for name, score in zip(found.names, found.scores)])
+        sure = found[found.scores > 0.5]
+        sure.draw("photo.jpg").save("seen.png")
     """
 
     boxes: np.ndarray

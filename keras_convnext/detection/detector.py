@@ -19,9 +19,6 @@ from keras_convnext.detection.settings import SHAPE
 class Detector(PhotoDetector):
     """From a photo to `Detections`, with a model's boxes, scores, labels and masks.
 
-        detect = Detector(MaskRCNNConvNeXtTiny("coco"))
-        found = detect("photo.jpg")             # boxes and masks in pixels of the photograph
-
     Args:
         model: what detects, one of
             a `DetectionModel`, such as of `MaskRCNN(...)`;
@@ -56,6 +53,12 @@ class Detector(PhotoDetector):
         FileNotFoundError: if there is no such file.
         DownloadError: (an OSError) if weights could not be fetched.
         WeightsError: (a ValueError) if a file of weights cannot be read.
+
+    Example:
+        from keras_convnext.detection import Detector, MaskRCNNConvNeXtTiny
+        detect = Detector(MaskRCNNConvNeXtTiny("coco"), size=(320, 533))
+        found = detect("photo.jpg")  # boxes and masks in pixels of the photo
+        found.draw("photo.jpg").save("seen.png")
     """
 
     model: object

@@ -66,6 +66,13 @@ class FeaturePyramid(_Head):
 
     Raises:
         ValueError: if `channels` is no integer >= 1.
+
+    Example:
+        import keras
+        from keras_convnext.detection import FeaturePyramid
+        maps = [keras.ops.ones((1, 16, 16, 8)), keras.ops.ones((1, 8, 8, 16))]
+        fine, coarse, coarsest = FeaturePyramid(channels=4)(maps)
+        coarsest.shape  # (1, 4, 4, 4)
     """
 
     def __init__(self, channels=256, **kwargs):
@@ -113,6 +120,13 @@ class RegionProposalHead(_Head):
 
     Raises:
         ValueError: if an argument is no integer >= 1.
+
+    Example:
+        import keras
+        from keras_convnext.detection import RegionProposalHead
+        logits, deltas = RegionProposalHead(channels=8)(keras.ops.ones((1, 4, 6, 8)))
+        logits.shape  # (1, 72)
+        deltas.shape  # (1, 72, 4)
     """
 
     def __init__(self, channels=256, anchors=ANCHORS, **kwargs):
@@ -163,6 +177,14 @@ class BoxHead(_Head):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        import keras
+        from keras_convnext.detection import BoxHead
+        head = BoxHead(classes=3, units=16)
+        logits, deltas = head(keras.ops.ones((5, 7, 7, 8)))  # of five boxes
+        logits.shape  # (5, 4)
+        deltas.shape  # (5, 3, 4)
     """
 
     def __init__(self, classes, convolutions=0, channels=256, dense=2, units=1024, **kwargs):
@@ -233,6 +255,12 @@ class MaskHead(_Head):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        import keras
+        from keras_convnext.detection import MaskHead
+        head = MaskHead(classes=3, convolutions=1, channels=8)
+        head(keras.ops.ones((5, 14, 14, 8))).shape  # (5, 28, 28, 3)
     """
 
     def __init__(self, classes, convolutions=4, channels=256, **kwargs):

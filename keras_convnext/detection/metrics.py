@@ -34,6 +34,11 @@ class ClassScores:
         ap50: at IoU 0.5; `None` without objects.
         ar100: the part of its objects that 100 detections per image find, the mean over the same
             thresholds; `None` without objects.
+
+    Example:
+        from keras_convnext.detection import ClassScores
+        cat = ClassScores("cat", objects=12, ap=0.41, ap50=0.66, ar100=0.52)
+        f"{cat.name}: {100 * cat.ap:.1f}"  # "cat: 41.0"
     """
 
     name: str
@@ -59,6 +64,15 @@ class DetectionScores:
         ar1, ar10, ar100: average recall with so many detections per image and class.
         ar_small, ar_medium, ar_large: with 100, of objects of these sizes.
         classes: a `ClassScores` per category, in the order of their ids.
+
+    Example:
+        # pip install "keras-convnext[coco]"
+        from keras_convnext.detection import average_precision
+        image = {"id": 1, "height": 64, "width": 64}
+        cat = {"image_id": 1, "category_id": 1, "bbox": [4, 8, 36, 42]}
+        names = [{"id": 1, "name": "cat"}]
+        truth = {"images": [image], "annotations": [cat], "categories": names}
+        average_precision(truth, [cat | {"score": 0.9}]).ap  # 1.0
     """
 
     kind: str
@@ -117,6 +131,15 @@ def average_precision(truth, results, kind="box"):
     Raises:
         ValueError: if `truth` or `results` are not such, see the message.
         ImportError: if neither `pycocotools` nor `faster-coco-eval` is installed.
+
+    Example:
+        # pip install "keras-convnext[coco]"
+        from keras_convnext.detection import average_precision
+        image, names = {"id": 1, "height": 64, "width": 64}, [{"id": 1, "name": "cat"}]
+        cat = {"image_id": 1, "category_id": 1, "bbox": [4, 8, 36, 42]}
+        truth = {"images": [image], "annotations": [cat], "categories": names}
+        scores = average_precision(truth, [cat | {"score": 0.9}])
+        scores.ap50  # 1.0
     """
     checks.one_of("kind", kind, tuple(KINDS))
     coco, evaluation = _implementation()

@@ -58,6 +58,11 @@ def MaskRCNN(
         TypeError: if `variant` is neither a name nor a `Variant`.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
+
+    Example:
+        from keras_convnext.detection import MaskRCNN
+        model = MaskRCNN("convnext_tiny", classes=3, drop_path_rate=0.4)
+        model.classes  # 3
     """
     settings = MASK_RCNN if settings is None else settings
     if not isinstance(settings, Settings):
@@ -111,6 +116,11 @@ def CascadeMaskRCNN(
     weights) and Large, and 0.8 for XLarge. Without masks this is Cascade R-CNN.
 
     Source: arXiv 2201.03545, section 4 (Table 3) and Appendix A.3; arXiv 1906.09756.
+
+    Example:
+        from keras_convnext.detection import CascadeMaskRCNN
+        model = CascadeMaskRCNN("convnext_tiny", classes=3, drop_path_rate=0.4)
+        len(model.box_heads)  # 3
     """
     return MaskRCNN(**{**locals(), "settings": settings or CASCADE_MASK_RCNN})
 

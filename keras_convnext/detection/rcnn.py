@@ -57,6 +57,14 @@ class DetectionModel(KeepsItsCall, keras.Model):
         settings: the `Settings`.
         classes: number of classes.
         published: name of the published weights that the model began with, or `None`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import MaskRCNNConvNeXtTiny
+        model = MaskRCNNConvNeXtTiny("coco")
+        found = model.predict({"images": np.zeros((1, 64, 64, 3), "uint8")}, verbose=0)
+        found["boxes"].shape[::2]  # (1, 4)
+        model.compile("adamw")  # and `model.fit(dataset)`, of dicts with boxes and labels
     """
 
     published = None

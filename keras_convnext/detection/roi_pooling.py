@@ -29,6 +29,12 @@ def roi_align(features, boxes, size, stride):
 
     Source: arXiv 1703.06870, section 3; the number of samples is `ceil(side / size)`, coordinates
     are continuous ("aligned").
+
+    Example:
+        import keras, numpy as np
+        from keras_convnext.detection import roi_align
+        boxes = np.float32([[[4, 4, 30, 20]]])
+        roi_align(keras.ops.ones((1, 16, 16, 8)), boxes, 7, stride=4).shape  # (1, 1, 7, 7, 8)
     """
     return pyramid_roi_align([features], boxes, size, strides=(stride,))
 
@@ -48,6 +54,13 @@ def pyramid_roi_align(maps, boxes, size, strides=(4, 8, 16, 32), finest=56):
         `(batch, k, size, size, channels)`, as of `roi_align`.
 
     Source: arXiv 1612.03144, section 4.2 (levels); 1703.06870, section 3.
+
+    Example:
+        import keras, numpy as np
+        from keras_convnext.detection import pyramid_roi_align
+        maps = [keras.ops.ones((1, 16, 16, 8)), keras.ops.ones((1, 8, 8, 8))]
+        boxes = np.float32([[[0, 0, 20, 30], [0, 0, 64, 64]]])
+        pyramid_roi_align(maps, boxes, 7, strides=(4, 8)).shape  # (1, 2, 7, 7, 8)
     """
     maps = [ops.convert_to_tensor(features) for features in maps]
     if boxes.shape[1] == 0:

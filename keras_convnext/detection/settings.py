@@ -22,6 +22,12 @@ class Stage:
         overlap: least IoU with an object of the boxes that are positive.
         stds: what the deltas (dx, dy, dw, dh) are divided by.
         weight: factor on the losses.
+
+    Example:
+        import dataclasses
+        from keras_convnext.detection import MASK_RCNN, Stage
+        strict = dataclasses.replace(MASK_RCNN, stages=(Stage(overlap=0.6),))
+        strict.stages[0].overlap  # 0.6
     """
 
     overlap: float = 0.5
@@ -67,6 +73,13 @@ class Settings:
         detections: per image at most.
         sampling: "random", or "first": the first candidates in their order, to repeat a training
             step elsewhere.
+
+    Example:
+        import dataclasses
+        from keras_convnext.detection import MASK_RCNN, MaskRCNN
+        settings = dataclasses.replace(MASK_RCNN, detections=300, score_threshold=0.01)
+        model = MaskRCNN("convnext_tiny", classes=3, settings=settings)
+        model.settings.detections  # 300
     """
 
     name: str

@@ -33,6 +33,12 @@ def nms(boxes, scores, threshold, valid=None):
 
     Returns:
         bool `(..., n)`, in the order of `boxes`. Leading axes are suppressed independently.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import nms
+        boxes = np.float32([[0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]])
+        nms(boxes, np.float32([0.9, 0.8, 0.1]), 0.5)  # [True, False, True]
     """
     return _suppress(boxes, scores, None, threshold, valid)
 
@@ -46,6 +52,13 @@ def batched_nms(boxes, scores, labels, threshold, valid=None):
 
     Returns:
         bool `(..., n)`, in the order of `boxes`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.detection import batched_nms
+        boxes = np.float32([[0, 0, 4, 4], [0, 0, 4, 5], [0, 0, 4, 5]])
+        scores, labels = np.float32([0.9, 0.8, 0.7]), np.int32([1, 1, 2])
+        batched_nms(boxes, scores, labels, 0.5)  # [True, False, True]
     """
     return _suppress(boxes, scores, labels, threshold, valid)
 

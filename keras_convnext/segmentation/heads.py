@@ -81,6 +81,12 @@ class UperNetHead(_Head):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        import keras
+        from keras_convnext.segmentation import UperNetHead
+        maps = [keras.ops.ones((1, 16, 16, 8)), keras.ops.ones((1, 8, 8, 16))]
+        UperNetHead(classes=3, channels=8)(maps).shape  # (1, 16, 16, 3)
     """
 
     def __init__(self, classes, channels=512, dropout=0.1, pool_scales=(1, 2, 3, 6), **kwargs):
@@ -160,6 +166,11 @@ class AuxiliaryHead(_Head):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        import keras
+        from keras_convnext.segmentation import AuxiliaryHead
+        AuxiliaryHead(classes=3, channels=8)(keras.ops.ones((1, 4, 4, 16))).shape  # (1, 4, 4, 3)
     """
 
     def __init__(self, classes, channels=256, dropout=0.1, loss_weight=0.4, **kwargs):

@@ -28,9 +28,6 @@ BAND = 2**14  # pixels whose probabilities are computed at once
 class Segmenter:
     """From an image to labels, with a model's logits.
 
-        segment = Segmenter(UperNetConvNeXtTiny())
-        labels = segment("photo.jpg")           # (height, width) of the photograph
-
     Args:
         model: from `(batch, h, w, 3)` in [0, 255] to logits or probabilities `(batch, h, w,
             classes)`, such as a `SegmentationModel`.
@@ -54,6 +51,11 @@ class Segmenter:
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        from keras_convnext.segmentation import Segmenter, UperNetConvNeXtTiny
+        segment = Segmenter(UperNetConvNeXtTiny(weights="ade20k"))
+        labels = segment("photo.jpg")  # (height, width) of the photo
     """
 
     model: object

@@ -36,6 +36,13 @@ class PixelCrossEntropy(keras.losses.Loss):
             there are fewer than two logits per pixel.
 
     Source: arXiv 2201.03545, Appendix A.3 (the setting).
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import PixelCrossEntropy
+        labels = np.array([[[0, 1], [1, 255]]])
+        logits = np.zeros((1, 2, 2, 2), "float32")
+        float(PixelCrossEntropy()(labels, logits))  # 0.693
     """
 
     def __init__(self, average="valid", ignore=IGNORED, name="pixel_cross_entropy"):

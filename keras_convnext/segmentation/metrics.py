@@ -24,6 +24,10 @@ def fit_metrics(classes, ignore=IGNORED):
     Both take labels as `PixelCrossEntropy` does and logits `(batch, height, width, classes)`;
     pixels with the label `ignore` do not count, nor do classes that neither occur nor are
     predicted. A label that is no class makes both NaN.
+
+    Example:
+        from keras_convnext.segmentation import fit_metrics
+        [metric.name for metric in fit_metrics(classes=3)]  # ["pixel_accuracy", "mean_iou"]
     """
     options = {"ignore_class": ignore, "sparse_y_pred": False, "name": "mean_iou"}
     # Keras counts in int32 by default, which an epoch of two thousand million pixels overflows
@@ -38,6 +42,13 @@ class MeanIoU(keras.metrics.MeanIoU):
     Takes labels as `PixelCrossEntropy` does and, with `sparse_y_pred=False`, scores of the classes
     on the last axis. A label that is neither a class nor `ignore_class` makes the result NaN,
     unless its weight is 0.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import MeanIoU
+        metric = MeanIoU(num_classes=2, ignore_class=255)
+        metric.update_state(np.array([[0, 1, 1, 255]]), np.array([[0, 1, 0, 0]]))
+        float(metric.result())  # 0.5
     """
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -71,6 +82,14 @@ class PixelAccuracy(keras.metrics.Mean):
 
     Takes labels as `PixelCrossEntropy` does, and scores of the classes on the last axis. A label
     that is neither a class nor `ignore` makes the result NaN, unless its weight is 0.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import PixelAccuracy
+        metric = PixelAccuracy()
+        labels = np.array([[[0, 1], [1, 255]]])
+        metric.update_state(labels, np.eye(2)[[[[0, 1], [0, 0]]]])
+        float(metric.result())  # 0.667
     """
 
     def __init__(self, ignore=IGNORED, name="pixel_accuracy", **kwargs):
@@ -100,6 +119,13 @@ class Scores:
     Attributes:
         confusion: (classes, classes) int64; rows are the classes of the pixels, columns the
             predicted ones.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import Scores
+        found = Scores(np.array([[3, 1], [0, 4]]))
+        found.iou  # [0.75, 0.8]
+        found.pixel_accuracy  # 0.875
     """
 
     confusion: np.ndarray
@@ -159,6 +185,12 @@ def scores(labels, predicted, classes, ignore=IGNORED):
 
     Raises:
         ValueError: if the shapes differ, or a value is out of its range.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import scores
+        found = scores(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 0]), classes=2)
+        found.mean_iou  # 0.5
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape:

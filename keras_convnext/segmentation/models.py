@@ -69,6 +69,13 @@ class SegmentationModel(PyramidModel):
     logits. In `fit` the loss that it is compiled with is computed from the logits, and once more
     from the auxiliary ones; the sum is minimised, with the second loss multiplied by `loss_weight`
     of the layer `auxiliary_head` (0.4). Metrics see the logits.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import PixelCrossEntropy, UperNetConvNeXtTiny, fit_metrics
+        model = UperNetConvNeXtTiny(weights="ade20k", classes=3)
+        model.compile("adamw", PixelCrossEntropy(), metrics=fit_metrics(3))
+        model.predict(np.zeros((1, 64, 64, 3), "uint8"), verbose=0).shape  # (1, 64, 64, 3)
     """
 
 
@@ -126,6 +133,11 @@ def UperNet(
         TypeError: if `variant` is neither a name nor a `Variant`.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
+
+    Example:
+        from keras_convnext.segmentation import UperNet
+        model = UperNet("convnext_tiny", classes=3, drop_path_rate=0.4)
+        len(model.outputs)  # 2
     """
     variant = variant_of(variant)
     if isinstance(include_preprocessing, str):

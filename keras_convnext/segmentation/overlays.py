@@ -18,6 +18,11 @@ def palette(classes):
 
     Raises:
         ValueError: if there are more than 255 classes, more than a palette has room for.
+
+    Example:
+        from keras_convnext.segmentation import palette
+        palette(3).shape  # (256, 3)
+        palette(3)[3]  # [0, 0, 0]
     """
     if not 1 <= classes <= 255:
         raise ValueError(f"A palette has colours for 1 to 255 classes, received {classes}.")
@@ -43,6 +48,11 @@ def label_map(labels, classes):
 
     Raises:
         ValueError: if a label is out of that range.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import label_map
+        label_map(np.array([[0, 1], [2, 2]]), classes=3).save("labels.png")
     """
     labels = np.asarray(labels)
     if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
@@ -71,6 +81,12 @@ def overlay(image, labels, classes, opacity=0.55, upright=True):
 
     Raises:
         ValueError: if the sizes differ, or `opacity` is out of its range.
+
+    Example:
+        import numpy as np
+        from keras_convnext.segmentation import overlay
+        photo, labels = np.zeros((40, 50, 3), "uint8"), np.zeros((40, 50), int)
+        overlay(photo, labels, classes=3).shape  # (40, 50, 3)
     """
     checks.number("opacity", opacity, least=0, most=1)
     pixels, labels = load_image(image, upright), np.asarray(labels)
@@ -92,6 +108,10 @@ def legend(names, shares=None):
 
     Returns:
         `PIL.Image.Image` of mode "RGB".
+
+    Example:
+        from keras_convnext.segmentation import legend
+        legend(["sky", "road"], {0: 0.75, 1: 0.25}).save("legend.png")
     """
     colours, line, font_size = palette(len(names)), 22, 14
     numbers = range(len(names)) if shares is None else sorted(shares, key=shares.get, reverse=True)
