@@ -29,6 +29,14 @@ class KerasCV(Recipe):
     Raises:
         ValueError: if an argument is outside its range.
         ImportError: if KerasCV is not installed.
+
+    Example:
+        # pip install "keras-convnext[keras-cv]"
+        import numpy as np
+        from keras_convnext.augmentation import KerasCV
+        augment = KerasCV(32, classes=10)
+        image = augment.image(np.zeros((40, 50, 3), "uint8"), (0, 0, 0))  # key: seed, epoch, index
+        image.shape  # (32, 32, 3)
     """
 
     def __post_init__(self):

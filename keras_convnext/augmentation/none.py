@@ -19,6 +19,12 @@ class NoAugmentation:
 
     Raises:
         ValueError: if an argument is outside its range.
+
+    Example:
+        import numpy as np
+        from keras_convnext.augmentation import NoAugmentation
+        plain = NoAugmentation(32, classes=10)
+        plain.image(np.zeros((40, 50, 3), "uint8")).shape  # (32, 32, 3)
     """
 
     image_size: int

@@ -29,6 +29,17 @@ class PaperAugmentation(Recipe):
 
     The device is sent uint8 images. Erasing, which writes unit normal noise into the normalised
     image, and mixing are done there, by `augmented`.
+
+    Example:
+        import numpy as np, tensorflow as tf
+        from keras_convnext.augmentation import PaperAugmentation
+        augment = PaperAugmentation(32, classes=10)
+        images = tf.data.Dataset.from_tensor_slices(np.zeros((8, 40, 50, 3), "uint8"))
+        images = images.enumerate().map(lambda index, x: augment.image(x, (0, 0, index)))
+        labels = tf.zeros(4, tf.int32)
+        batches = images.batch(4).map(lambda x: augment.batch(x, labels, None, (0, 0, 0)))
+        inputs, targets, weights = next(iter(batches))
+        targets.shape  # (4, 10)
     """
 
     def image(self, image, key):

@@ -29,6 +29,15 @@ def mix_and_erase(inputs, targets):
     Returns:
         `(images, targets)`: float32 (batch, height, width, channels) in the range [0, 255] (noise
         goes beyond it), float32 (batch, classes).
+
+    Example:
+        import numpy as np
+        from keras_convnext.augmentation import PaperAugmentation, mix_and_erase
+        augment = PaperAugmentation(32, classes=10)
+        images = np.zeros((4, 32, 32, 3), "uint8")
+        inputs, targets, _ = augment.batch(images, np.arange(4), None, (0, 0, 0))
+        mixed, shares = mix_and_erase(inputs, targets)
+        mixed.shape  # (4, 32, 32, 3)
     """
     images = _erase(ops.cast(inputs["image"], "float32"), inputs)
     partners = ops.flip(images, axis=0)
@@ -120,5 +129,13 @@ def augmented(model):
             `include_preprocessing=True`) and targets (batch, classes).
 
     Both share their weights: train the returned one, save either.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto
+        from keras_convnext.augmentation import augmented
+        model = ConvNeXtAtto(weights=None, input_shape=(32, 32, 3), classes=10)
+        trained = augmented(model)  # for `fit` on batches of `PaperAugmentation`
+        trained.compile("adamw", "categorical_crossentropy")
+        trained.output_shape  # (None, 10)
     """
     return DeviceAugmented(model.inputs[0], model.outputs[0], name=model.name)

@@ -50,6 +50,12 @@ class ConvNeXtBlock(Composite):
     Raises:
         ValueError: if an argument has a value that is not allowed, or the input has no static
             number of channels.
+
+    Example:
+        import keras
+        from keras_convnext import ConvNeXtBlock
+        block = ConvNeXtBlock(layer_scale=None, grn=True)  # of ConvNeXt V2
+        block(keras.ops.ones((2, 8, 8, 16))).shape  # (2, 8, 8, 16)
     """
 
     def __init__(

@@ -14,6 +14,12 @@ class Chain(keras.layers.Layer):
         layers: list of layers, or of their serialized configurations.
 
     Input and output: those of the first and of the last layer.
+
+    Example:
+        import keras
+        from keras_convnext.layers import Chain
+        stem = Chain([keras.layers.Conv2D(8, 4, 4), keras.layers.LayerNormalization()])
+        stem(keras.ops.ones((1, 32, 32, 3))).shape  # (1, 8, 8, 8)
     """
 
     def __init__(self, layers, **kwargs):

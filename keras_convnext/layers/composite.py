@@ -17,6 +17,20 @@ class Composite(keras.layers.Layer):
         inner: `{name of an inner layer: {key of its config: new value}}`, or `None`.
         **kwargs: the arguments of `keras.layers.Layer`. With `trainable=False` the inner layers
             are frozen too.
+
+    Example:
+        import keras
+        from keras_convnext.layers import Composite
+        class Twice(Composite):
+            def __init__(self, **kwargs):
+                super().__init__(**kwargs)
+                self.dense = self.inner_layer(keras.layers.Dense(4, name="dense"))
+
+            def call(self, x):
+                return self.dense(self.dense(x))
+        layer = Twice()
+        layer.dense.trainable = False
+        layer.get_config()["inner"]  # {"dense": {"trainable": False}}
     """
 
     def __init__(self, *, inner=None, **kwargs):

@@ -59,6 +59,11 @@ class ConvNormReLU(Composite):
 
     Input: `(batch, h, w, channels)`; output: `(batch, h, w, filters)`. In training, `used` of shape
     `(batch,)` tells which samples the statistics are taken over; `None`: all of them.
+
+    Example:
+        import keras
+        from keras_convnext.layers import ConvNormReLU
+        ConvNormReLU(16, 3)(keras.ops.ones((1, 8, 8, 4))).shape  # (1, 8, 8, 16)
     """
 
     def __init__(self, filters, kernel_size, **kwargs):

@@ -10,7 +10,14 @@ serializable = keras.saving.register_keras_serializable(package="keras_convnext"
 
 @serializable
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' layer of the same name, with stride 1, "same" padding and channels last."""
+    """Keras' layer of the same name, with stride 1, "same" padding and channels last.
+
+    Example:
+        import keras
+        from keras_convnext.layers import DepthwiseConv2D
+        convolution = DepthwiseConv2D(7, padding="same")
+        convolution(keras.ops.ones((1, 8, 8, 4))).shape  # (1, 8, 8, 4)
+    """
 
     def call(self, inputs, training=False):
         kernel = ops.cast(self.kernel, self.compute_dtype)
@@ -29,6 +36,11 @@ class PointwiseConv(keras.layers.Dense):
     """A convolution with a kernel of 1 x 1 pixel: Keras' `Dense`, on the channels.
 
     Input: `(..., channels)`; output: `(..., units)`.
+
+    Example:
+        import keras
+        from keras_convnext.layers import PointwiseConv
+        PointwiseConv(16)(keras.ops.ones((1, 8, 8, 4))).shape  # (1, 8, 8, 16)
     """
 
     def call(self, inputs, training=None):
@@ -56,6 +68,11 @@ class PatchConv2D(keras.layers.Conv2D):
     Raises:
         ValueError: if an image is smaller than one patch. (JAX would return an output without
             pixels, whose mean is NaN.)
+
+    Example:
+        import keras
+        from keras_convnext.layers import PatchConv2D
+        PatchConv2D(16, 4, strides=4)(keras.ops.ones((1, 32, 32, 3))).shape  # (1, 8, 8, 16)
     """
 
     def call(self, inputs):

@@ -17,6 +17,14 @@ def kernels_will_be_loaded(condition):
 
     Hundreds of millions of random numbers that a file replaces at once would take longer than
     reading the file.
+
+    Example:
+        import keras
+        from keras_convnext.layers import kernel_initializer, kernels_will_be_loaded
+        layer = keras.layers.Dense(2, kernel_initializer=kernel_initializer())
+        with kernels_will_be_loaded(True):
+            layer.build((None, 1))
+        layer.kernel  # [[0.0, 0.0]]
     """
     token = _WILL_BE_LOADED.set(condition)
     try:
@@ -34,6 +42,10 @@ class KernelInitializer(keras.initializers.RandomNormal):
 
     On JAX a `seed` that is an int draws with numpy: JAX would compile a generator for every shape,
     which took most of the time of building a model.
+
+    Example:
+        from keras_convnext.layers import KernelInitializer
+        KernelInitializer(stddev=0.02, seed=0)((3, 3, 8, 16)).shape  # (3, 3, 8, 16)
     """
 
     def __call__(self, shape, dtype=None):
@@ -49,7 +61,12 @@ class KernelInitializer(keras.initializers.RandomNormal):
 
 
 def kernel_initializer(scale=1.0):
-    """Returns the reference's initialiser; `scale` multiplies its standard deviation of 0.02."""
+    """Returns the reference's initialiser; `scale` multiplies its standard deviation of 0.02.
+
+    Example:
+        from keras_convnext.layers import kernel_initializer
+        kernel_initializer(scale=0.001).stddev  # 0.00002
+    """
     return KernelInitializer(stddev=STDDEV * scale)
 
 
@@ -68,6 +85,12 @@ def scale_to_inputs(model, gain):
         model: a model with the kernels that it was made with. Those of `kernel_initializer` change,
             and keep a scale that they were given (`head_init_scale`); others are left alone.
         gain: > 0; 1 keeps the variance of a sum like that of its inputs.
+
+    Example:
+        from keras_convnext import ConvNeXt, Variant
+        from keras_convnext.layers import scale_to_inputs
+        model = ConvNeXt(Variant("mine", (1, 1, 1, 1), (8, 16, 32, 64)), classes=10)
+        scale_to_inputs(model, gain=1.0)
     """
     for layer in model._flatten_layers(include_self=False):
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)

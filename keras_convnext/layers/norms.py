@@ -11,7 +11,13 @@ serializable = keras.saving.register_keras_serializable(package="keras_convnext"
 
 @serializable
 class LayerNormalization(KeepsItsCall, keras.layers.LayerNormalization):
-    """Keras' layer of the same name, over the last axis."""
+    """Keras' layer of the same name, over the last axis.
+
+    Example:
+        import keras
+        from keras_convnext.layers import LayerNormalization
+        LayerNormalization(epsilon=1e-6)(keras.ops.convert_to_tensor([[1.0, 3.0]]))  # [[-1.0, 1.0]]
+    """
 
     def __init__(self, axis=-1, **kwargs):
         # `build` makes a list of a number; as a list, the config is the same before and after
@@ -52,6 +58,11 @@ class SimpleNorm(_ChannelWeights):
 
     Raises:
         ValueError: if there are fewer than 2 channels, which have no unbiased variance.
+
+    Example:
+        import keras
+        from keras_convnext import SimpleNorm
+        SimpleNorm()(keras.ops.convert_to_tensor([[1.0, 2.0, 3.0]]))  # [[1.0, 2.0, 3.0]]
     """
 
     def __init__(self, epsilon=1e-6, **kwargs):
@@ -87,6 +98,12 @@ class GlobalResponseNormalization(_ChannelWeights):
 
     Input and output: `(batch, height, width, channels)`, any float dtype; the output has the
     compute dtype.
+
+    Example:
+        import keras
+        from keras_convnext import GlobalResponseNormalization
+        norm = GlobalResponseNormalization()
+        norm(keras.ops.ones((2, 8, 8, 16))).shape  # (2, 8, 8, 16)
     """
 
     def __init__(self, epsilon=1e-6, **kwargs):

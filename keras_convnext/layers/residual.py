@@ -25,6 +25,11 @@ class LayerScale(keras.layers.Layer):
 
     Raises:
         ValueError: if `init_value` is not positive.
+
+    Example:
+        import keras
+        from keras_convnext import LayerScale
+        LayerScale(0.5)(keras.ops.ones((1, 2)))  # [[0.5, 0.5]]
     """
 
     def __init__(self, init_value=1e-6, **kwargs):
@@ -53,6 +58,12 @@ class ReplicaSeedGenerator(keras.random.SeedGenerator):
     """Gives each replica of `tf.distribute` and each process of PyTorch seeds of its own.
 
     The state is the same on all of them, so they would all drop the same places of their batches.
+
+    Example:
+        import keras
+        from keras_convnext.layers import ReplicaSeedGenerator
+        seeds = ReplicaSeedGenerator(0)
+        keras.random.uniform((2, 3), seed=seeds).shape  # (2, 3)
     """
 
     def next(self, ordered=True):
@@ -83,6 +94,18 @@ class Seeded(keras.layers.Layer):
     """A layer that draws random numbers and saves the state of its `seed_generator`, if it has one.
 
     Keras leaves seed generators out of the files of weights; a run could not be resumed exactly.
+
+    Example:
+        import keras
+        from keras_convnext.layers import ReplicaSeedGenerator, Seeded
+        class Noise(Seeded):
+            def __init__(self, seed=None, **kwargs):
+                super().__init__(**kwargs)
+                self.seed_generator = ReplicaSeedGenerator(seed)
+
+            def call(self, x):
+                return x + keras.random.normal(x.shape, seed=self.seed_generator)
+        Noise(0)(keras.ops.zeros((2, 3))).shape  # (2, 3)
     """
 
     seed_generator = None
@@ -115,6 +138,13 @@ class StochasticDepth(KeepsItsCall, Seeded):
 
     Raises:
         ValueError: if `rate` is outside [0, 1).
+
+    Example:
+        import keras
+        from keras_convnext import StochasticDepth
+        drop_path = StochasticDepth(0.5, seed=0)
+        branch = keras.ops.ones((4, 2))
+        drop_path(branch, training=True)  # each row is [0, 0] or [2, 2]
     """
 
     def __init__(self, rate, seed=None, **kwargs):

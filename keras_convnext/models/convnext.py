@@ -87,6 +87,13 @@ def ConvNeXt(
         TypeError: if `variant` is neither a name nor a `Variant`, or there is no such argument.
         FileNotFoundError: if there is no file at that path.
         DownloadError: (an OSError) if the weights could not be fetched.
+
+    Example:
+        from keras_convnext import ConvNeXt, Variant
+        model = ConvNeXt("convnext_tiny.fb_in1k", classes=5)  # the classifier is new
+        mine = Variant("mine", depths=(1, 1, 2, 1), dims=(8, 16, 32, 64))
+        small = ConvNeXt(mine, input_shape=(64, 64, 3), classes=10)
+        small.output_shape  # (None, 10)
     """
     variant, weights = _variant_and_weights(variant, weights, include_top)
     if stem_stride is not None:
@@ -148,6 +155,13 @@ def refuse_weights_as(argument, value, call):
         argument: name of the argument at that position.
         value: what was given.
         call: how the right call begins, without the closing parenthesis.
+
+    Example:
+        from keras_convnext.models import refuse_weights_as
+        try:
+            refuse_weights_as("include_top", "imagenet", "ConvNeXtTiny(")
+        except ValueError as error:
+            print(error)
     """
     separator = ", " if not call.endswith("(") else ""
     raise ValueError(
@@ -173,6 +187,12 @@ def image_input(variant, side, input_tensor, input_shape, prefix=""):
     Raises:
         ValueError: if the shape is not the shape of an image, has no known number of channels, or
             is smaller than the stride of the variant.
+
+    Example:
+        from keras_convnext import VARIANTS
+        from keras_convnext.models import image_input
+        inputs, images = image_input(VARIANTS["convnext_tiny"], 224, None, None)
+        images.shape  # (None, 224, 224, 3)
     """
     x = input_tensor
     if x is None:
@@ -200,7 +220,16 @@ def _check_end(pooling, activation):
 
 
 def check_before_download(variant, classes, input_tensor, input_shape, drop_path_rate):
-    """Raises the ValueError of arguments that no weights could make right; see `ConvNeXt`."""
+    """Raises the ValueError of arguments that no weights could make right; see `ConvNeXt`.
+
+    Example:
+        from keras_convnext import VARIANTS
+        from keras_convnext.models import check_before_download
+        try:
+            check_before_download(VARIANTS["convnext_tiny"], None, None, (8, 8, 3), 0.0)
+        except ValueError as error:
+            print(error)  # before anything is downloaded
+    """
     if classes is not None:
         integer("classes", classes, 1)
     number("drop_path_rate", drop_path_rate, least=0, below=1)
@@ -225,7 +254,15 @@ def _check_image_shape(variant, shape):
 
 
 def preprocessing(variant, channels, prefix=""):
-    """Returns the layer that normalises images of range [0, 255] with so many channels."""
+    """Returns the layer that normalises images of range [0, 255] with so many channels.
+
+    Example:
+        import keras
+        from keras_convnext import VARIANTS
+        from keras_convnext.models import preprocessing
+        normalise = preprocessing(VARIANTS["convnext_base"], 3)
+        normalise(keras.ops.zeros((1, 1, 1, 3)))[0, 0, 0]  # [-2.118, -2.036, -1.804]
+    """
     mean, std = 255 * np.array(variant.mean), 255 * np.array(variant.std)
     if channels == 1:
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
@@ -239,12 +276,22 @@ def preprocessing(variant, channels, prefix=""):
 
 
 def float32():
-    """Returns the dtype of input and head, which is the dtype of the weights in mixed precision."""
+    """Returns the dtype of input and head, which is the dtype of the weights in mixed precision.
+
+    Example:
+        from keras_convnext.models import float32
+        float32()  # "float32"
+    """
     return keras.config.dtype_policy().variable_dtype
 
 
 def conv(filters, kernel_size, strides, name, **kwargs):
-    """Returns a channels_last convolution with the initial weights of the reference."""
+    """Returns a channels_last convolution with the initial weights of the reference.
+
+    Example:
+        from keras_convnext.models import conv
+        conv(8, 3, 1, "conv", padding="same").name  # "conv"
+    """
     kwargs |= {"data_format": "channels_last", "kernel_initializer": kernel_initializer()}
     return PatchConv2D(filters, kernel_size, strides, name=name, **kwargs)
 
@@ -274,7 +321,13 @@ def _stem(variant, prefix):
 
 
 def pad(name, pixels=1):
-    """Returns a layer that adds zeros on all sides, as PyTorch pads ("same" pads one side more)."""
+    """Returns a layer that adds zeros on all sides, as PyTorch pads ("same" pads one side more).
+
+    Example:
+        import keras
+        from keras_convnext.models import pad
+        pad("pad")(keras.ops.ones((1, 8, 8, 3))).shape  # (1, 10, 10, 3)
+    """
     return keras.layers.ZeroPadding2D(pixels, data_format="channels_last", name=name)
 
 
@@ -344,7 +397,13 @@ def _pooled(variant, x, pooling, prefix, with_norm=True):
 
 
 def dense(units, name, scale=1.0, **kwargs):
-    """Returns a dense layer of the head, in float32; `scale` multiplies its initial weights."""
+    """Returns a dense layer of the head, in float32; `scale` multiplies its initial weights.
+
+    Example:
+        import keras
+        from keras_convnext.models import dense
+        dense(10, "head", scale=0.001)(keras.ops.ones((2, 8))).shape  # (2, 10)
+    """
     kwargs |= {"kernel_initializer": kernel_initializer(scale), "dtype": float32()}
     with keras.RematScope(mode=None):  # which fails on TensorFlow; see `KeepsItsCall`
         return keras.layers.Dense(units, name=name, **kwargs)

@@ -5,6 +5,13 @@ import inspect
 from keras_convnext.checks import keywords
 from keras_convnext.models.convnext import refuse_weights_as
 
+EXAMPLE = """
+
+Example:
+    from {package} import {name}
+    model = {name}(weights=None, classes=5)
+"""
+
 
 def factory_of(build, name, variant, weights, module):
     """Returns `build` of one variant, with these weights by default.
@@ -41,7 +48,8 @@ def factory_of(build, name, variant, weights, module):
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = module
     factory.__signature__ = signature
-    factory.__doc__ = _documentation(build.__name__, variant, weights, signature.parameters)
+    said = _documentation(build.__name__, variant, weights, signature.parameters)
+    factory.__doc__ = said + EXAMPLE.format(name=name, package=_public(module))
     return factory
 
 
@@ -51,3 +59,8 @@ def _documentation(build, variant, weights, arguments):
         unless = " unless `backbone_weights` are given" * ("backbone_weights" in arguments)
         default = f"with `weights={weights!r}` by default{unless}"
     return f"`{build}({variant!r}, ...)`, {default}: see `{build}`."
+
+
+def _public(module):
+    """Returns the package that the factories of a module are imported from."""
+    return module.rpartition(".")[0].removesuffix(".models")

@@ -63,6 +63,12 @@ class AdamW(keras.optimizers.AdamW):
     Raises:
         ValueError: if an argument is outside its range, or (when the weights are known) no
             weight is in any layer of `learning_rate_scales`.
+
+    Example:
+        from keras_convnext import AdamW, ConvNeXtAtto, WarmupCosine
+        model = ConvNeXtAtto(weights=None, classes=5)
+        schedule = WarmupCosine(4e-3 * 64 / 4096, total_steps=3000, warmup_steps=200)
+        model.compile(AdamW(schedule, weight_decay=0.05), "sparse_categorical_crossentropy")
     """
 
     def __init__(

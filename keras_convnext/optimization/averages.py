@@ -26,6 +26,14 @@ def averaged_weights(model):
 
     Raises:
         ValueError: if the model is not compiled, or its optimizer keeps no averages.
+
+    Example:
+        import keras
+        from keras_convnext import AdamW, averaged_weights
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(AdamW(1e-3, use_ema=True), "mse")
+        with averaged_weights(model):
+            model.save("averages.keras")
     """
     restore = _put_averages_in(model)
     try:
@@ -94,6 +102,14 @@ class AverageWeights(keras.callbacks.Callback):
 
     Raises:
         ValueError: at the start, if the model's optimizer keeps no averages.
+
+    Example:
+        import keras, numpy as np
+        from keras_convnext import AdamW, AverageWeights
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(AdamW(1e-3, use_ema=True), "mse")
+        x, y = np.ones((8, 4)), np.ones((8, 1))
+        model.fit(x, y, validation_data=(x, y), callbacks=[AverageWeights()], verbose=0)
     """
 
     def __init__(self, until_epoch_end=True):

@@ -23,11 +23,6 @@ def fine_tuning_optimizer(
 ):
     """Freezes the first layers of a model and returns an optimizer for the others.
 
-        model = ConvNeXt("convnext_tiny", weights="fb_in22k", classes=5, head_init_scale=0.001)
-        optimizer = fine_tuning_optimizer(model, epochs * len(train), freeze=2)
-        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(train, epochs=epochs, validation_data=valid)
-
     The new classifier comes from `ConvNeXt(..., classes=...)`, and stochastic depth from its
     `drop_path_rate`. The defaults are Table 6 of arXiv 2201.03545 for weights of ImageNet-22K, with
     batches of 512 images. Later layers learn faster than earlier ones (`learning_rate_scales`).
@@ -55,6 +50,13 @@ def fine_tuning_optimizer(
     Raises:
         ValueError: if an argument is outside its range, or the model has no ConvNeXt blocks. The
             model is unchanged then.
+
+    Example:
+        from keras_convnext import ConvNeXt, fine_tuning_optimizer
+        model = ConvNeXt("convnext_tiny.fb_in1k", classes=5, head_init_scale=0.001)
+        optimizer = fine_tuning_optimizer(model, total_steps=10 * 100, freeze=2)
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.get_layer("stage1_block0").trainable  # False
     """
     minimum = min(1e-6, learning_rate)
     optimizer = AdamW(
@@ -78,6 +80,14 @@ def freeze_layers(model, freeze):
 
     Raises:
         ValueError: if `freeze` is none of these, or the model has no ConvNeXt blocks.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, freeze_layers
+        model = ConvNeXtAtto(weights=None)
+        freeze_layers(model, 2)  # the stem and the first two stages
+        model.compile("adamw", "sparse_categorical_crossentropy")
+        model.get_layer("stage1_block0").trainable  # False
+        model.get_layer("stage2_block0").trainable  # True
     """
     # a step of the roadmap has sums and activations, without weights, of these names
     layers = [x for x in _layers(model) if names.in_body(x.name) and x.weights]

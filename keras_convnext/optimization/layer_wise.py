@@ -34,6 +34,11 @@ def layer_groups(model, each_block=False):
 
     Raises:
         ValueError: if the model has no blocks named `stage{s}_block{b}`.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, layer_groups
+        groups = layer_groups(ConvNeXtAtto(weights=None))
+        groups["stem"], groups["stage1_block0"], groups["head"]  # (0, 2, 6)
     """
     layers = dict.fromkeys(_layer_of(weight.path) for weight in model.weights)
     depths = names.stage_depths(layers)
@@ -89,6 +94,13 @@ def learning_rate_scales(model, decay, each_block=False):
 
     Raises:
         ValueError: if `decay` is outside (0, 1], or the model has no ConvNeXt blocks.
+
+    Example:
+        from keras_convnext import AdamW, ConvNeXtAtto, learning_rate_scales
+        model = ConvNeXtAtto(weights=None)
+        scales = learning_rate_scales(model, 0.8)
+        scales["stage3_block0"], scales["head"]  # (0.8, 1.0)
+        optimizer = AdamW(5e-5, learning_rate_scales=scales)
     """
     checks.number("decay", decay, above=0, most=1)
     groups = layer_groups(model, each_block)
@@ -113,6 +125,13 @@ def stage_wise_scales(model, decay, depth):
 
     Raises:
         ValueError: if an argument is outside its range, or the model has no ConvNeXt blocks.
+
+    Example:
+        from keras_convnext import AdamW, ConvNeXtAtto
+        from keras_convnext.optimization import stage_wise_scales
+        scales = stage_wise_scales(ConvNeXtAtto(weights=None), 0.9, depth=6)
+        scales["stage3_block0"], scales["stage2_block0"]  # (0.729, 0.6561)
+        optimizer = AdamW(1e-4, learning_rate_scales=scales)
     """
     checks.number("decay", decay, above=0, most=1)
     checks.integer("depth", depth, 3)

@@ -35,6 +35,11 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     Raises:
         ValueError: if an argument is outside its range.
+
+    Example:
+        from keras_convnext import WarmupCosine
+        schedule = WarmupCosine(4e-3, total_steps=100, warmup_steps=10)
+        [float(schedule(step)) for step in (0, 10, 55, 100)]  # [0.0, 0.004, 0.002, 0.000001]
     """
 
     def __init__(self, learning_rate, total_steps, warmup_steps=0, minimum=1e-6, start=0.0):
@@ -83,6 +88,11 @@ class WarmupPolynomial(keras.optimizers.schedules.LearningRateSchedule):
 
     Raises:
         ValueError: if an argument is outside its range.
+
+    Example:
+        from keras_convnext.optimization import WarmupPolynomial
+        schedule = WarmupPolynomial(1e-4, total_steps=160_000, warmup_steps=1500)
+        float(schedule(80_000))  # 0.00005
     """
 
     def __init__(
@@ -134,6 +144,11 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
 
     Raises:
         ValueError: if an argument is outside its range.
+
+    Example:
+        from keras_convnext.optimization import WarmupSteps
+        schedule = WarmupSteps(1e-4, boundaries=[270, 330], warmup_steps=5)
+        [float(schedule(step)) for step in (100, 300, 350)]  # [0.0001, 0.00001, 0.000001]
     """
 
     def __init__(

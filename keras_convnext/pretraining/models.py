@@ -22,12 +22,6 @@ GRN_OVER = ("image", "batch")
 class FCMAE(KeepsItsCall, keras.Model):
     """A fully convolutional masked autoencoder: a ConvNeXt that learns without labels.
 
-        model = FCMAE("convnextv2_atto")
-        model.compile("adamw")
-        model.fit(images)   # (n, height, width, 3) in [0, 255]
-        model.encoder.save_weights("mine.weights.h5")
-        classifier = ConvNeXt("convnextv2_atto", weights="mine.weights.h5", classes=10)
-
     A random part of the patches of each image is hidden. The encoder sees the others, and nothing
     of what is hidden; a small decoder predicts the pixels that it did not see. Patches have the
     size of one pixel of the encoder's output, 32 x 32 pixels for variants of stride 32.
@@ -77,6 +71,17 @@ class FCMAE(KeepsItsCall, keras.Model):
     Raises:
         ValueError: if an argument has a value that is not allowed, or the images do not fit.
         TypeError: if `variant` is neither a name nor a `Variant`.
+
+    Example:
+        import numpy as np
+        from keras_convnext import ConvNeXt, Variant
+        from keras_convnext.pretraining import FCMAE
+        mine = Variant("mine", (1, 1, 1, 1), (8, 8, 8, 16), grn=True, layer_scale=None)
+        model = FCMAE(mine, decoder_width=16)
+        model.compile("adamw")
+        model.fit(np.zeros((4, 64, 64, 3), "uint8"), verbose=0)  # no labels
+        model.encoder.save_weights("mine.weights.h5")
+        classifier = ConvNeXt(mine, weights="mine.weights.h5", classes=10)
     """
 
     def __init__(

@@ -28,6 +28,13 @@ class VisiblePatches:
 
     Attributes:
         mask: as given.
+
+    Example:
+        import keras
+        from keras_convnext.pretraining import VisiblePatches
+        mask = keras.ops.convert_to_tensor([[[True, False], [False, True]]])
+        patches = VisiblePatches(mask, visible=2)
+        patches.pack(keras.ops.ones((1, 8, 8, 3))).shape  # (1, 8, 4, 3)
     """
 
     def __init__(self, mask, visible, as_one=False):
@@ -98,6 +105,12 @@ def visible_patches(mask, as_one=False):
     Raises:
         ValueError: if it has another number of axes or other values, hides other numbers of patches
             in some images than in others, or all of them.
+
+    Example:
+        import numpy as np
+        from keras_convnext.pretraining import visible_patches
+        patches = visible_patches(np.array([[[1, 0], [0, 1]]]))  # `model(images, patches=patches)`
+        patches.visible  # 2
     """
     mask = np.asarray(mask)
     if mask.ndim != 3 or not mask.size or not np.isin(mask, (0, 1)).all():
