@@ -70,6 +70,12 @@ class Classifier(Predictor):
         FileNotFoundError: if there is no such file.
         DownloadError: (an OSError) if weights could not be fetched.
         WeightsError: (a ValueError) if a file of weights cannot be read.
+
+    Example:
+        from keras_convnext import Classifier
+        classify = Classifier("convnext_tiny.fb_in1k")
+        best = classify("photo.jpg", top=3)[0]
+        print(best.name, best.probability)
     """
 
     def __init__(

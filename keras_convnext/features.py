@@ -19,6 +19,11 @@ def functional(kind):
 
     The formats of Keras 3 write the registered name; the HDF5 format of Keras 2 (`.h5`) writes the
     name of the class alone and looks it up among the custom objects.
+
+    Example:
+        from keras_convnext.features import PyramidModel, functional
+        @functional
+        class MyModel(PyramidModel): ...  # files with it find it by its name
     """
     keras.saving.get_custom_objects()[kind.__name__] = kind
     return keras.saving.register_keras_serializable(package="keras_convnext")(kind)
@@ -37,6 +42,13 @@ class PyramidModel(KeepsItsCall, keras.Model):
             how images are prepared for it, and what its classes are.
         variant: the `Variant` that `ConvNeXt(...)` built, or `None`. It is saved with the model, so
             that a file with an architecture of its own can be converted and verified.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto
+        model = ConvNeXtAtto(weights=None)
+        type(model).__name__  # "PyramidModel"
+        model.pyramid_outputs["P2"].shape  # (None, 56, 56, 40)
+        model.get_layer("stage2_block5").name  # "stage2_block5"
     """
 
     published = None
@@ -106,15 +118,19 @@ def pyramid_outputs(model):
     Raises:
         ValueError: if the model has no ConvNeXt blocks or those of several models, or a stride is
             no power of two.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto
+        from keras_convnext.features import pyramid_outputs
+        outputs = pyramid_outputs(ConvNeXtAtto(weights=None))
+        list(outputs)  # ["P2", "P3", "P4", "P5"]
+        outputs["P5"].shape  # (None, 7, 7, 320)
     """
     return {f"P{_level(stride)}": output for _, stride, output in _stages(model)}
 
 
 def feature_model(model, levels=None, norms=False):
     """Returns a model from images to the outputs of some stages, for heads such as a U-Net's.
-
-        pyramid = feature_model(ConvNeXtTiny(include_top=False), ["P2", "P5"])
-        maps = pyramid(images)   # {"P2": (batch, h / 4, w / 4, 96), "P5": (..., 768)}
 
     Args:
         model: a `ConvNeXt(...)`, with or without classifier. The layers are shared: training one
@@ -130,6 +146,13 @@ def feature_model(model, levels=None, norms=False):
 
     Raises:
         ValueError: if a level is unknown, the model has no ConvNeXt blocks, or has norms already.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, feature_model
+        encoder = ConvNeXtAtto(weights=None, include_top=False)
+        pyramid = feature_model(encoder, ["P2", "P5"])
+        pyramid.output["P2"].shape  # (None, None, None, 40)
+        pyramid.output["P5"].shape  # (None, None, None, 320)
     """
     outputs = pyramid_outputs(model)
     wanted = list(outputs if levels is None else levels)

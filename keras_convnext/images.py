@@ -21,7 +21,15 @@ VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wm
 
 
 class ImageError(ValueError):
-    """A source that is not a usable image. The message names the source and what is allowed."""
+    """A source that is not a usable image. The message names the source and what is allowed.
+
+    Example:
+        from keras_convnext.images import ImageError, load_image
+        try:
+            load_image(b"no image")
+        except ImageError as error:
+            print(error)
+    """
 
 
 def load_image(source, upright=False):
@@ -49,6 +57,12 @@ def load_image(source, upright=False):
         ImageError: (a ValueError) missing, unreadable, truncated, without pixels, larger than
             Pillow's limit against decompression bombs, or an array out of the above.
         TypeError: if `source` is none of the above.
+
+    Example:
+        import numpy as np
+        from keras_convnext.images import load_image
+        load_image("photo.jpg", upright=True).mode  # "RGB"
+        load_image(np.zeros((40, 50), "uint8")).size  # (50, 40)
     """
     if isinstance(source, Image.Image):
         name = f"PIL image of mode {source.mode} and size {source.size}"
@@ -75,6 +89,11 @@ def open_image(source):
     Raises:
         PIL.UnidentifiedImageError: (an OSError) if it is no image, or in another format.
         OSError: if the file cannot be read.
+
+    Example:
+        from keras_convnext.images import open_image
+        with open_image("photo.jpg") as image:
+            print(image.format, image.size)
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
@@ -92,6 +111,11 @@ def about_video(path):
 
     Args:
         path: of a file, which is not opened.
+
+    Example:
+        from keras_convnext.images import about_video
+        about_video("photo.jpg")  # ""
+        print(about_video("film.mp4"))
     """
     path = os.fsdecode(path)
     if not path.lower().endswith(VIDEOS):
@@ -105,7 +129,12 @@ def about_video(path):
 
 def is_animation(path):
     """Returns whether a file is an image of several frames, of which `load_image` gives the first;
-    False if it cannot be read."""
+    False if it cannot be read.
+
+    Example:
+        from keras_convnext.images import is_animation
+        is_animation("photo.jpg")  # False
+    """
     try:
         with open_image(path) as image:
             return bool(getattr(image, "is_animated", False))
@@ -118,6 +147,11 @@ def images_in(folder):
 
     Args:
         folder: its path. Images are recognised by the end of their names, in any case: `SUFFIXES`.
+
+    Example:
+        from keras_convnext.images import images_in
+        for path in images_in("photos"):
+            print(path)
     """
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     return [path for path in paths if not path.name.startswith(".") and path.is_file()]
@@ -158,6 +192,11 @@ def upright_file(content):
         content: bytes of a file. They are returned as they are, unless EXIF says that the image is
             turned: then it is a PPM file of what `load_image(content, upright=True)` gives. Whoever
             decodes what is no image says so.
+
+    Example:
+        from pathlib import Path
+        from keras_convnext.images import upright_file
+        content = upright_file(Path("photo.jpg").read_bytes())
     """
     try:
         with open_image(content) as image:

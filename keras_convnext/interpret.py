@@ -62,6 +62,14 @@ def grad_cam(model, images, layer=None, classes=None):
     Raises:
         ValueError: if there is no such layer, its output is no feature map or is bypassed, or there
             is no such class.
+
+    Example:
+        import numpy as np
+        from keras_convnext import ConvNeXtTiny, interpret, pictures
+        model, images = ConvNeXtTiny(input_shape=(160, 160, 3)), np.zeros((1, 160, 160, 3), "uint8")
+        maps = interpret.grad_cam(model, images)
+        maps.shape  # (1, 5, 5)
+        pictures.save_png(pictures.overlay(images[0], maps[0]), "grad_cam.png")
     """
     images = _batch(images)
     inner = layer_of(model, layer)
@@ -98,6 +106,12 @@ def eigen_cam(model, images, layer=None):
 
     Raises:
         ValueError: if there is no such layer, or its output is no feature map.
+
+    Example:
+        import numpy as np
+        from keras_convnext import ConvNeXtTiny, interpret
+        model, images = ConvNeXtTiny(input_shape=(160, 160, 3)), np.zeros((1, 160, 160, 3), "uint8")
+        interpret.eigen_cam(model, images).shape  # (1, 5, 5)
     """
     inner = layer_of(model, layer)
     own, _ = _run(model, _batch(images), inner)
@@ -169,6 +183,13 @@ def effective_receptive_field(model, images, layer=None):
 
     Raises:
         ValueError: as `eigen_cam`.
+
+    Example:
+        import numpy as np
+        from keras_convnext import ConvNeXtTiny, interpret
+        images = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3), "uint8")
+        model = ConvNeXtTiny(input_shape=(160, 160, 3))
+        interpret.effective_receptive_field(model, images).shape  # (160, 160)
     """
     images, inner = _batch(images).astype("float32"), layer_of(model, layer)
 
@@ -196,6 +217,10 @@ def depthwise_kernels(model, layer=None):
 
     Raises:
         ValueError: if there is no such layer, or it has no depthwise convolution.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, interpret
+        interpret.depthwise_kernels(ConvNeXtAtto(weights=None), "stage1_block0").shape  # (80, 7, 7)
     """
     found = {one.name: getattr(one, "dwconv", one) for one in layers_of(model)}
     found = {k: v for k, v in found.items() if isinstance(v, keras.layers.DepthwiseConv2D)}
@@ -234,6 +259,10 @@ def layer_of(model, name):
 
     Raises:
         ValueError: if there is none of that name with an output `(batch, height, width, channels)`.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, interpret
+        interpret.layer_of(ConvNeXtAtto(weights=None), None).name  # "stage3_block1"
     """
     maps = [layer for layer in layers_of(model) if _may_be_map(layer)]
     blocks = [layer for layer in maps if names.is_block(layer.name)] or maps

@@ -26,6 +26,10 @@ def class_names(label_set):
     Returns:
         Tuple of (WordNet id, name), for example `("n01440764", "tench")`, or `None` for a label
         set without names.
+
+    Example:
+        from keras_convnext.labels import class_names
+        class_names("imagenet1k")[281]  # ("n02123045", "tabby")
     """
     if label_set not in TABLES:
         return None
@@ -49,6 +53,12 @@ def decode_predictions(preds=None, top=5, label_set="imagenet1k", *, probabiliti
     Raises:
         ValueError: if the label set has no names, or another number of classes; if `top` is no
             integer >= 1; if a probability is NaN.
+
+    Example:
+        import numpy as np
+        from keras_convnext import decode_predictions
+        outputs = np.eye(1, 1000, 281)  # what a model predicts for one image
+        decode_predictions(outputs, top=1)  # [[("n02123045", "tabby", 1.0)]]
     """
     if probabilities is not None:
         warnings.warn(
@@ -78,7 +88,13 @@ def _check_predictions(preds, classes, label_set):
 
 def best_first(probabilities, top):
     """Returns the indices of the `top` largest of `(classes,)` probabilities; of equal ones, the
-    lower comes first."""
+    lower comes first.
+
+    Example:
+        import numpy as np
+        from keras_convnext.labels import best_first
+        best_first(np.array([0.1, 0.6, 0.3]), 2)  # [1, 2]
+    """
     return np.argsort(-probabilities, kind="stable")[:top].tolist()
 
 
@@ -94,6 +110,12 @@ def read_names(path):
     Raises:
         OSError: if the file cannot be read.
         ValueError: if it holds anything else, or nothing.
+
+    Example:
+        from pathlib import Path
+        from keras_convnext.labels import read_names
+        Path("names.json").write_text('["cat", "dog"]')
+        read_names("names.json")  # ((None, "cat"), (None, "dog"))
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"No file of names of classes at {os.fspath(path)!r}.")
@@ -123,6 +145,10 @@ def checked_names(content):
 
     Raises:
         ValueError: if it is anything else.
+
+    Example:
+        from keras_convnext.labels import checked_names
+        checked_names({"0": "cat", "1": ["d1", "dog"]})  # ((None, "cat"), ("d1", "dog"))
     """
     if isinstance(content, dict):
         keys = [str(index) for index in range(len(content))]

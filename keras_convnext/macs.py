@@ -24,9 +24,6 @@ def count_macs(model, input_shape=None):
     a transposed convolution count, also those whose sums are cropped away. Biases do not count. A
     detector is counted with as many proposals and detections as it may have.
 
-        count_macs(ConvNeXtTiny(weights=None))                                  # 4455531264
-        count_macs(ConvNeXtTiny(weights=None, include_top=False), (384, 384, 3))
-
     Nothing is computed and no weight is read.
 
     Args:
@@ -38,6 +35,13 @@ def count_macs(model, input_shape=None):
     Raises:
         ValueError: if the size of an input is not known, or a layer of another kind has weights of
             two or more axes, whose use is unknown here.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, count_macs
+        model = ConvNeXtAtto(weights=None)
+        count_macs(model)  # 547332480
+        encoder = ConvNeXtAtto(weights=None, include_top=False)  # of images of any size
+        count_macs(encoder, (384, 384, 3))  # 1607546880
     """
     _check_axes(getattr(model, "input_shape", None), input_shape)
     shapes = getattr(model, "input_shape", None) if input_shape is None else input_shape
@@ -78,7 +82,13 @@ def _check_axes(own, given):
 
 def trained_parameters(model):
     """Returns the number of values in a model's trainable weights, an int; as in the papers, the
-    statistics of BatchNormalization do not count."""
+    statistics of BatchNormalization do not count.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto
+        from keras_convnext.macs import trained_parameters
+        trained_parameters(ConvNeXtAtto(weights=None))  # 3695520
+    """
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
@@ -87,6 +97,15 @@ def rule(kind):
 
     The function is given the layer and what it is called with, symbolic tensors, and returns its
     multiply-adds. A rule for a class stands before those for the classes it is derived from.
+
+    Example:
+        import keras
+        from keras_convnext.macs import macs_of, rule
+        class Products(keras.layers.Layer): ...
+        @rule(Products)
+        def _products(layer, inputs):
+            return inputs.shape[-1] ** 2
+        macs_of(Products(), keras.KerasTensor((1, 8)))  # 64
     """
 
     def decorate(function):
@@ -107,6 +126,13 @@ def macs_of(layer, inputs):
 
     Raises:
         ValueError: if it has weights of two or more axes, and is of no class with a rule.
+
+    Example:
+        import keras
+        from keras_convnext.macs import macs_of
+        layer = keras.layers.Dense(16)
+        layer.build((None, 8))
+        macs_of(layer, keras.KerasTensor((1, 8)))  # 128
     """
     if type(layer).__module__.startswith(DETECTION):
         importlib.import_module(f"{DETECTION}.macs")  # its rules

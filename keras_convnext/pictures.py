@@ -34,6 +34,12 @@ def overlay(image, heat, opacity=0.65):
 
     Returns:
         uint8 `(height, width, 3)`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.pictures import overlay, save_png
+        image, heat = np.full((40, 50, 3), 128, "uint8"), np.eye(7)
+        save_png(overlay(image, heat), "heat.png")
     """
     image = _rgb(image).astype("float64")
     size = image.shape[1], image.shape[0]
@@ -51,6 +57,11 @@ def colours(values):
 
     Returns:
         uint8 `(height, width, 3)`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.pictures import colours
+        colours(np.array([[0.0, 1.0]]))  # [[[0, 0, 0], [255, 250, 190]]]
     """
     return _interpolated(values, HEAT)
 
@@ -63,6 +74,11 @@ def field_picture(field):
 
     Returns:
         uint8 `(height, width, 3)`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.pictures import field_picture
+        field_picture(np.eye(32)).shape  # (32, 32, 3)
     """
     logarithm = np.log10(np.maximum(field, 10.0**-DECADES))
     return colours(1 + logarithm / DECADES)
@@ -80,6 +96,12 @@ def kernel_sheet(kernels, columns=None, scale=4):
 
     Returns:
         uint8 `(height, width, 3)`.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, interpret
+        from keras_convnext.pictures import kernel_sheet, save_png
+        kernels = interpret.depthwise_kernels(ConvNeXtAtto(weights=None))
+        save_png(kernel_sheet(kernels), "kernels.png")
     """
     kernels = np.asarray(kernels)
     count, side, _ = kernels.shape
@@ -103,6 +125,12 @@ def side_by_side(*pictures, least=256):
 
     Returns:
         uint8 `(height, width, 3)`.
+
+    Example:
+        import numpy as np
+        from keras_convnext.pictures import side_by_side
+        photo, heat = np.zeros((64, 64, 3), "uint8"), np.full((64, 64), 255)
+        side_by_side(photo, heat).shape  # (256, 516, 3)
     """
     times = max(1, -(-least // len(pictures[0])))
     parts = [_rgb(picture).repeat(times, 0).repeat(times, 1) for picture in pictures]
@@ -120,6 +148,11 @@ def save_png(picture, path):
     Raises:
         ValueError: if `path` ends otherwise.
         FileNotFoundError: if its folder does not exist.
+
+    Example:
+        import numpy as np
+        from keras_convnext.pictures import save_png
+        save_png(np.zeros((40, 50, 3), "uint8"), "black.png")
     """
     if not str(path).lower().endswith(".png"):
         raise ValueError(f"A picture's name must end in .png, received {str(path)!r}.")

@@ -27,6 +27,11 @@ class Prediction(NamedTuple):
         probability: in [0, 1].
         index: of the class, from 0.
         id: the WordNet id of an ImageNet class, for example "n02123159", or `None`.
+
+    Example:
+        from keras_convnext.classifier import Prediction
+        found = Prediction("tabby", probability=0.75, index=281, id="n02123045")
+        f"{found.name}: {found.probability:.0%}"  # "tabby: 75%"
     """
 
     name: str

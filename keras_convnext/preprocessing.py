@@ -46,12 +46,14 @@ class EvalTransform:
         upright: whether an image is first turned as its EXIF says. Published evaluations do not,
             so it is off here; a `Classifier` switches it on, unless an `EvalTransform` is given.
 
-    Example:
-        `EvalTransform(224, crop_pct=0.875)` and `EvalTransform(384, resize="squash")` are the
-        official evaluation of ConvNeXt and ConvNeXt V2 below 384 pixels, and from 384 on.
-
     Raises:
         ValueError: if an argument is out of range or contradicts another.
+
+    Example:
+        from keras_convnext.preprocessing import EvalTransform
+        transform = EvalTransform(224, crop_pct=0.875)  # the authors' evaluation below 384 pixels
+        transform("photo.jpg").shape  # (224, 224, 3)
+        EvalTransform(384, resize="squash").in_words()  # "resized to 384 x 384, bicubic"
     """
 
     size: int
@@ -207,6 +209,13 @@ def evaluation_transform(
         size, crop_pct, resize, interpolation, resize_size: as of `EvalTransform`; `None`: what is
             usual at the size. A crop, or a size to crop from, means that the short side is resized.
         upright: as of `EvalTransform`.
+
+    Example:
+        from keras_convnext.pretrained import find
+        from keras_convnext.preprocessing import evaluation_transform
+        transform = evaluation_transform(find("convnext_base.fb_in1k"))
+        transform.in_words()  # "short side 256, centre crop of 224, bicubic"
+        evaluation_transform(size=384).resize  # "squash"
     """
     is_usual = (size, crop_pct, resize, resize_size) == (None,) * 4
     if row is not None and is_usual:
@@ -238,6 +247,13 @@ def preprocess_input(x, data_format=None):
     Args:
         x: images, an array or tensor of any shape.
         data_format: not used.
+
+    Example:
+        import numpy as np
+        from keras_convnext import ConvNeXtTiny, preprocess_input
+        model = ConvNeXtTiny(input_shape=(160, 160, 3))
+        images = preprocess_input(np.zeros((1, 160, 160, 3), "uint8"))
+        model.predict(images, verbose=0).shape  # (1, 1000)
     """
     return x
 
@@ -314,6 +330,13 @@ def tf_decode(data):
 
     Raises (when the dataset runs):
         tf.errors.InvalidArgumentError: not an image, truncated, or otherwise unreadable.
+
+    Example:
+        import tensorflow as tf
+        from keras_convnext.preprocessing import tf_decode
+        files = tf.data.Dataset.list_files("photos/*/*.jpg")
+        images = files.map(tf.io.read_file).map(tf_decode)
+        next(iter(images)).dtype.name  # "uint8"
     """
     import tensorflow as tf
 

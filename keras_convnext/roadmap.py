@@ -55,6 +55,10 @@ class Network:
         downsampling: `"in_block"`: the first block of a stage has a spatial convolution of stride 2
             and a 1x1 convolution of stride 2 beside it. `"separate"`: between the stages, with
             norms of their own, also after stem and pooling, and with layer scale: a ConvNeXt.
+
+    Example:
+        from keras_convnext.roadmap import network
+        network("patchify_stem").depths  # "convnext"
     """
 
     depths: str = "resnet"
@@ -81,6 +85,12 @@ class Step:
         top1: `{regime: ImageNet-1K accuracy in percent}` in the paper; in the regime resnet50 the
             mean of three seeds.
         kept: `False` for an alternative that the steps after it do not build on.
+
+    Example:
+        from keras_convnext.roadmap import STEPS
+        step = STEPS["patchify_stem"]
+        step.changes  # {"stem": "patchify"}
+        step.macs["resnet50"], step.top1["resnet50"]  # (4.42, 79.51)
     """
 
     name: str
@@ -127,9 +137,7 @@ STEPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-    """Where a roadmap begins and ends. A roadmap of your own, for small images, is one row:
-
-        Regime("mine", (1, 1, 1, 1), 16, Variant("mine_convnext", (1, 1, 2, 1), (24, 48, 96, 192)))
+    """Where a roadmap begins and ends. A roadmap of your own, for small images, is one row.
 
     Attributes:
         name: the first part of the models' names.
@@ -143,6 +151,13 @@ class Regime:
     Raises:
         ValueError: if the ends differ in the number of stages, or the stem of `end` has a stride
             that no ResNet has.
+
+    Example:
+        from keras_convnext import Variant
+        from keras_convnext.roadmap import Regime, build
+        end = Variant("mine_convnext", (1, 1, 2, 1), (24, 48, 96, 192))
+        mine = Regime("mine", (1, 1, 1, 1), 16, end)
+        build("patchify_stem", mine, input_shape=(64, 64, 3), classes=10).output_shape  # (None, 10)
     """
 
     name: str
@@ -175,6 +190,10 @@ def network(step):
 
     Raises:
         ValueError: if there is no step of that name.
+
+    Example:
+        from keras_convnext.roadmap import network
+        network("patchify_stem").stem  # "patchify"
     """
     one_of("step", step, STEPS)
     changes = {}
@@ -229,6 +248,11 @@ def build(
 
     Raises:
         ValueError: if an argument has a value that is not allowed.
+
+    Example:
+        from keras_convnext.roadmap import build
+        model = build("patchify_stem", input_shape=(64, 64, 3), classes=10)
+        model.output_shape  # (None, 10)
     """
     net = network(step)
     variant = _variant(step, net, _regime(regime))
@@ -289,6 +313,10 @@ def print_table(regime="resnet50"):
     Args:
         regime: `"resnet50"`, `"resnet200"` or a `Regime` of your own, on which the paper has no
             numbers.
+
+    Example:
+        from keras_convnext.roadmap import print_table
+        print_table("resnet50")
     """
     regime = _regime(regime)
     print(f"{'step':22} {'parameters':>11} {'GMACs':>6} {'paper':>6} {'top-1':>6}  changes")

@@ -55,6 +55,12 @@ class Variant:
 
     Raises:
         ValueError: if a field has a value that no ConvNeXt has.
+
+    Example:
+        from keras_convnext import ConvNeXt, Variant
+        mine = Variant("mine", (1, 1, 2, 1), (8, 16, 32, 64), layer_scale=None, grn=True)
+        mine.stride  # 32
+        ConvNeXt(mine, include_top=False).output_shape  # (None, None, None, 64)
     """
 
     name: str
@@ -236,6 +242,10 @@ def variant_of(variant):
     Raises:
         ValueError: if there is no row of that name.
         TypeError: if it is neither a name nor a `Variant`.
+
+    Example:
+        from keras_convnext.variants import variant_of
+        variant_of("convnext_base").dims  # (128, 256, 512, 1024)
     """
     if isinstance(variant, str):
         return VARIANTS[checks.one_of("variant", variant, VARIANTS)]

@@ -17,9 +17,6 @@ OUTPUTS = {"boxes": (4,), "scores": (), "labels": ()}  # and their axes behind b
 class ExportedDetector(PhotoDetector):
     """A detector in an exported file: photos in, `Detections` out, without Keras.
 
-        detect = ExportedDetector("detector.onnx")
-        detect("photo.jpg").draw("photo.jpg").save("seen.png")
-
     Called like a `Detector`, and with the same answers.
 
     Args:
@@ -40,6 +37,15 @@ class ExportedDetector(PhotoDetector):
         ValueError: if an argument is out of its range, or the file cannot be loaded.
         FileNotFoundError: if there is no such file.
         MissingPackageError: (an ImportError) without the package that runs it.
+
+    Example:
+        # pip install "keras-convnext[onnx]"
+        from keras_convnext.detection import Detector, MaskRCNNConvNeXtTiny
+        from keras_convnext.export import ExportedDetector, export
+        model = MaskRCNNConvNeXtTiny("coco", masks=False)
+        export(Detector(model, size=(320, 533)), "detector.onnx")
+        detect = ExportedDetector("detector.onnx")  # in a program without Keras, too
+        detect("photo.jpg").draw("photo.jpg").save("seen.png")
     """
 
     def __init__(

@@ -35,6 +35,14 @@ class Exported:
         agreement: of a quantized file with the file before the quantization, an `Agreement`; else
             `None`.
         metadata: what the file says about itself, `{key: str}`.
+
+    Example:
+        # pip install "keras-convnext[onnx]"
+        from keras_convnext import ConvNeXtTiny
+        from keras_convnext.export import export
+        done = export(ConvNeXtTiny(), "tiny.onnx")
+        done.format  # "ONNX"
+        done.difference < 1e-4  # True
     """
 
     path: Path
@@ -123,6 +131,13 @@ def export(
         FileExistsError: (an OSError) if the file of numbers (`.bin`, `.onnx.data`) exists without
             its model, or a SavedModel is to go where a file, or a folder of other files, is.
         OSError: if the file cannot be written.
+
+    Example:
+        # pip install "keras-convnext[onnx]"
+        from keras_convnext import Classifier
+        from keras_convnext.export import export
+        done = export(Classifier("convnext_tiny.fb_in1k"), "tiny.onnx")
+        print(done.path, done.difference)
     """
     path = Path(os.fspath(path))
     check_arguments(path, dtype, quantize, calibration)

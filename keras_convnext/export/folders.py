@@ -13,9 +13,6 @@ TARGETS = {"web": web, "triton": servers.Triton, "ovms": servers.OpenVinoModelSe
 def export_for(target, model, folder, *, replace=False, runtime=None, **options):
     """Writes a model into a new folder that is complete for what runs it.
 
-        export_for("web", Classifier("convnext_tiny.fb_in1k"), "page")
-        export_for("triton", classifier, "models/flowers")
-
     "web": a page that classifies photos in the browser, which neither uploads them nor loads
     anything from elsewhere. Any web server serves it: `python -m http.server --directory page`.
     What runs the model there, onnxruntime-web, is copied into the page where it is found, in
@@ -50,6 +47,12 @@ def export_for(target, model, folder, *, replace=False, runtime=None, **options)
             that are not of such an export.
         FileNotFoundError: (an OSError) if `runtime` has no onnxruntime-web.
         OSError, ExportError, ProofError, MissingPackageError, TypeError: as of `export`.
+
+    Example:
+        # pip install "keras-convnext[onnx]"
+        from keras_convnext import Classifier
+        from keras_convnext.export import export_for
+        export_for("triton", Classifier("convnext_tiny.fb_in1k"), "tiny")
     """
     checks.one_of("target", target, tuple(TARGETS))
     checks.one_of("replace", replace, (True, False))

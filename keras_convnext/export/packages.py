@@ -6,7 +6,16 @@ EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "openvino": "openvino", "nncf":
 
 
 class MissingPackageError(ImportError):
-    """A package that this format or this step needs is not installed."""
+    """A package that this format or this step needs is not installed.
+
+    Example:
+        from keras_convnext import ConvNeXtTiny
+        from keras_convnext.export import MissingPackageError, export
+        try:
+            export(ConvNeXtTiny(), "tiny.onnx")
+        except MissingPackageError as error:
+            print(error)  # names the package, and how it is installed
+    """
 
 
 def need(module, purpose):

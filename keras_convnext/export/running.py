@@ -15,9 +15,6 @@ LARGEST_COUNT = 2**24  # of classes
 class ExportedClassifier(Predictor):
     """A classifier in an exported file: photos in, names of classes out, without Keras.
 
-        answer = ExportedClassifier("tiny.onnx")
-        answer("photo.jpg")[0]        # Prediction(name='tiger_cat', probability=0.46, ...)
-
     Called like a `Classifier`, and with the same answers.
 
     Args:
@@ -37,6 +34,14 @@ class ExportedClassifier(Predictor):
         ValueError: if the file cannot be loaded.
         FileNotFoundError: if there is no such file.
         MissingPackageError: (an ImportError) without the package that runs it.
+
+    Example:
+        # pip install "keras-convnext[onnx]"
+        from keras_convnext import Classifier
+        from keras_convnext.export import ExportedClassifier, export
+        export(Classifier("convnext_tiny.fb_in1k"), "tiny.onnx")
+        answer = ExportedClassifier("tiny.onnx")  # in a program without Keras, too
+        print(answer("photo.jpg")[0].name)
     """
 
     def __init__(self, path, *, batch_size=32):

@@ -118,6 +118,12 @@ def open_checkpoint(
         FileNotFoundError: if there is no such file, or it is a folder.
         DownloadError: if no source gave the file.
         WeightsError: if the file cannot be read, or is published without the classifier.
+
+    Example:
+        from keras_convnext import VARIANTS
+        from keras_convnext.pretrained import open_checkpoint
+        checkpoint = open_checkpoint("convnext_tiny.fb_in1k", VARIANTS["convnext_tiny"])
+        checkpoint.classes  # 1000
     """
     if variant.name not in VARIANTS and _is_name(weights, task):
         raise ValueError(

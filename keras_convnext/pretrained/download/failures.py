@@ -22,6 +22,14 @@ class DownloadError(OSError):
     Attributes:
         reasons: why each source did not give it, a tuple of str in the order of the sources; empty
             where none was asked.
+
+    Example:
+        from keras_convnext import ConvNeXtBase
+        from keras_convnext.pretrained import DownloadError
+        try:
+            model = ConvNeXtBase()
+        except DownloadError as error:
+            print(error.reasons)
     """
 
     reasons: tuple[str, ...] = ()

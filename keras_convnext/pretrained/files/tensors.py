@@ -13,7 +13,18 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 class WeightsError(ValueError):
-    """A file of weights that is damaged, of an unknown kind, or not of this architecture."""
+    """A file of weights that is damaged, of an unknown kind, or not of this architecture.
+
+    Example:
+        from pathlib import Path
+        from keras_convnext import ConvNeXtTiny
+        from keras_convnext.pretrained import WeightsError
+        Path("broken.safetensors").write_bytes(b"nothing")
+        try:
+            model = ConvNeXtTiny(weights="broken.safetensors")
+        except WeightsError as error:
+            print(error)
+    """
 
 
 @dataclasses.dataclass(frozen=True)

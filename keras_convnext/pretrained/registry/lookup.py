@@ -33,6 +33,10 @@ def rows(task: str = "classification") -> tuple[Row, ...]:
 
     Raises:
         ValueError: if there is no such task.
+
+    Example:
+        from keras_convnext.pretrained import rows
+        print([row.name for row in rows("detection")])
     """
     _check("task", task, list(dict.fromkeys(TASKS.values())))
     return tuple(row for row in table.all_rows() if row.task == task)
@@ -48,6 +52,10 @@ def tags(variant: str, task: str = "classification", head: str | None = None) ->
 
     Raises:
         ValueError: if there is no such variant, task or head.
+
+    Example:
+        from keras_convnext.pretrained import tags
+        "fb_in22k" in tags("convnext_base")  # True
     """
     _check("variant", variant, VARIANTS)
     found = (row.tag for row in _with_head(head, task) if row.variant == variant)
@@ -86,6 +94,12 @@ def find(
 
     Raises:
         ValueError: if there is no such row, or if it belongs to another variant or family.
+
+    Example:
+        from keras_convnext.pretrained import find
+        row = find("convnext_base")  # its usual weights
+        row.name, row.licence.name  # ("convnext_base.fb_in22k_ft_in1k", "MIT")
+        find("imagenet", "convnext_base") == row  # True
     """
     known = _with_head(head, task)
     if variant is not None:
@@ -164,6 +178,11 @@ def search(
     Raises:
         ValueError: if no row of the task has that variant, family, licence or label set, or a
             limit is no number.
+
+    Example:
+        from keras_convnext.pretrained import search
+        for row in search(licence="Apache-2.0", max_params=10_000_000, min_top1=80):
+            print(row.name, row.top1)
     """
     number("max_params", max_params, least=0, optional=True)
     number("min_top1", min_top1, least=0, most=100, optional=True)
