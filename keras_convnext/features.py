@@ -20,6 +20,9 @@ def functional(kind):
     The formats of Keras 3 write the registered name; the HDF5 format of Keras 2 (`.h5`) writes the
     name of the class alone and looks it up among the custom objects.
 
+    Args:
+        kind: a class derived from `keras.Model`. It is returned, so this is a decorator.
+
     Example:
         from keras_convnext.features import PyramidModel, functional
         @functional

@@ -159,7 +159,16 @@ def images_in(folder):
 
 def orientation(image):
     """Returns what the EXIF of an opened image says of how it is turned, 1 to 8; 1, as it is
-    stored, where it says nothing or is damaged. From 5 on width and height are exchanged."""
+    stored, where it says nothing or is damaged. From 5 on width and height are exchanged.
+
+    Args:
+        image: `PIL.Image.Image`, opened and not yet converted.
+
+    Example:
+        from keras_convnext.images import open_image, orientation
+        with open_image("photo.jpg") as image:
+            print(orientation(image))
+    """
     try:
         told = image.getexif().get(ExifTags.Base.Orientation, 1)
         return told if told in range(1, 9) else 1
@@ -168,7 +177,16 @@ def orientation(image):
 
 
 def is_turned(image):
-    """Returns whether the EXIF of an opened image says that it is turned."""
+    """Returns whether the EXIF of an opened image says that it is turned.
+
+    Args:
+        image: as of `orientation`.
+
+    Example:
+        from keras_convnext.images import is_turned, open_image
+        with open_image("photo.jpg") as image:
+            print(is_turned(image))
+    """
     return orientation(image) != 1
 
 
@@ -179,6 +197,10 @@ def about_exif(source, size):
     Args:
         source: of the image, as `open_image` takes it.
         size: `(width, height)` that it should have.
+
+    Example:
+        from keras_convnext.images import about_exif
+        about_exif("photo.jpg", (50, 40))  # ""
     """
     with open_image(source) as image:
         is_exchanged = image.size == (size[1], size[0])

@@ -257,6 +257,10 @@ def layer_of(model, name):
 
     Layers of models inside of the model are found too.
 
+    Args:
+        model: a model of any kind.
+        name: of the layer, or `None`.
+
     Raises:
         ValueError: if there is none of that name with an output `(batch, height, width, channels)`.
 

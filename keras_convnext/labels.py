@@ -87,8 +87,14 @@ def _check_predictions(preds, classes, label_set):
 
 
 def best_first(probabilities, top):
-    """Returns the indices of the `top` largest of `(classes,)` probabilities; of equal ones, the
-    lower comes first.
+    """Returns the indices of the largest probabilities, the largest first.
+
+    Args:
+        probabilities: array `(classes,)`.
+        top: how many, an int; all where there are fewer classes.
+
+    Returns:
+        list of `top` ints; of equal ones, the lower index comes first.
 
     Example:
         import numpy as np
@@ -103,6 +109,9 @@ def read_names(path):
 
     The file has one name per line, or a JSON list, or a JSON object `{"0": name, ...}`. A value of
     the object may also be `[id, name]`, as in the class index of keras.applications.
+
+    Args:
+        path: of the file, in UTF-8.
 
     Returns:
         Tuple of (id or `None`, name).
@@ -142,6 +151,9 @@ def checked_names(content):
 
     Args:
         content: list of names or of `[id, name]`, or a dict of those with the keys "0", "1", ...
+
+    Returns:
+        Tuple of (id or `None`, name).
 
     Raises:
         ValueError: if it is anything else.

@@ -84,6 +84,9 @@ def trained_parameters(model):
     """Returns the number of values in a model's trainable weights, an int; as in the papers, the
     statistics of BatchNormalization do not count.
 
+    Args:
+        model: a built `keras.Model`.
+
     Example:
         from keras_convnext import ConvNeXtAtto
         from keras_convnext.macs import trained_parameters
@@ -97,6 +100,9 @@ def rule(kind):
 
     The function is given the layer and what it is called with, symbolic tensors, and returns its
     multiply-adds. A rule for a class stands before those for the classes it is derived from.
+
+    Args:
+        kind: the class.
 
     Example:
         import keras

@@ -210,6 +210,12 @@ def evaluation_transform(
             usual at the size. A crop, or a size to crop from, means that the short side is resized.
         upright: as of `EvalTransform`.
 
+    Returns:
+        An `EvalTransform`.
+
+    Raises:
+        ValueError: if an argument is out of range or contradicts another.
+
     Example:
         from keras_convnext.pretrained import find
         from keras_convnext.preprocessing import evaluation_transform

@@ -188,6 +188,9 @@ REGIMES = {
 def network(step):
     """Returns the `Network` of a step: with the changes of all kept steps before it, and its own.
 
+    Args:
+        step: a name of `STEPS`.
+
     Raises:
         ValueError: if there is no step of that name.
 

@@ -239,6 +239,9 @@ VARIANTS = {
 def variant_of(variant):
     """Returns the `Variant` that is meant by one, or by the name of a row of `VARIANTS`.
 
+    Args:
+        variant: a `Variant`, or a key of `VARIANTS`.
+
     Raises:
         ValueError: if there is no row of that name.
         TypeError: if it is neither a name nor a `Variant`.

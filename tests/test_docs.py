@@ -383,10 +383,14 @@ def noise(*shape):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with photos, and weights where a reader's downloads would be."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    furnish(tmp_path, monkeypatch)
+
+
+def furnish(place, monkeypatch):
+    """Enters a folder with photos, and weights where a reader's downloads would be."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("KERAS_CONVNEXT_HOME", str(place / "home"))
+    monkeypatch.setenv("HF_HOME", str(place / "hub"))
     monkeypatch.setenv("KERAS_CONVNEXT_OFFLINE", "1")
     row = find("test_convnext.r160_in1k")
     file = resolve.source_of(row.sources[0], row).place
@@ -395,7 +399,6 @@ def place(tmp_path, monkeypatch):
     for path in ("photo.jpg", *(f"photos/{kind}/{n}.jpg" for kind in "ab" for n in range(5))):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(40, 50, 3)).save(path)
-    return tmp_path
 
 
 def tiny_models(monkeypatch):

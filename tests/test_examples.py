@@ -23,11 +23,11 @@ from docs import docstrings, reference
 from keras_convnext.layers import kernels_will_be_loaded
 from keras_convnext.models.factory import EXAMPLE
 from tests import test_docs
-from tests.backends import BACKEND
+from tests.backends import BACKEND, on_one_backend
 from tests.shape_only import shapes_only
 from tests.stubs import _is_factory
 
-place = test_docs.place  # a fixture
+pytestmark = on_one_backend
 
 PUBLIC = {
     name: reference._value(name)
@@ -124,6 +124,13 @@ def test_a_wrong_value_is_noticed(code):
 
 
 # ---------------------------------------------------------------- the examples
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        test_docs.furnish(tmp_path_factory.mktemp("examples"), monkeypatch)
+        yield
 
 
 def short(name):

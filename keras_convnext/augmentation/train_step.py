@@ -36,7 +36,8 @@ def mix_and_erase(inputs, targets):
         augment = PaperAugmentation(32, classes=10)
         images = np.zeros((4, 32, 32, 3), "uint8")
         inputs, targets, _ = augment.batch(images, np.arange(4), None, (0, 0, 0))
-        mixed, shares = mix_and_erase(inputs, targets)
+        inputs = {name: np.array(value) for name, value in inputs.items()}  # of tf.data
+        mixed, shares = mix_and_erase(inputs, np.array(targets))
         mixed.shape  # (4, 32, 32, 3)
     """
     images = _erase(ops.cast(inputs["image"], "float32"), inputs)

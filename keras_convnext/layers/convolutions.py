@@ -12,6 +12,9 @@ serializable = keras.saving.register_keras_serializable(package="keras_convnext"
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' layer of the same name, with stride 1, "same" padding and channels last.
 
+    Input and output: `(batch, height, width, channels)`, any float dtype; the output has the
+    compute dtype.
+
     Example:
         import keras
         from keras_convnext.layers import DepthwiseConv2D

@@ -18,6 +18,10 @@ def kernels_will_be_loaded(condition):
     Hundreds of millions of random numbers that a file replaces at once would take longer than
     reading the file.
 
+    Args:
+        condition: whether they start as zeros, a bool. Other initializers than `KernelInitializer`
+            are left alone.
+
     Example:
         import keras
         from keras_convnext.layers import kernel_initializer, kernels_will_be_loaded
@@ -42,6 +46,11 @@ class KernelInitializer(keras.initializers.RandomNormal):
 
     On JAX a `seed` that is an int draws with numpy: JAX would compile a generator for every shape,
     which took most of the time of building a model.
+
+    Args:
+        mean: as of `keras.initializers.RandomNormal`.
+        stddev: standard deviation, >= 0.
+        seed: int, `None` or a `keras.random.SeedGenerator`.
 
     Example:
         from keras_convnext.layers import KernelInitializer

@@ -13,6 +13,8 @@ serializable = keras.saving.register_keras_serializable(package="keras_convnext"
 class LayerNormalization(KeepsItsCall, keras.layers.LayerNormalization):
     """Keras' layer of the same name, over the last axis.
 
+    Input and output: `(..., channels)`, any float dtype; the output has the compute dtype.
+
     Example:
         import keras
         from keras_convnext.layers import LayerNormalization
@@ -53,6 +55,9 @@ class SimpleNorm(_ChannelWeights):
 
     `x / sqrt(variance + epsilon) * gamma`, with the unbiased variance over the channels and
     without subtracting their mean. Computed in float32.
+
+    Args:
+        epsilon: added to the variance, > 0.
 
     Input and output: `(..., channels)`, any float dtype; the output has the compute dtype.
 
@@ -95,6 +100,9 @@ class GlobalResponseNormalization(_ChannelWeights):
     gradient stays finite on a channel that is zero everywhere.
 
     Source: arXiv 2301.00808, section 3.3.
+
+    Args:
+        epsilon: added to the mean over the channels, and squared to the sum, > 0.
 
     Input and output: `(batch, height, width, channels)`, any float dtype; the output has the
     compute dtype.

@@ -256,6 +256,11 @@ def _check_image_shape(variant, shape):
 def preprocessing(variant, channels, prefix=""):
     """Returns the layer that normalises images of range [0, 255] with so many channels.
 
+    Args:
+        variant: a `Variant`, whose mean and std are used.
+        channels: of the images; for 1 mean and std are averaged, for others repeated.
+        prefix: name of the model if that begins the names of its layers, else `""`.
+
     Example:
         import keras
         from keras_convnext import VARIANTS
@@ -287,6 +292,12 @@ def float32():
 
 def conv(filters, kernel_size, strides, name, **kwargs):
     """Returns a channels_last convolution with the initial weights of the reference.
+
+    Args:
+        filters: channels of the output.
+        kernel_size, strides: in pixels.
+        name: of the layer.
+        **kwargs: other arguments of `PatchConv2D`.
 
     Example:
         from keras_convnext.models import conv
@@ -322,6 +333,10 @@ def _stem(variant, prefix):
 
 def pad(name, pixels=1):
     """Returns a layer that adds zeros on all sides, as PyTorch pads ("same" pads one side more).
+
+    Args:
+        name: of the layer.
+        pixels: zeros on each side.
 
     Example:
         import keras
@@ -397,7 +412,13 @@ def _pooled(variant, x, pooling, prefix, with_norm=True):
 
 
 def dense(units, name, scale=1.0, **kwargs):
-    """Returns a dense layer of the head, in float32; `scale` multiplies its initial weights.
+    """Returns a dense layer of the head, in float32.
+
+    Args:
+        units: width of the output.
+        name: of the layer.
+        scale: factor on its initial weights.
+        **kwargs: other arguments of `keras.layers.Dense`.
 
     Example:
         import keras

@@ -7,14 +7,10 @@ def rematerialize(model, remat=True):
     """Lets each block of a model keep its input alone while training, and compute the rest again
     when its gradients are asked for (gradient checkpointing).
 
-        model = ConvNeXt("convnext_tiny", drop_path_rate=0.1)
-        rematerialize(model)
-        model.compile("adamw", "sparse_categorical_crossentropy")
-        model.fit(...)   # the same numbers, in less memory and more time
-
-    Stochastic depth drops the same samples both times. Compile the model afterwards. Nothing of
-    this is saved with a model. `keras.RematScope` around the making of a model asks for the same;
-    of other layers than ours, those that take `training` refuse it on JAX and TensorFlow.
+    The numbers are the same, in less memory and more time: stochastic depth drops the same samples
+    both times. Compile the model afterwards. Nothing of this is saved with a model.
+    `keras.RematScope` around the making of a model asks for the same; of other layers than ours,
+    those that take `training` refuse it on JAX and TensorFlow.
 
     Source: arXiv 1604.06174.
 
@@ -25,6 +21,13 @@ def rematerialize(model, remat=True):
 
     Raises:
         ValueError: if the model has no such block.
+
+    Example:
+        from keras_convnext import ConvNeXtAtto, rematerialize
+        model = ConvNeXtAtto(weights=None, drop_path_rate=0.1)
+        rematerialize(model)
+        model.compile("adamw", "sparse_categorical_crossentropy")
+        model.get_layer("stage0_block0").remat  # True
     """
     layers = model._flatten_layers(include_self=False)
     blocks = [layer for layer in layers if isinstance(layer, ConvNeXtBlock)]

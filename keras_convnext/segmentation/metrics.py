@@ -25,6 +25,10 @@ def fit_metrics(classes, ignore=IGNORED):
     pixels with the label `ignore` do not count, nor do classes that neither occur nor are
     predicted. A label that is no class makes both NaN.
 
+    Args:
+        classes: number of classes.
+        ignore: the label that does not count, an int.
+
     Example:
         from keras_convnext.segmentation import fit_metrics
         [metric.name for metric in fit_metrics(classes=3)]  # ["pixel_accuracy", "mean_iou"]
@@ -41,7 +45,12 @@ class MeanIoU(keras.metrics.MeanIoU):
 
     Takes labels as `PixelCrossEntropy` does and, with `sparse_y_pred=False`, scores of the classes
     on the last axis. A label that is neither a class nor `ignore_class` makes the result NaN,
-    unless its weight is 0.
+    unless its weight is 0. The result is a float32 scalar in [0, 1].
+
+    Args:
+        num_classes: number of classes.
+        name, dtype, sparse_y_true, sparse_y_pred, axis: as of `keras.metrics.MeanIoU`.
+        ignore_class: the label that does not count, an int, or `None`.
 
     Example:
         import numpy as np
@@ -81,7 +90,13 @@ class PixelAccuracy(keras.metrics.Mean):
     """Share of the pixels whose class was predicted; those with the label `ignore` do not count.
 
     Takes labels as `PixelCrossEntropy` does, and scores of the classes on the last axis. A label
-    that is neither a class nor `ignore` makes the result NaN, unless its weight is 0.
+    that is neither a class nor `ignore` makes the result NaN, unless its weight is 0. The result is
+    a float32 scalar in [0, 1].
+
+    Args:
+        ignore: the label that does not count, an int.
+        name: of the metric.
+        **kwargs: the other arguments of `keras.metrics.Mean`.
 
     Example:
         import numpy as np

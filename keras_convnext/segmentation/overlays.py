@@ -16,6 +16,9 @@ SHADES = ((0.65, 0.95), (0.95, 0.75), (0.45, 1.0), (0.9, 0.5))  # saturation, va
 def palette(classes):
     """Returns uint8 (256, 3): an RGB colour for each class, black for all other labels.
 
+    Args:
+        classes: their number, 1 to 255.
+
     Raises:
         ValueError: if there are more than 255 classes, more than a palette has room for.
 
