@@ -6,6 +6,7 @@ classify("photo.jpg")[0]      # Prediction(name='tiger_cat', probability=0.46, .
 
 import dataclasses
 import functools
+import json
 import numbers
 import os
 
@@ -21,6 +22,7 @@ from keras_convnext.preprocessing import EvalTransform, evaluation_transform
 from keras_convnext.pretrained import registry
 from keras_convnext.whole_models import (
     CLASSES,
+    TRANSFORM,
     image_channels,
     image_side,
     load_model,
@@ -44,10 +46,12 @@ class Classifier(Predictor):
             a `keras.Model` of any kind, from images `(batch, height, width, 3)` in [0, 255], or
             grey ones with 1 channel, to `(batch, classes)`.
         transform: an `EvalTransform`; or a dict of those of its arguments that differ from what is
-            usual for the source, for example `{"size": 288}`. `None`: the evaluation of the
+            usual for the source, for example `{"size": 288}`. `None`: that of `transform.json`
+            beside the file, with which a training validated it; else the evaluation of the
             published weights that the model began with, or of the authors of ConvNeXt, at the size
-            that the model takes. Unlike there, photos are turned as their EXIF says, unless an
-            `EvalTransform` is given, or `{"upright": False}`.
+            that the model takes. Unlike there, photos are turned as their EXIF says, unless the
+            training took them as they are stored, an `EvalTransform` is given, or
+            `{"upright": False}`.
         labels: the names of the classes: a list; a dict from 0, 1, ... to names; the path of a file
             (see `labels.read_names`); or the name of a label set, "imagenet1k". `None`: those of
             the published weights, or of `classes.json` beside the file.
@@ -98,7 +102,8 @@ class Classifier(Predictor):
                 raise ArgumentsError(f"{name} is a model, not a file: omit `variant=`.")
             self._take_model(source, transform, name)
         elif (path := whole_file(source, variant)) is not None:
-            self._take_model(load_model(path), transform, str(path))
+            beside = _transform_beside(path) if not isinstance(transform, EvalTransform) else {}
+            self._take_model(load_model(path), transform, str(path), beside)
             self._beside = _names_beside(path)
         else:
             self._take_weights(os.fspath(source), transform, variant)
@@ -122,7 +127,7 @@ class Classifier(Predictor):
         named_alone = self._given is not None and len(self._given) == 1
         return 2 if shape[-1] == 1 and not named_alone else shape[-1]
 
-    def _take_model(self, model, transform, name):
+    def _take_model(self, model, transform, name, usual=None):
         if not callable(model):
             raise TypeError(
                 "`source` must be a name, a path or a Keras model, received "
@@ -130,7 +135,7 @@ class Classifier(Predictor):
             )
         side, self._channels = image_side(model, name), image_channels(model)
         self.name, self.model, self.row = name, model, published_row(model)
-        self.transform = _transform(transform, self.row, side)
+        self.transform = _transform(transform, self.row, side, usual)
         if side not in (None, self.transform.size):
             raise ArgumentsError(
                 f"{name} takes images of {side} pixels, the transform gives {self.transform.size}."
@@ -188,8 +193,11 @@ class Classifier(Predictor):
         return names
 
 
-def _transform(given, row, side):
-    """Returns the `EvalTransform`: as given, or what is usual with the given fields changed."""
+def _transform(given, row, side, usual=None):
+    """Returns the `EvalTransform`: as given, or what is usual with the given fields changed.
+
+    `usual` has fields with which the model was validated, where that is known.
+    """
     if isinstance(given, EvalTransform):
         return given
     if not isinstance(given, (dict, type(None))):
@@ -199,10 +207,18 @@ def _transform(given, row, side):
         )
     arguments = [field.name for field in dataclasses.fields(EvalTransform)]
     keywords("EvalTransform", given or {}, arguments)
-    fields = {"size": side, "upright": True, **(given or {})}
+    fields = {"size": side, "upright": True, **_unless_changed(usual or {}, given or {})}
     if row is not None and fields["size"] == row.size:
         fields["size"] = None
     return evaluation_transform(row, **fields)
+
+
+def _unless_changed(usual, given):
+    """Returns the fields of both; another crop or way to resize replaces the usual ones."""
+    geometry = "crop_pct", "resize", "resize_size"
+    if any(name in given for name in geometry):
+        usual = {name: value for name, value in usual.items() if name not in geometry}
+    return {**usual, **given}
 
 
 def _given_labels(labels):
@@ -226,3 +242,23 @@ def _names_beside(path):
     """Returns the names of the classes in the folder of a training that a model lies in."""
     file = path.parent / CLASSES
     return label_sets.read_names(file) if file.is_file() else None
+
+
+def _transform_beside(path):
+    """Returns the fields of the transform with which a training validated the model in its folder.
+
+    Raises:
+        ValueError: if the file says something else.
+    """
+    file = path.parent / TRANSFORM
+    if not file.is_file():
+        return {}
+    try:
+        fields = json.loads(file.read_text("utf-8"))
+        EvalTransform(**fields)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{file}: is no transform ({error}). A training writes it beside its model; without "
+            "the file, photos are prepared in the usual way."
+        ) from None
+    return fields

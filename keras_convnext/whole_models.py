@@ -13,6 +13,7 @@ from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.pretrained import registry
 
 BEST, CONFIG, CLASSES = "best.keras", "config.json", "classes.json"  # in a training's folder
+TRANSFORM = "transform.json"
 
 
 def whole_file(source, variant=None):

@@ -219,6 +219,24 @@ def test_the_folder_of_a_training(model, photos, tmp_path):
     np.testing.assert_allclose(Classifier(tmp_path).probabilities(photos), expected, atol=1e-6)
 
 
+@on_one_backend
+def test_the_transform_of_a_training(model, tmp_path):
+    model.save(tmp_path / "best.keras")
+    file, side = tmp_path / "transform.json", Classifier(model).transform.size
+    file.write_text(json.dumps({"size": side, "crop_pct": 1.0, "upright": False}))
+    assert Classifier(tmp_path).transform == EvalTransform(side, 1.0)
+    turned = Classifier(tmp_path, transform={"upright": True}).transform
+    assert turned == EvalTransform(side, 1.0, upright=True)
+    squashed = Classifier(tmp_path, transform={"resize": "squash"}).transform
+    assert squashed == EvalTransform(side, resize="squash")
+    given = EvalTransform(side, 0.5)
+    for content in ("", "[]", "{}", '{"size": 0}', '{"size": 8, "code": "x"}'):
+        file.write_text(content)
+        with pytest.raises(ValueError, match="transform.json: is no transform"):
+            Classifier(tmp_path)
+        assert Classifier(tmp_path, transform=given).transform == given
+
+
 # ---------------------------------------------------------------- refusals
 
 

@@ -93,8 +93,11 @@ def test_a_run_leaves_its_record(tmp_path):
         "mistakes.png",
         "model_card.md",
         "result.json",
+        "transform.json",
     ]
     result = json.loads((folder / "result.json").read_text())
+    transform = json.loads((folder / "transform.json").read_text())
+    assert (transform["crop_pct"], transform["upright"]) == (1.0, True)  # images of that size
     assert "Validation of the averages after epoch 1 of 1: accuracy " in done.stdout
     assert f"Validation accuracy {result['accuracy']:.2%}" in done.stdout
     written = json.loads((folder / "config.json").read_text())
@@ -219,6 +222,8 @@ def test_a_folder_with_every_option(any_policy, tmp_path, capsys):
     assert train.main(flags) == 0
     (folder,) = (tmp_path / "records").iterdir()
     assert json.loads((folder / "classes.json").read_text()) == ["cat", "dog"]
+    transform = json.loads((folder / "transform.json").read_text())
+    assert (transform["crop_pct"], transform["upright"]) == (0.875, True)
     # the last lines are Python that works
     photo = str(tmp_path / "photos" / "cat" / "0.jpg")
     lines = capsys.readouterr().out.partition("and in Python:\n")[2].replace("photo.jpg", photo)

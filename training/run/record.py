@@ -29,6 +29,7 @@ PACKAGES = (
     "scikit-learn",
 )
 CONFIG, RESULT, CLASSES = "config.json", "result.json", "classes.json"
+TRANSFORM = "transform.json"
 
 
 class RecordError(ValueError):

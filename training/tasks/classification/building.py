@@ -1,5 +1,7 @@
 """Builds what `fit` needs for a classifier: batches, network, optimizer and objective."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -94,6 +96,14 @@ def evaluation_transform(config, dataset):
     if dataset.validation.image_shape[:2] == (size, size):
         return None
     return EvalTransform(size, 0.875) if size < 384 else EvalTransform(size, resize="squash")
+
+
+def transform_fields(config, dataset):
+    """Returns the fields of the `EvalTransform` with which photos are prepared as in validation."""
+    transform = evaluation_transform(config, dataset) or EvalTransform(config.image_size, 1.0)
+    fields = dataclasses.asdict(transform)
+    fields["upright"] = getattr(dataset.train, "upright", True)  # as photos are by default
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def class_weights(split, classes):

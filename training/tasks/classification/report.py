@@ -8,9 +8,9 @@ from . import building
 
 
 def finish(run, served, plan, dataset, progress):
-    """Writes the names of the classes and the pictures, with the model of the best epoch.
+    """Writes names of classes, transform of validation and pictures, with the best epoch's model.
 
-    That is the one with the highest validation accuracy. All models return probabilities.
+    Best is the highest validation accuracy. All models return probabilities.
 
     Returns:
         the task's part of `result.json`.
@@ -19,6 +19,7 @@ def finish(run, served, plan, dataset, progress):
         batches, classes = _batches(plan.config, dataset), len(dataset.class_names)
         outcome = assess(served.predict_on_batch, batches, classes)
     record.write_json(run / record.CLASSES, list(dataset.class_names))
+    record.write_json(run / record.TRANSFORM, building.transform_fields(plan.config, dataset))
     if outcome.confusion is not None:
         pictures.confusion(outcome, dataset.class_names, run / "confusion.png")
     pictures.mistakes(outcome, dataset.class_names, run / "mistakes.png")

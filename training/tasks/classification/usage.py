@@ -8,7 +8,7 @@ from .building import evaluation_transform
 
 OF_A_PHOTO = """\
   from keras_convnext import Classifier
-  classify = Classifier({run!r}{turned})
+  classify = Classifier({run!r})
   print(classify("photo.jpg", top=1)[0].name)"""
 OF_ARRAYS = """\
   from keras_convnext import Classifier
@@ -31,7 +31,5 @@ def usage(run, config, dataset):
     python = OF_ARRAYS.format(run=str(run), size=config.image_size, channels=channels)
     if transform is not None and channels == 3:
         commands.append(f"  {shell.program('keras-convnext')} predict --model {folder} photo.jpg")
-        is_turned = getattr(dataset.train, "upright", True)  # by default photos are, there too
-        turned = "" if is_turned else ', transform={"upright": False}'
-        python = OF_A_PHOTO.format(run=str(run), turned=turned)
+        python = OF_A_PHOTO.format(run=str(run))
     return "\n".join(["To use the best model:", *commands, "and in Python:", python])
