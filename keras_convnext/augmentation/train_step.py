@@ -31,12 +31,12 @@ def mix_and_erase(inputs, targets):
         goes beyond it), float32 (batch, classes).
 
     Example:
-        import numpy as np
+        import keras, numpy as np
         from keras_convnext.augmentation import PaperAugmentation, mix_and_erase
         augment = PaperAugmentation(32, classes=10)
         images = np.zeros((4, 32, 32, 3), "uint8")
         inputs, targets, _ = augment.batch(images, np.arange(4), None, (0, 0, 0))
-        inputs = {name: np.array(value) for name, value in inputs.items()}  # of tf.data
+        inputs = {k: keras.ops.convert_to_tensor(np.array(v)) for k, v in inputs.items()}
         mixed, shares = mix_and_erase(inputs, np.array(targets))
         mixed.shape  # (4, 32, 32, 3)
     """
