@@ -20,6 +20,7 @@ OPTIONS = [
     {"activation": "gelu_tanh"},
     {"activation": "silu", "kernel_size": 5},
     {"norm": "simplenorm", "kernel_size": 3},
+    {"grn": True},
     {"grn": True, "layer_scale": None},
 ]
 
@@ -30,6 +31,7 @@ def in_pieces(monkeypatch):
     if BACKEND == "torch":
         monkeypatch.setattr(fast.forms, "WHOLE", 0)
         monkeypatch.setattr(fast.forms, "ROWS", 16)
+        monkeypatch.setattr(fast.forms, "MAP", 0)
 
 
 def made(shape, **options):
@@ -280,10 +282,11 @@ def test_the_portable_forms_can_be_pinned(monkeypatch):
 
 
 @only["torch"]
-def test_a_gradient_of_the_gradient(in_pieces):
+@pytest.mark.parametrize("grn", [False, True])
+def test_a_gradient_of_the_gradient(grn, in_pieces):
     import torch
 
-    block, x = made((2, 4, 4, 8))
+    block, x = made((2, 4, 4, 8), grn=grn)
     x, weight = torch.tensor(x, requires_grad=True), block.pwconv1.kernel.value
 
     def penalty():

@@ -114,20 +114,21 @@ def jax_on_one_cpu():
 def reads_as_one(block):
     """Returns whether a kernel can compute the block's residual branch as a whole.
 
-    It is LayerNormalization, product, activation, product, layer scale then, with weights as they
-    are: neither GRN nor quantization. (A block whose layers differ in dtype does not ask.)
+    It is LayerNormalization, product, activation, GRN, product, layer scale then, with weights as
+    they are, not quantized. (A block whose layers differ in dtype does not ask.)
     """
-    return (
-        isinstance(block.norm, keras.layers.LayerNormalization)
-        and not block.grn
-        and not any(layer.quantization_mode for layer in (block.pwconv1, block.pwconv2))
+    return isinstance(block.norm, keras.layers.LayerNormalization) and not any(
+        layer.quantization_mode for layer in (block.pwconv1, block.pwconv2)
     )
 
 
 def weights(block):
-    """Returns the weights of such a branch as tensors; the last is the layer scale, or `None`."""
+    """Returns the weights of such a branch as tensors; the last are the layer scale, and gamma and
+    beta of GRN, each `None` where there is none."""
     ops = keras.ops
     norm, up, down = block.norm, block.pwconv1, block.pwconv2
     found = norm.gamma, norm.beta, up.kernel, up.bias, down.kernel, down.bias
     scale = ops.convert_to_tensor(block.gamma.gamma) if block.gamma else None
-    return [ops.cast(weight, block.compute_dtype) for weight in found] + [scale]
+    grn = (block.grn.gamma, block.grn.beta) if block.grn else ()
+    grn = [ops.convert_to_tensor(weight) for weight in grn] or [None, None]
+    return [ops.cast(weight, block.compute_dtype) for weight in found] + [scale, *grn]

@@ -23,9 +23,9 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 def residual_branch(block, x, inputs, training):
     """As `fast.residual_branch`."""
-    if not (reads_as_one(block) and own_kernel(x)):
+    if block.grn or not (reads_as_one(block) and own_kernel(x)):
         return None
-    form, tensors = (block.activation, block.norm.epsilon), (_rows(x), *weights(block))
+    form, tensors = (block.activation, block.norm.epsilon), (_rows(x), *weights(block)[:-2])
     rows = _trained(form)(*tensors) if training else _inferred(form, *tensors)
     return _added(rows, x, inputs)
 

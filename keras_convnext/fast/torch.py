@@ -7,6 +7,7 @@ again it takes as much time in the first stage as its products do; some rows sta
 
 import functools
 import itertools
+import math
 import platform
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, w
 MULTIPLIES_PATCHES = True
 WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
 ROWS = 2048  # of a piece
+MAP = 256  # pixels of a map with GRN, from which on its passes over the hidden layer cost most
 SMALL = 2**15  # numbers of an image: up to there all are convolved with their gradients at once
 
 aten = torch.ops.aten
@@ -42,7 +44,11 @@ def residual_branch(block, x, inputs, training):
     tensors = [_rows(x), _rows(inputs), *weights(block)]
     if not own_kernel(*tensors):
         return None
-    form = block.activation, activation, block.norm.epsilon
+    pixels = math.prod(x.shape[1:-1])
+    if block.grn and pixels < MAP:
+        return None
+    grn = (pixels, block.grn.epsilon) if block.grn else None
+    form = block.activation, activation, block.norm.epsilon, grn
     if _asks_gradients(*tensors):
         return _Branch.apply(form, *tensors).reshape(x.shape)
     return _branch(form, *tensors).reshape(x.shape)
@@ -126,19 +132,23 @@ def _rows(x):
     return None if x is None else x.reshape(-1, x.shape[-1])
 
 
-def _pieces(count, width):
+def _pieces(count, width, grn):
     rows = max(count, 1) if count * width <= WHOLE else ROWS
+    if grn:  # which looks at whole images
+        rows = max(rows // max(grn[0], 1), 1) * max(grn[0], 1)
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
-def _branch(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, kept=None):
+def _branch(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, factors, summands, kept=None):
     """Returns `inputs` + the branch of x `(rows, channels)`.
 
-    `kept` is a list that takes the hidden layer before and after the activation, piece by piece.
+    `factors` and `summands` are gamma and beta of GRN. `kept` is a list that takes the hidden layer
+    before and after the activation, piece by piece.
     """
-    function, activation, epsilon = form
+    function, activation, epsilon, grn = form
     out = torch.empty_like(x)
-    for piece in _pieces(len(x), len(w2)):
+    b2 = _with_summands(b2, summands, w2) if grn else b2
+    for piece in _pieces(len(x), len(w2), grn):
         normed = functional.layer_norm(x[piece], gamma.shape, gamma, beta, epsilon)
         if kept is None:
             activated = _activated(activation, normed, w1, b1)
@@ -146,6 +156,9 @@ def _branch(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, kept=None):
             hidden = _dense(normed, w1, b1)
             activated = function(hidden)
             kept.append((hidden, activated))
+        if grn:
+            scales = _Responses(grn, activated).scales(factors)
+            activated = _scaled(activated, scales, in_place=kept is None)
         y = _dense(activated, w2, b2)
         y = y if scale is None else y.mul_(scale)
         if inputs is None:
@@ -172,7 +185,7 @@ class _Branch(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         saved = ctx.saved_tensors  # once: checkpoints unpack on each reading, and only once
-        tensors, kept = saved[:8], saved[8:]
+        tensors, kept = saved[:10], saved[10:]
         # nor can a batch of gradients, as of a vectorized Jacobian, be written into pieces
         if torch.is_grad_enabled() or portable(dy):
             found = _differentiable_gradients(ctx, dy, *tensors)
@@ -183,15 +196,23 @@ class _Branch(torch.autograd.Function):
         return None, dx, dy if ctx.has_inputs else None, *dweights
 
 
-def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, kept):
-    _, (_, activation_gradient, _), epsilon = ctx.form
+def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, factors, summands, kept):
+    function, (_, activation_gradient, _), epsilon, grn = ctx.form
     dx, with_weights = torch.empty_like(x), any(ctx.needs_input_grad[3:])
     wide = torch.promote_types(x.dtype, torch.float32)
     sums = [torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)]
     dgamma, dbeta, dw1, db1, dw2 = sums
-    for piece, (hidden, activated) in zip(_pieces(len(x), len(w2)), kept, strict=True):
+    dfactors = torch.zeros_like(factors) if grn else None
+    for piece, (hidden, activated) in zip(_pieces(len(x), len(w2), grn), kept, strict=True):
         scaled = dy[piece] if scale is None else (dy[piece] * scale).to(x.dtype)
-        dhidden = activation_gradient(_product(scaled, w2.t()), hidden)
+        dactivated = _product(scaled, w2.t())
+        if grn:
+            activated = function(hidden) if activated is None else activated
+            responses = _Responses(grn, activated)
+            dactivated, dfactors_part = responses.gradients(factors, dactivated)
+            dfactors += dfactors_part
+            activated = _scaled(activated, responses.scales(factors))
+        dhidden = activation_gradient(dactivated, hidden)
         normed, mean, deviation = torch.native_layer_norm(
             x[piece], gamma.shape, gamma, beta, epsilon
         )
@@ -211,12 +232,16 @@ def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, kept):
             db1 += dhidden.sum(0)
             _add_product(dw1, normed.t(), dhidden)
             _add_product(dw2, activated.t(), dy[piece])
-    db2, dscale = dy.sum(0, dtype=wide), None
+    db2, dscale, dsummands = dy.sum(0, dtype=wide), None, None
+    if grn:
+        dw2 += summands[:, None] * db2
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
         dscale = (w2 * dw2).sum(0) + b2 * db2
         dw2, db2 = dw2 * scale, db2 * scale
-    return dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale
+    if grn:
+        dsummands = w2.to(wide) @ db2
+    return dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale, dfactors, dsummands
 
 
 def _add_product(total, a, b):
@@ -227,19 +252,69 @@ def _add_product(total, a, b):
         total += a @ b
 
 
-def _differentiable_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale):
+def _differentiable_gradients(ctx, dy, *inputs):
     """Returns the same gradients by PyTorch's own operations, which have gradients themselves."""
-    function, _, epsilon = ctx.form
-    inputs = x, gamma, beta, w1, b1, w2, b2, scale
+    function, _, epsilon, grn = ctx.form
+    x, gamma, beta, w1, b1, w2, b2, scale, factors, summands = inputs
     has_gradients = torch.is_grad_enabled()
     with torch.enable_grad():
         normed = functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
-        y = torch.addmm(b2, function(torch.addmm(b1, normed, w1)), w2)
+        activated = function(torch.addmm(b1, normed, w1))
+        if grn:
+            scales = _Responses(grn, activated).scales(factors)
+            activated, b2 = _scaled(activated, scales), _with_summands(b2, summands, w2)
+        y = torch.addmm(b2, activated, w2)
         y = y if scale is None else y * scale
     needed = (ctx.needs_input_grad[1], *ctx.needs_input_grad[3:])
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
     found = iter(torch.autograd.grad(y, wanted, dy, create_graph=has_gradients))
     return [next(found) if need else None for need in needed]
+
+
+# ---------------------------------------------------------------- GRN
+
+
+class _Responses:
+    """The norms of whole images in a hidden layer after its activation, in float32 or wider.
+
+    Args:
+        grn: rows of an image, and GRN's epsilon.
+        activated: `(rows, channels)`.
+    """
+
+    def __init__(self, grn, activated):
+        rows, self.epsilon = grn
+        self.maps = activated.view(-1, rows, activated.shape[-1])
+        wide = torch.promote_types(activated.dtype, torch.float32)
+        squares = (self.maps * self.maps).sum(1, keepdim=True, dtype=wide)
+        self.norms = torch.sqrt(squares + self.epsilon**2)
+        self.means = self.norms.mean(-1, keepdim=True) + self.epsilon
+
+    def scales(self, factors):
+        """Returns by what each channel of an image is multiplied, `(images, 1, channels)`."""
+        return 1 + factors * (self.norms / self.means)
+
+    def gradients(self, factors, dy):
+        """Returns the gradients by what was activated, in place of `dy`, and by `factors`."""
+        dmaps = dy.view(self.maps.shape)
+        dscales = (dmaps * self.maps).sum(1, keepdim=True, dtype=self.norms.dtype)
+        drelative = dscales * factors / self.means
+        dmeans = (drelative * self.norms).mean(-1, keepdim=True) / self.means
+        by_norms = ((drelative - dmeans) / self.norms).to(dy.dtype)
+        dmaps = dmaps.mul_(self.scales(factors)).addcmul_(self.maps, by_norms)
+        return dmaps.view(dy.shape), (dscales * self.norms / self.means).sum((0, 1))
+
+
+def _scaled(activated, scales, in_place=False):
+    maps = activated.view(-1, len(activated) // len(scales), activated.shape[-1])
+    maps = maps.mul_(scales) if in_place else (maps * scales).to(maps.dtype)
+    return maps.view(activated.shape)
+
+
+def _with_summands(b2, summands, w2):
+    """Returns the bias of the second product with what GRN adds before it."""
+    wide = summands.dtype
+    return (b2.to(wide) + summands @ w2.to(wide)).to(b2.dtype)
 
 
 # ---------------------------------------------------------------- the depthwise convolution
