@@ -1,5 +1,6 @@
 """KerasHub's own harness for backbones, tasks and preprocessors, on ours."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -27,17 +28,30 @@ LABELS = np.array([0, 2])
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 class TestOurs(test_case.TestCase):
-    @pytest.mark.slow
-    def test_backbone(self):
+    def tearDown(self):
+        keras.config.set_image_data_format("channels_last")  # a check that fails leaves the other
+        super().tearDown()
+
+    def check_backbone(self, **checks):
         self.run_vision_backbone_test(
             ConvNeXtBackbone,
             init_kwargs={"variant": TINY, "image_shape": (64, 64, 3), "drop_path_rate": 0.1},
-            input_data=np.ones((2, 64, 64, 3), "float32"),
+            input_data=keras.ops.ones((2, 64, 64, 3)),
             expected_output_shape=(2, 2, 2, 8),
             expected_pyramid_output_keys=["P2", "P3", "P4", "P5"],
             expected_pyramid_image_sizes=[(16, 16), (8, 8), (4, 4), (2, 2)],
             run_quantization_check=False,  # the backbone refuses such policies
+            **checks,
         )
+
+    @pytest.mark.slow
+    def test_backbone_in_every_policy(self):
+        self.check_backbone(run_data_format_check=False)
+
+    @proven_on_one
+    def test_backbone_in_both_orders_of_axes(self):
+        # the harness has Keras' Permute compute a shape from an array, which it cannot on JAX
+        self.check_backbone(run_mixed_precision_check=False)
 
     @proven_on_one
     def test_classifier(self):
@@ -50,7 +64,7 @@ class TestOurs(test_case.TestCase):
             train_data=(PIXELS, LABELS),
             expected_output_shape=(2, 3),
         )
-        pixels = np.ones((2, 32, 32, 3), "float32")
+        pixels = keras.ops.ones((2, 32, 32, 3))
         self.run_model_saving_test(ConvNeXtImageClassifier, arguments, pixels)
 
     @proven_on_one
