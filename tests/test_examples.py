@@ -41,7 +41,8 @@ SMALLER = [
     ('"convnext_tiny"', '"test_convnext"'),
     ("(320, 533)", "(32, 64)"),
 ]
-NEEDED = {"coco": "pycocotools", "keras-cv": "keras_cv", "onnx": "onnxruntime"}
+NEEDED = {"coco": "pycocotools", "keras-cv": "keras_cv", "keras-hub": "keras_hub"}
+NEEDED |= {"onnx": "onnxruntime"}
 # Models that are built in full, without values for their weights.
 SHAPES = {f"detection.{name}" for name in ("CascadeMaskRCNN", "MaskRCNN", "Settings")}
 SHAPES |= {"roadmap.build", "segmentation.UperNet"}

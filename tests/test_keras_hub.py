@@ -217,6 +217,7 @@ def test_a_published_name_answers_as_our_classifier(server):
     assert head.kernel.shape[-1] == 5 and 0.01 < numpy(head.kernel).std() < 0.03
     masks = UperNetImageSegmenter.from_preset(NAME, num_classes=2, channels=4, auxiliary_channels=4)
     same_weights(masks.backbone, theirs.backbone)
+    assert masks.preprocessor.image_size is None  # masks have the images' own size
     with pytest.raises(ValueError, match="no UperNet: pass `num_classes=`"):
         UperNetImageSegmenter.from_preset(NAME)
 
@@ -249,6 +250,11 @@ def test_a_folder_is_read_by_our_classes_and_keras_hubs(tmp_path):
     same_weights(backbone, model.backbone)
     converter = keras_hub.layers.ImageConverter.from_preset(folder, image_size=(40, 40))
     assert converter.transform() == EvalTransform(40, crop_pct=0.875)
+    masks = UperNetImageSegmenter.from_preset(
+        folder, num_classes=2, channels=4, auxiliary_channels=4
+    )
+    assert masks.preprocessor.image_size is None
+    same_weights(masks.backbone, model.backbone)
     narrow = ConvNeXtImageClassifier.from_preset(folder, num_classes=2)
     assert narrow.output_shape == (None, 2)
     same_weights(narrow.backbone, model.backbone)

@@ -38,6 +38,12 @@ class ConvNeXtBackbone(FeaturePyramidBackbone):
 
     Raises:
         ValueError: if an argument is out of its range, or the policy is one of quantized layers.
+
+    Example:
+        # pip install "keras-convnext[keras-hub]"
+        from keras_convnext.keras_hub import ConvNeXtBackbone
+        backbone = ConvNeXtBackbone.from_preset("convnext_tiny.fb_in1k", dtype="bfloat16")
+        list(backbone.pyramid_outputs)  # ['P2', 'P3', 'P4', 'P5']
     """
 
     def __init__(

@@ -28,6 +28,13 @@ class ConvNeXtImageClassifierPreprocessor(ImageClassifierPreprocessor):
 
     Called with images, or with images, labels and weights of samples, which are returned as they
     are.
+
+    Example:
+        # pip install "keras-convnext[keras-hub]"
+        import numpy as np
+        from keras_convnext.keras_hub import ConvNeXtImageClassifierPreprocessor
+        prepare = ConvNeXtImageClassifierPreprocessor.from_preset("convnext_tiny.fb_in1k")
+        images, labels = prepare(np.zeros((2, 480, 640, 3), "uint8"), [0, 4])
     """
 
     backbone_cls = ConvNeXtBackbone
@@ -44,9 +51,6 @@ class ConvNeXtImageClassifierPreprocessor(ImageClassifierPreprocessor):
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class ConvNeXtImageClassifier(ImageClassifier):
     """A ConvNeXt with its classifier, as `ConvNeXt` has it, for any images.
-
-        classifier = ConvNeXtImageClassifier.from_preset("convnext_tiny.fb_in1k")
-        logits = classifier.predict(images)  # (n, 1000)
 
     Args:
         backbone: a `ConvNeXtBackbone`.
@@ -65,6 +69,14 @@ class ConvNeXtImageClassifier(ImageClassifier):
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        # pip install "keras-convnext[keras-hub]"
+        import numpy as np
+        from keras_convnext.keras_hub import ConvNeXtImageClassifier
+        classifier = ConvNeXtImageClassifier.from_preset("convnext_tiny.fb_in1k")
+        logits = classifier.predict(np.zeros((2, 480, 640, 3), "uint8"))
+        logits.shape  # (2, 1000)
     """
 
     backbone_cls = ConvNeXtBackbone

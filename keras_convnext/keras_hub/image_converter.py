@@ -41,6 +41,13 @@ class ConvNeXtImageConverter(ImageConverter):
 
     Raises:
         ValueError: if an argument is out of its range, or contradicts another.
+
+    Example:
+        # pip install "keras-convnext[keras-hub]"
+        import numpy as np
+        from keras_convnext.keras_hub import ConvNeXtImageConverter
+        convert = ConvNeXtImageConverter((224, 224), crop_pct=0.875)
+        convert(np.zeros((2, 480, 640, 3), "uint8")).shape  # (2, 224, 224, 3)
     """
 
     backbone_cls = ConvNeXtBackbone

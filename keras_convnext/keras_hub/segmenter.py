@@ -26,6 +26,13 @@ class UperNetImageSegmenterPreprocessor(ImageSegmenterPreprocessor):
 
     Raises:
         ValueError: if masks are to be resized, which would not be cropped as the images are.
+
+    Example:
+        # pip install "keras-convnext[keras-hub]"
+        import numpy as np
+        from keras_convnext.keras_hub import UperNetImageSegmenterPreprocessor
+        prepare = UperNetImageSegmenterPreprocessor.from_preset("convnext_tiny.fb_in1k")
+        prepare(np.zeros((2, 48, 64, 3), "uint8")).shape  # (2, 48, 64, 3)
     """
 
     backbone_cls = ConvNeXtBackbone
@@ -42,6 +49,14 @@ class UperNetImageSegmenterPreprocessor(ImageSegmenterPreprocessor):
         super().__init__(image_converter, **kwargs)
 
     @classmethod
+    def _add_missing_kwargs(cls, loader, kwargs):
+        # the size and the crop of a preset are those of a classifier
+        if "image_converter" not in kwargs:
+            converter = loader.load_image_converter(cls.image_converter_cls, image_size=None)
+            kwargs["image_converter"] = converter
+        return kwargs
+
+    @classmethod
     def from_preset(cls, preset, config_file=PREPROCESSOR_CONFIG_FILE, **kwargs):
         """Returns the preprocessor of a preset: see `ConvNeXtBackbone.from_preset`."""
         keras_hubs = super().from_preset
@@ -53,9 +68,6 @@ class UperNetImageSegmenterPreprocessor(ImageSegmenterPreprocessor):
 @with_auxiliary_loss
 class UperNetImageSegmenter(ImageSegmenter):
     """UperNet on a ConvNeXt: a class for every pixel.
-
-        segmenter = UperNetImageSegmenter.from_preset("upernet_convnext_tiny.fb_in1k_ade20k_512")
-        logits = segmenter.predict(images)  # (n, height, width, 150)
 
     Args:
         backbone: a `ConvNeXtBackbone` of four stages with strides 4 to 32.
@@ -73,6 +85,15 @@ class UperNetImageSegmenter(ImageSegmenter):
 
     Raises:
         ValueError: if an argument is out of its range, or the backbone has other stages.
+
+    Example:
+        # pip install "keras-convnext[keras-hub]"
+        import numpy as np
+        from keras_convnext.keras_hub import UperNetImageSegmenter
+        heads = {"num_classes": 3, "channels": 64, "auxiliary_channels": 64}
+        segmenter = UperNetImageSegmenter.from_preset("convnext_tiny.fb_in1k", **heads)
+        logits = segmenter.predict_on_batch(np.zeros((1, 48, 64, 3), "uint8"))
+        logits.shape  # (1, 48, 64, 3)
     """
 
     backbone_cls = ConvNeXtBackbone
