@@ -23,11 +23,12 @@ from docs import docstrings, reference
 from keras_convnext.layers import kernels_will_be_loaded
 from keras_convnext.models.factory import EXAMPLE
 from tests import test_docs
-from tests.backends import BACKEND, on_one_backend
+from tests.backends import BACKEND, EXHAUSTIVE
 from tests.shape_only import shapes_only
 from tests.stubs import _is_factory
 
-pytestmark = on_one_backend
+pytest.importorskip("keras_hub", reason="installed apart, see the Makefile")
+pytestmark = list(EXHAUSTIVE) if BACKEND != "torch" else []
 
 PUBLIC = {
     name: reference._value(name)
@@ -46,8 +47,6 @@ NEEDED |= {"onnx": "onnxruntime"}
 # Models that are built in full, without values for their weights.
 SHAPES = {f"detection.{name}" for name in ("CascadeMaskRCNN", "MaskRCNN", "Settings")}
 SHAPES |= {"roadmap.build", "segmentation.UperNet"}
-LONG = {f"detection.{name}" for name in ("COCOScores", "DetectionModel", "Detections", "Detector")}
-LONG |= {"export.ExportedDetector", "pretraining.FCMAE"}
 
 
 def example_of(name):
@@ -138,12 +137,6 @@ def short(name):
     return name.removeprefix("keras_convnext.")
 
 
-def cases():
-    names = [name for name in PUBLIC if name not in FACTORIES]
-    long = pytest.mark.slow if BACKEND != "torch" else ()
-    return [pytest.param(n, id=short(n), marks=long if short(n) in LONG else ()) for n in names]
-
-
 def without_random_kernels(build):
     def built(*args, **kwargs):
         with kernels_will_be_loaded(True):
@@ -153,9 +146,9 @@ def without_random_kernels(build):
 
 
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", [short(name) for name in PUBLIC if name not in FACTORIES])
 def test_example_runs(name, place, monkeypatch):
-    code = example_of(name)
+    code = example_of(f"keras_convnext.{name}")
     for extra in re.findall(r'# pip install "keras-convnext\[(.+)\]"', code):
         pytest.importorskip(NEEDED[extra])
     test_docs.tiny_models(monkeypatch)
@@ -163,7 +156,7 @@ def test_example_runs(name, place, monkeypatch):
     monkeypatch.setattr(keras_convnext, "ConvNeXtAtto", blank)
     for published, small in SMALLER:
         code = code.replace(published, small)
-    if short(name) in SHAPES:
+    if name in SHAPES:
         with shapes_only():
             run(code, {})
     else:
