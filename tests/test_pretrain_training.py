@@ -306,13 +306,14 @@ def test_cifar10_without_labels_and_then_with_few(tmp_path):
 @on_one_backend
 @pytest.mark.parametrize("name", ["fcmae_cifar10", "cifar10_few_labels"])
 def test_the_records_are_of_these_experiments(name):
-    folder = ROOT / "training" / "records" / f"2026-11-29_{name}"
+    folder = ROOT / "training" / "records" / f"2026-11-29_{name}-2"
     assert resuming._differences(folder, command.load(name)) == []
 
 
 @on_one_backend
-def test_the_comparison_is_that_of_its_runs():
-    folder = ROOT / "training" / "records" / "2026-11-29_cifar10_few_labels"
+@pytest.mark.parametrize("number", ["", "-2"])
+def test_the_comparison_is_that_of_its_runs(number):
+    folder = ROOT / "training" / "records" / f"2026-11-29_cifar10_few_labels{number}"
     runs, means = (
         list(csv.DictReader((folder / name).open())) for name in ("runs.csv", "comparison.csv")
     )
