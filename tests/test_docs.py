@@ -359,7 +359,7 @@ def test_flags_of_the_trainer_that_the_guides_name_exist():
     others = re.sub(r"```.*?```", "", others, flags=re.DOTALL)
     named = set(re.findall(r"`--(\w+)", "".join(ours) + others))
     known = {f.name for task in TASKS.values() for f in dataclasses.fields(task.config)}
-    assert len(ours) > 6 and named - known <= {"config", "resume", "dry", "help"}
+    assert len(ours) > 6 and named - known <= {"config", "resume", "dry", "help", "split"}
 
 
 # ---------------------------------------------------------------- Python

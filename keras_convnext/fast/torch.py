@@ -200,8 +200,9 @@ def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, factors, s
     function, (_, activation_gradient, _), epsilon, grn = ctx.form
     dx, with_weights = torch.empty_like(x), any(ctx.needs_input_grad[3:])
     wide = torch.promote_types(x.dtype, torch.float32)
-    sums = [torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)]
-    dgamma, dbeta, dw1, db1, dw2 = sums
+    dgamma, dbeta, dw1, db1, dw2 = (
+        torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)
+    )
     dfactors = torch.zeros_like(factors) if grn else None
     for piece, (hidden, activated) in zip(_pieces(len(x), len(w2), grn), kept, strict=True):
         scaled = dy[piece] if scale is None else (dy[piece] * scale).to(x.dtype)
@@ -213,18 +214,10 @@ def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, factors, s
             dfactors += dfactors_part
             activated = _scaled(activated, responses.scales(factors))
         dhidden = activation_gradient(dactivated, hidden)
-        normed, mean, deviation = torch.native_layer_norm(
-            x[piece], gamma.shape, gamma, beta, epsilon
-        )
+        rows = x[piece]
+        normed, *moments = torch.native_layer_norm(rows, gamma.shape, gamma, beta, epsilon)
         dx[piece], gamma_part, beta_part = aten.native_layer_norm_backward(
-            _product(dhidden, w1.t()),
-            x[piece],
-            gamma.shape,
-            mean,
-            deviation,
-            gamma,
-            beta,
-            [True] * 3,
+            _product(dhidden, w1.t()), rows, gamma.shape, *moments, gamma, beta, [True] * 3
         )
         if with_weights:
             dgamma += gamma_part
@@ -232,16 +225,26 @@ def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, factors, s
             db1 += dhidden.sum(0)
             _add_product(dw1, normed.t(), dhidden)
             _add_product(dw2, activated.t(), dy[piece])
-    db2, dscale, dsummands = dy.sum(0, dtype=wide), None, None
-    if grn:
+    dw2, db2, dscale, dsummands = _last_gradients(dy, dw2, w2, b2, scale, summands)
+    return dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale, dfactors, dsummands
+
+
+def _last_gradients(dy, dw2, w2, b2, scale, summands):
+    """Returns the gradients of what comes after GRN's factors, `None` where there is none.
+
+    Args:
+        dw2: of the second kernel, without layer scale and without what GRN adds.
+    """
+    db2, dscale, dsummands = dy.sum(0, dtype=dw2.dtype), None, None
+    if summands is not None:
         dw2 += summands[:, None] * db2
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
         dscale = (w2 * dw2).sum(0) + b2 * db2
         dw2, db2 = dw2 * scale, db2 * scale
-    if grn:
-        dsummands = w2.to(wide) @ db2
-    return dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale, dfactors, dsummands
+    if summands is not None:
+        dsummands = w2.to(dw2.dtype) @ db2
+    return dw2, db2, dscale, dsummands
 
 
 def _add_product(total, a, b):
