@@ -359,6 +359,16 @@ def test_normalisation_and_softmax_may_be_left_out(classifier, tmp_path):
 
 
 @on_one_backend
+@pytest.mark.parametrize("shape", [(96, 160, 3), (None, 160, 3)])
+def test_sizes_may_be_set_that_the_model_leaves_free(shape, tmp_path):
+    path = tmp_path / "m.onnx"
+    assert export(tiny(V1), path, input_shape=shape).difference < CLOSE
+    assert OnnxFile(path)(np.zeros((1, 96, 160, 3)))["probabilities"].shape == (1, 5)
+    with pytest.raises(ValueError, match="cannot run it on"):
+        OnnxFile(path)(np.zeros((1, 96, 96, 3)))
+
+
+@on_one_backend
 def test_probabilities_may_be_added_and_images_be_floats(tmp_path):
     model = tiny(V1, classifier_activation=None, input_shape=(32, 32, 3))
     made = export(model, tmp_path / "m.onnx", softmax=True, input_dtype="float32")

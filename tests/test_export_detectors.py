@@ -133,8 +133,9 @@ def test_an_image_without_objects(tmp_path):
 
 @compiles_long
 def test_one_detector_on_every_backend(tmp_path):
-    made = export(build(masks=False), tmp_path / "m.onnx")
+    made = export(build(masks=False), tmp_path / "m.onnx", input_shape=(64, 96, 3))
     assert made.difference < 1e-5
+    assert OnnxFile(tmp_path / "m.onnx")(np.zeros((1, 64, 96, 3)))["boxes"].shape[0] == 1
 
 
 # ---------------------------------------------------------------- the proof

@@ -15,7 +15,6 @@ from keras_convnext.detection.boxes import iou
 from keras_convnext.detection.settings import SHAPE
 from keras_convnext.export import proof
 from keras_convnext.export.graph.detectors import THRESHOLD
-from keras_convnext.export.plan import taken_by
 
 CONFIDENT = 0.3  # from this score on a detection without a partner is no question of rounding
 ALIKE, NEAR = 0.5, 0.05  # IoU and difference of the scores of a partner that need not be equal
@@ -36,7 +35,7 @@ def scenes(plan, count=2):
         float32 `(count, height, width, 3)` and `(count, 2)`.
     """
     random = np.random.default_rng(0)
-    free = zip(taken_by(plan.model)[1:3], SIDES, strict=True)
+    free = zip(plan.sides[:2], SIDES, strict=True)
     height, width = (side or usual for side, usual in free)
     cells = [-(-side // CELL) for side in (height, width)]
     images = random.integers(0, 256, (count, *cells, 3)).astype("float32")

@@ -54,6 +54,12 @@ class Plan:
         return self.shape != taken_by(self.model)[1:]
 
     @property
+    def sides(self):
+        """Height, width and channels of an image that file and model take, `None` where any do."""
+        both = zip(self.shape, taken_by(self.model)[1:], strict=True)
+        return tuple(model_s if file_s is None else file_s for file_s, model_s in both)
+
+    @property
     def is_detector(self):
         """Whether the file finds objects, which are not compared number by number."""
         return is_detector(self.model)

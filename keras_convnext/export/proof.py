@@ -5,7 +5,6 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_convnext.export.plan import taken_by
 from keras_convnext.inside import without_activation
 from keras_convnext.predictions import probabilities
 
@@ -46,9 +45,9 @@ def images_for(plan, images=None, count=2):
 
 
 def _side(plan, axis):
-    own, free = taken_by(plan.model)[1:], FREE_SIZE
-    if own[axis] is not None:
-        return own[axis]
+    side, free = plan.sides[axis], FREE_SIZE
+    if side is not None:
+        return side
     variant = getattr(plan.model, "variant", None)
     free = max(free, 2 * variant.stride) if variant else free
     return free + (free // 2 if axis == 1 else 0)
