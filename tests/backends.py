@@ -20,6 +20,11 @@ def proven_on_one(test):
     return pytest.mark.slow(test)
 
 
+def fast_on_one(test):
+    """Marks a test that is exhaustive but on PyTorch, as others show what differs elsewhere."""
+    return test if BACKEND == "torch" else pytest.mark.slow(pytest.mark.exhaustive(test))
+
+
 def compiles_long(test):
     """Marks a test that takes JAX and TensorFlow long to compile: among the proofs there."""
     return test if BACKEND == "torch" else pytest.mark.slow(test)

@@ -13,7 +13,7 @@ from keras_convnext import VARIANTS, labels
 from keras_convnext.backend_choice import BACKENDS
 from keras_convnext.cli.main import _parser
 from keras_convnext.pretrained import find, resolve
-from tests.backends import compiles_long, on_one_backend
+from tests.backends import fast_on_one, on_one_backend
 from tests.test_public import python
 from tests.test_resolve import tensors_of
 
@@ -58,7 +58,7 @@ def classes_in(output):
     return re.findall(r"^(\S+) +\d+\.\d%$", output, re.MULTILINE)
 
 
-@compiles_long
+@fast_on_one
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
 def test_its_lines_run(with_weights, capsys):
     exec(CLASSIFY, {})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from tests.backends import on_one_backend
+from tests.backends import on_one_backend, proven_on_one
 from training.run import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ def assert_equal(output, uninterrupted):
     assert [name for name in expected if variables[name] != expected[name]] == []
 
 
-@pytest.mark.slow
+@proven_on_one
 def test_killed_while_writing_and_at_the_end_of_an_epoch(tmp_path, uninterrupted):
     run = start(tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/checkpoints/step-00000004")), run)
