@@ -9,9 +9,9 @@ def rematerialize(model, remat=True):
 
     The numbers are the same: stochastic depth drops the same samples both times. On a CPU it saves
     memory and takes time on PyTorch, and does little of both on JAX
-    (`benchmarks/results/peers.md`). Compile the model afterwards. Nothing of this is saved with a model.
-    `keras.RematScope` around the making of a model asks for the same; of other layers than ours,
-    those that take `training` refuse it on JAX and TensorFlow.
+    (`benchmarks/results/peers.md`). Compile the model afterwards. Nothing of this is saved with a
+    model. `keras.RematScope` around the making of a model asks for the same; of other layers than
+    ours, those that take `training` refuse it on JAX and TensorFlow.
 
     Source: arXiv 1604.06174.
 
