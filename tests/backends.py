@@ -22,7 +22,7 @@ def proven_on_one(test):
 
 def fast_on_one(test):
     """Marks a test that is exhaustive but on PyTorch, as others show what differs elsewhere."""
-    return test if BACKEND == "torch" else pytest.mark.slow(pytest.mark.exhaustive(test))
+    return test if BACKEND == "torch" else proven_on_one(test)
 
 
 def compiles_long(test):

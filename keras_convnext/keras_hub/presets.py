@@ -23,7 +23,6 @@ from keras_convnext.preprocessing import evaluation_transform
 from keras_convnext.pretrained import DownloadError, download, registry, resolve
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-LARGEST_CONFIG = 2**24  # bytes
 OF_THE_BACKBONE = ("drop_path_rate", "output_stride", "image_shape", "dtype")
 
 
@@ -84,7 +83,7 @@ def _name_of_weights(preset):
         return preset  # which KerasHub would not read
     if named_weights.row_of(preset, any_head=True) is not None:
         return preset
-    source = download.HubFile(address["repo"], CONFIG, None, most=LARGEST_CONFIG)
+    source = download.HubFile(address["repo"], CONFIG, None, most=named_weights.LARGEST_CONFIG)
     try:
         config = download.fetch([source], name=preset)
     except DownloadError:
@@ -100,7 +99,7 @@ def _is_of_keras(config):
 def _parsed(config):
     """Returns the dict in a JSON file, an empty one where there is none."""
     try:
-        if os.path.getsize(config) > LARGEST_CONFIG:
+        if os.path.getsize(config) > named_weights.LARGEST_CONFIG:
             return {}
         found = json.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):

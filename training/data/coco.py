@@ -19,7 +19,7 @@ from .dataset import DataError, Dataset, IndexedSplit
 from .duplicates import leaks
 from .folder import file_identity
 from .layout import checked
-from .listing import counted, readable, some
+from .listing import counted, readable, some, spread
 from .pairs import KEPT_FOR_VALIDATION
 
 TOLERATED = 0.1  # share of the images that may be missing
@@ -258,8 +258,7 @@ def _split(name, place, masks):
     """Returns the CocoSplit of a Place, of the images that are there, and notes."""
     file = coco_file.read(place.file, masks)
     names = [image.name for image in file.images]
-    spread = np.unique(np.linspace(0, len(names) - 1, FIRST).astype(int))
-    folder = place.folder_with([names[index] for index in spread])
+    folder = place.folder_with([names[index] for index in spread(len(names), FIRST)])
     there = [(folder / image.name).is_file() for image in file.images]
     missing = Tally()
     for image, is_there in zip(file.images, there, strict=True):

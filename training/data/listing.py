@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from keras_convnext.images import SUFFIXES
 
 from .dataset import DataError
@@ -18,6 +20,11 @@ SYSTEM_FILES = {
     *("@eadir", "$recycle.bin", "system volume information", "lost+found"),
 }
 NAMED = 3  # so many names stand in a message
+
+
+def spread(count, most):
+    """Returns up to so many of the numbers 0, ..., count - 1, evenly spread, an int array."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))[:count]
 
 
 def visible(directory):

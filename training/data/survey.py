@@ -10,7 +10,7 @@ from keras_convnext.segmentation.losses import IGNORED
 from keras_convnext.segmentation.masks import read_mask
 
 from .dataset import DataError
-from .listing import counted, some
+from .listing import counted, some, spread
 
 SAMPLE = 50  # masks, of 10 to 30 milliseconds each
 NAMED = 5  # classes in the summary
@@ -74,7 +74,7 @@ def survey(split, labels):
 def _sample(split):
     """Yields (name, content of the mask)."""
     if hasattr(split, "mask_paths"):
-        for place in np.unique(np.linspace(0, split.size - 1, SAMPLE).astype(int)):
+        for place in spread(split.size, SAMPLE):
             yield split.mask_paths[place], Path(split.mask_paths[place]).read_bytes()
         return
     for example in split.examples().take(SAMPLE).as_numpy_iterator():

@@ -1,10 +1,8 @@
 """Finds photos that EXIF turns, whose annotations may be of the turned pixels."""
 
-import numpy as np
-
 from keras_convnext.images import open_image, orientation
 
-from .listing import counted, some
+from .listing import counted, some, spread
 
 LOOKED_AT = 1000  # files, by their first bytes
 
@@ -20,10 +18,9 @@ def notes(paths, annotations, have_sizes=None):
         annotations: what must be of the pixels as they are stored: "masks", "boxes".
         have_sizes: for each file whether the annotations tell a size; `None`: all do.
     """
-    places = np.unique(np.rint(np.linspace(0, len(paths) - 1, LOOKED_AT)).astype(int))
     found = [
         paths[place]
-        for place in places[: len(paths)]
+        for place in spread(len(paths), LOOKED_AT)
         if _may_be_meant_turned(paths[place], have_sizes is None or have_sizes[place])
     ]
     if not found:

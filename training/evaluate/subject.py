@@ -8,15 +8,13 @@ from keras_convnext.cli import console
 from ..data import differences
 from ..run import record
 
-MODEL = "best.keras"
-
 
 def check_finished(run):
     """Raises FileNotFoundError if the folder `run` is not the record of a finished run."""
-    if not (Path(run) / MODEL).is_file():
+    if not (Path(run) / record.BEST).is_file():
         raise FileNotFoundError(
-            f"{run} has no {MODEL}: it is no record, or of a run that is not finished. Name a "
-            "finished one, or a .keras file."
+            f"{run} has no {record.BEST}: it is no record, or of a run that is not finished. Name "
+            "a finished one, or a .keras file."
         )
 
 
@@ -37,7 +35,7 @@ def source_of(given, *data):
     """
     path = Path(given)
     if path.is_dir():
-        return path / MODEL, path / _report_of(*data)
+        return path / record.BEST, path / _report_of(*data)
     is_file = path.suffix == ".keras" and path.is_file()
     return path if is_file else given, Path(_report_of(given.removesuffix(".keras"), *data))
 

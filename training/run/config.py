@@ -72,8 +72,8 @@ class Run:
     dtype: str = knob("machine", "precision of the training", "float32", choices=DTYPES)
     remat: bool = knob(
         "machine",
-        "whether blocks keep their input alone and are computed again for their gradients, in less "
-        "memory and more time (gradient checkpointing)",
+        "whether blocks keep their input alone and are computed again for their gradients, to save "
+        "memory (gradient checkpointing; on a CPU JAX saves little)",
         False,
     )
     jit: str = knob("machine", "compilation; auto: Keras decides", "auto", choices=JIT)

@@ -4,7 +4,7 @@ import keras
 
 from keras_convnext.pretrained.saving import save_keras
 
-from . import best, checkpoint, loop
+from . import best, checkpoint, loop, record
 
 
 def use_one_device():
@@ -39,7 +39,7 @@ def write_models(run, served, model, plan, progress, devices):
     elif progress.history:
         progress.best = progress.history[-1]  # the model is in the state of that epoch
     with loop.averages(model, plan.config):
-        _save(run / "best.keras", served, model, devices.is_chief)
+        _save(run / record.BEST, served, model, devices.is_chief)
 
 
 def _save(path, served, model, writes):

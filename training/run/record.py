@@ -16,6 +16,10 @@ from rich.table import Table
 from keras_convnext.atomic import write_text
 from keras_convnext.environment import processor, versions
 from keras_convnext.version import __version__
+from keras_convnext.whole_models import BEST as BEST
+from keras_convnext.whole_models import CLASSES as CLASSES
+from keras_convnext.whole_models import CONFIG
+from keras_convnext.whole_models import TRANSFORM as TRANSFORM
 
 PACKAGES = (
     "keras",
@@ -28,8 +32,7 @@ PACKAGES = (
     "pillow",
     "scikit-learn",
 )
-CONFIG, RESULT, CLASSES = "config.json", "result.json", "classes.json"
-TRANSFORM = "transform.json"
+RESULT = "result.json"
 
 
 class RecordError(ValueError):

@@ -2,7 +2,7 @@
 
 import shlex
 
-from ...run import shell
+from ...run import record, shell
 
 PYTHON = """\
   import json
@@ -22,7 +22,7 @@ def usage(run, config, dataset):
         config: a `SegmentConfig`.
         dataset: the `Dataset` of the run.
     """
-    model, names = str(run / "best.keras"), str(run / "classes.json")
+    model, names = str(run / record.BEST), str(run / record.CLASSES)
     size = None if config.size is None else tuple(map(int, config.size))
     command = f"  {shell.program('keras-convnext')} segment --model {shlex.quote(model)}"
     command += f" --labels {shlex.quote(names)}"
