@@ -29,6 +29,7 @@ TITLES = {
     "models": "Models",
     "labels": "Class names",
     "macs": "Multiply-adds",
+    "memory": "Memory",
     "features": "Pyramid features",
     "layers": "Layers",
     "optimization": "Optimization",

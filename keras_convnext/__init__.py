@@ -21,6 +21,7 @@ PUBLIC = {
         "StochasticDepth",
     ),
     "macs": ("count_macs",),
+    "memory": ("keep_freed_memory",),
     "models": (
         "ConvNeXt",
         "ConvNeXtAtto",

@@ -32,6 +32,7 @@ from keras_convnext.layers import LayerScale as LayerScale
 from keras_convnext.layers import SimpleNorm as SimpleNorm
 from keras_convnext.layers import StochasticDepth as StochasticDepth
 from keras_convnext.macs import count_macs as count_macs
+from keras_convnext.memory import keep_freed_memory as keep_freed_memory
 from keras_convnext.models import ConvNeXt as ConvNeXt
 from keras_convnext.optimization import AdamW as AdamW
 from keras_convnext.optimization import AverageWeights as AverageWeights
@@ -59,6 +60,7 @@ __all__ = [
     "SimpleNorm",
     "StochasticDepth",
     "count_macs",
+    "keep_freed_memory",
     "ConvNeXt",
     "ConvNeXtAtto",
     "ConvNeXtAttoOLS",

@@ -202,8 +202,8 @@ def test_contenders_of_a_task():
     assert not {"openvino", "jax-call"} & set(usual)
     assert run.contenders("inference", ["openvino", "product-jax"]) == ["openvino", "product-jax"]
     assert set(run.contenders("training", ["torch"])) <= {"torch", *PRODUCTS}
-    assert "jax-huge-pages" not in run.contenders("inference", None)
-    assert "hugetlb" in CONTENDERS["jax-huge-pages"].environment["GLIBC_TUNABLES"]
+    assert {"jax-kept-memory", "tensorflow-onednn"} <= set(usual)
+    assert CONTENDERS["tensorflow-onednn"].environment["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 
 @pure

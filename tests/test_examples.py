@@ -20,6 +20,7 @@ import pytest
 
 import keras_convnext
 from docs import docstrings, reference
+from keras_convnext import memory
 from keras_convnext.layers import kernels_will_be_loaded
 from keras_convnext.models.factory import EXAMPLE
 from tests import test_docs
@@ -152,6 +153,8 @@ def test_example_runs(name, place, monkeypatch):
     for extra in re.findall(r'# pip install "keras-convnext\[(.+)\]"', code):
         pytest.importorskip(NEEDED[extra])
     test_docs.tiny_models(monkeypatch)
+    monkeypatch.setattr(memory, "_set", lambda: True)  # it would be for all tests after this one
+    monkeypatch.setattr(memory, "jax_has_started", lambda: False)
     blank = without_random_kernels(keras_convnext.ConvNeXtAtto)
     monkeypatch.setattr(keras_convnext, "ConvNeXtAtto", blank)
     for published, small in SMALLER:

@@ -32,6 +32,8 @@ def in_pieces(monkeypatch):
         monkeypatch.setattr(fast.forms, "WHOLE", 0)
         monkeypatch.setattr(fast.forms, "ROWS", 16)
         monkeypatch.setattr(fast.forms, "MAP", 0)
+    if BACKEND == "tensorflow":  # on all processors, those too where it is not usual
+        monkeypatch.setattr(fast.forms, "_has_onednn", lambda: True)
 
 
 def made(shape, **options):
@@ -303,15 +305,25 @@ def test_a_gradient_of_the_gradient(grn, in_pieces):
     assert (found * way).sum().item() == pytest.approx((up - penalty().item()) / 2e-3, rel=2e-2)
 
 
-@only["torch"]
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("is_intel", [True, False])
-def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, is_intel):
+def processor(monkeypatch, is_intel, width):
     import torch
 
     monkeypatch.setattr(fast.forms, "_is_intel", lambda: is_intel)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
+
+
+@only["torch"]
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("is_intel", "width"), [(True, "AVX512"), (False, "AVX512"), (False, "AVX2")]
+)
+def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, is_intel, width):
+    import torch
+
+    processor(monkeypatch, is_intel, width)
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    assert fast.forms._by_onednn(torch.float32) == (both and not is_intel)
+    expected = both and not is_intel and width == "AVX512"
+    assert fast.forms._by_onednn(torch.float32) == expected
     block, x = made((2, 7, 7, 16), **options)
     values = [np.float64(numpy(w)) for w in block.trainable_variables]
     exactly = exact(block, np.float64(x), values, **options)
@@ -329,7 +341,7 @@ def test_products_of_both_libraries_are_exact(monkeypatch, in_pieces, options, i
 def test_a_bias_may_be_a_view(monkeypatch, bias):
     import torch
 
-    monkeypatch.setattr(fast.forms, "_is_intel", lambda: False)
+    processor(monkeypatch, is_intel=False, width="AVX512")
     x, kernel, pairs = (torch.randn(shape) for shape in ((30, 48), (48, 20), (20, 2)))
     view = pairs[:, 0] if bias == "strided" else pairs[0, :1].expand(20)
     found = fast.forms._dense(x, kernel, view).double()
@@ -522,6 +534,48 @@ def test_the_norm_of_a_prediction_is_exact(shape, dtype, monkeypatch):
     assert taken
     expected = np.float32(numpy(ops.cast(layer(ops.cast(x, dtype)), "float32")))
     np.testing.assert_allclose(found, expected, atol=1e-5 if dtype == "float32" else 0.05)
+
+
+@only["tensorflow"]
+@pytest.mark.parametrize("onednn", [False, True])
+def test_the_kernel_gradient_of_every_processor(onednn, monkeypatch):
+    monkeypatch.setattr(fast.forms, "_has_onednn", lambda: onednn)
+    for side in (3, 4, 7):
+        block, x = made((3, 5, 6, 4), kernel_size=side)
+        factor = np.random.default_rng(2).normal(size=x.shape).astype("float32")
+        found = gradients(block, x, factor)
+        monkeypatch.setenv(conditions.PIN, "portable")
+        for ours, theirs in zip(found, gradients(block, x, factor), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-5 * max(1, np.abs(theirs).max()))
+        monkeypatch.delenv(conditions.PIN)
+        of_none = gradients(block, x[:0], np.float32(1))
+        assert not any(gradient.any() for gradient in of_none)
+
+
+@only["tensorflow"]
+@pytest.mark.parametrize("options", [{}, {"grn": True, "activation": "silu"}], ids=str)
+def test_images_are_predicted_one_by_one(options, monkeypatch):
+    """Large ones, in a step of Keras without oneDNN; never where gradients may be asked for."""
+    import tensorflow as tf
+
+    taken = []
+    loop = tf.map_fn
+    monkeypatch.setattr(tf, "map_fn", lambda *a, **k: taken.append(a) or loop(*a, **k))
+    monkeypatch.setattr(fast.forms, "_has_onednn", lambda: False)
+    monkeypatch.setattr(fast.forms, "IMAGE", 7 * 7 * 32)
+    block, x = made((3, 7, 7, 8), **options)
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, block(inputs, training=False))
+    model.compile("sgd", "mse")
+    expected = exact(block, x, [np.float64(w) for w in block.get_weights()], **options)
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, atol=1e-5)
+    assert len(taken) == 1
+    assert model.test_on_batch(x, x) == pytest.approx(np.square(expected - x).mean(), rel=1e-4)
+    assert model.predict_on_batch(x[:0]).shape == (0, 7, 7, 8)
+    looped = len(taken)
+    model.train_on_batch(x, x)
+    model.predict_on_batch(x[:, :5])
+    assert len(taken) == looped
 
 
 @only["tensorflow"]

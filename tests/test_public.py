@@ -32,8 +32,8 @@ OTHERS = """
     AdamW AverageWeights Classifier ConvNeXt ConvNeXtBlock GlobalResponseNormalization LayerScale
     PyramidModel decode_predictions preprocess_input
     SimpleNorm StochasticDepth VARIANTS Variant WarmupCosine __version__ averaged_weights count_macs
-    feature_model fine_tuning_optimizer freeze_layers layer_groups learning_rate_scales
-    rematerialize
+    feature_model fine_tuning_optimizer freeze_layers keep_freed_memory layer_groups
+    learning_rate_scales rematerialize
 """.split()
 MODULES = """
     augmentation classifier detection export features images interpret labels layers macs models

@@ -9,7 +9,7 @@ from keras_convnext.cli.console import warnings_as_notes
 
 from . import command
 from .data import DataError
-from .run import compiling, course, needs, plan, record, resuming
+from .run import compiling, course, distribution, needs, plan, record, resuming
 from .tasks.table import task_of
 
 
@@ -56,6 +56,7 @@ def _dry_plan(task, config, devices):
 
 def main(arguments=None, task=None):
     """Runs a command line, by default the process' own, and returns the exit code."""
+    distribution.keep_memory()
     with warnings_as_notes():
         request = command.from_command_line(arguments, task)
         return course.status(lambda: train(request), request.flags)

@@ -100,13 +100,22 @@ def _ours(backend):
     )
 
 
-def _in_huge_pages(row):
+def _keeping_memory(row):
     return dataclasses.replace(
         row,
-        name=f"{row.name}-huge-pages",
-        about=f"{row.about}; memory comes in pages of 2 MB",
-        environment=row.environment | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-        tasks=TRAINING,
+        name=f"{row.name}-kept-memory",
+        about=f"{row.about}; after keep_freed_memory()",
+        options={"keep": True},
+        gpu=False,
+    )
+
+
+def _by_onednn(row):
+    return dataclasses.replace(
+        row,
+        name=f"{row.name}-onednn",
+        about=f"{row.about}; with TF_ENABLE_ONEDNN_OPTS=1, usual on the newest CPUs alone",
+        environment=row.environment | {"TF_ENABLE_ONEDNN_OPTS": "1"},
         gpu=False,
     )
 
@@ -161,7 +170,9 @@ CONTENDERS = {
     row.name: row
     for row in (
         *(row for backend in BACKENDS for row in _ours(backend)),
-        _in_huge_pages(_ours("jax")[0]),
+        _keeping_memory(_ours("jax")[0]),
+        _keeping_memory(_ours("tensorflow")[0]),
+        _by_onednn(_ours("tensorflow")[0]),
         _transformers("transformers", "transformers, PyTorch eager"),
         _transformers("transformers-compiled", "under torch.compile", compiled=True),
         _transformers("transformers-channels-last", "eager, channels last", channels_last=True),

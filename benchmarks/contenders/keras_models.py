@@ -10,9 +10,12 @@ from benchmarks.configuration import USER_TASKS, Unsupported
 from benchmarks.contenders import device, images, users
 
 
-def ours(configuration, call=False, remat=False):
-    _settings(configuration)
+def ours(configuration, call=False, remat=False, keep=False):
     import keras_convnext
+
+    if keep:
+        keras_convnext.keep_freed_memory()
+    _settings(configuration)
 
     def build(**arguments):
         model = keras_convnext.ConvNeXt(configuration.variant, **arguments)

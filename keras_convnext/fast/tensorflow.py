@@ -6,7 +6,9 @@ training alone. Products and convolutions stay with TensorFlow, whose kernels ar
 """
 
 import functools
+import math
 
+import keras
 import tensorflow as tf
 from keras import ops
 
@@ -14,35 +16,66 @@ from keras_convnext.fast.conditions import in_step_of_keras, own_kernel, tensorf
 
 MULTIPLIES_PATCHES = False
 STRIDES = (1, 1, 1, 1)
+IMAGE = 2**20  # numbers of an image's hidden layer, from which on it is computed by itself
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual_branch`.
+    """As `fast.residual_branch`."""
+    if block.pwconv1.quantization_mode or block.pwconv2.quantization_mode:
+        return None
+    if training and own_kernel(x):
+        # where no gradient asks for what is between, TensorFlow's product applies the activation
+        branch = _branch(block, _activation(_exact(block.activation)))(x)
+    elif not training and not _has_onednn() and _predicts():
+        branch = _by_images(_branch(block, _exact(block.activation)), x, block.pwconv1.units)
+    else:
+        branch = _branch(block, block.activation)(x)
+    return branch if inputs is None else inputs + branch
+
+
+def _branch(block, activation):
+    """Returns the branch as a function of x `(batch, height, width, channels)`.
 
     On a matrix with one row per pixel: TensorFlow adds the bias and applies the activation while it
     computes a product of two matrices, and only then.
     """
-    if block.pwconv1.quantization_mode or block.pwconv2.quantization_mode:
-        return None
-    own = training and own_kernel(x)
-    # where no gradient asks for what is between, TensorFlow's product applies the activation
-    activation = _activation(block.activation) if own else block.activation
-    x = block.norm(x)
-    *outer, channels = ops.shape(x)
-    x = activation(_layer_dense(block.pwconv1, ops.reshape(x, (-1, channels))))
-    if block.grn:
-        x = ops.reshape(block.grn(ops.reshape(x, (*outer, x.shape[-1]))), (-1, x.shape[-1]))
-    x = ops.reshape(_layer_dense(block.pwconv2, x), (*outer, channels))
-    x = block.gamma(x) if block.gamma else x
-    return x if inputs is None else inputs + x
+
+    def compute(x):
+        x = block.norm(x)
+        *outer, channels = ops.shape(x)
+        x = activation(_layer_dense(block.pwconv1, ops.reshape(x, (-1, channels))))
+        if block.grn:
+            x = ops.reshape(x, (*outer, x.shape[-1]))
+            x = ops.reshape(block.grn(x), (-1, x.shape[-1]))
+        x = ops.reshape(_layer_dense(block.pwconv2, x), (*outer, channels))
+        return block.gamma(x) if block.gamma else x
+
+    return compute
+
+
+def _by_images(branch, x, width):
+    """Returns `branch(x)`, computed image by image where one has a large hidden layer.
+
+    Written to new memory for all images and read again it takes as much time as its products do.
+    oneDNN keeps the memory and applies the activation at once: nothing is gained there.
+    """
+    pixels = math.prod(size or 0 for size in x.shape[1:-1])
+    if pixels * width < IMAGE:
+        return branch(x)
+    signature = tf.TensorSpec(x.shape[1:], x.dtype)
+    of_image = lambda image: branch(image[tf.newaxis])[0]  # noqa: E731
+    return tf.map_fn(of_image, x, parallel_iterations=1, fn_output_signature=signature)
+
+
+def _predicts():
+    """Returns whether TensorFlow traces a step of Keras on CPUs that no gradient is asked of."""
+    from tensorflow.python.eager import record
+
+    return tensorflow_on_cpu() and in_step_of_keras() and not record.could_possibly_record()
 
 
 def depthwise_conv(x, kernel, bias, dilation, training):
-    """As `fast.depthwise_conv`, with a gradient by the kernel that is such a convolution as well.
-
-    Each image is convolved with its gradient as the kernel, which takes half of the time of
-    TensorFlow's own at 56 x 56 pixels and a tenth at 7 x 7.
-    """
+    """As `fast.depthwise_conv`, with another gradient by the kernel."""
     own = training and dilation == 1 and bias is not None and tensorflow_on_cpu()
     return _depthwise_conv(x, kernel, bias) if own else None
 
@@ -128,6 +161,18 @@ def fused(function):
 _activation = functools.cache(fused)
 
 
+def _exact(activation):
+    """Returns the function, but GELU with erf: of erfc, which TensorFlow takes, one loop more is
+    needed, and XLA takes longer."""
+    is_gelu = keras.saving.get_registered_name(activation) == "keras_convnext>gelu"
+    return _gelu if is_gelu else activation
+
+
+def _gelu(x):
+    wide = _wide(x)
+    return tf.cast(wide * (0.5 + 0.5 * tf.math.erf(wide * 0.5**0.5)), x.dtype)
+
+
 @functools.cache
 def _layer_norm(epsilon):
     """Returns a function of `(x, gamma, beta)`, all of one dtype; over the last axis, in float32"""
@@ -197,21 +242,36 @@ def _depthwise_conv(x, kernel, bias):
 
 
 def _kernel_gradient(x, dy, kernel):
-    """Returns dkernel, computed in float32 or in what is wider."""
-    side, channels = kernel.shape[0], kernel.shape[2]
+    """Returns dkernel, computed in float32 or in what is wider.
+
+    oneDNN convolves each image with its gradient as the kernel, which takes half of the time of
+    TensorFlow's own gradient at 56 x 56 pixels and a tenth at 7 x 7. Without oneDNN that takes
+    several times as long as TensorFlow's own.
+    """
+    find = _convolved_with_gradients if _has_onednn() else _own_kernel_gradient
+    return tf.cast(find(_wide(x), _wide(dy), kernel.shape), kernel.dtype)
+
+
+def _own_kernel_gradient(x, dy, shape):
+    """TensorFlow does not write the result where there is no image, as a replica may have none."""
+    found = tf.nn.depthwise_conv2d_backprop_filter(x, shape, dy, STRIDES, "SAME")
+    return tf.where(tf.equal(tf.shape(x)[0], 0), tf.zeros_like(found), found)
+
+
+def _convolved_with_gradients(x, dy, shape):
+    side, channels = shape[0], shape[2]
     before = (side - 1) // 2
     margin = [before, side - 1 - before]
-    images = tf.pad(_in_one(_wide(x)), [[0, 0], margin, margin, [0, 0]])
-    kernels = _in_one(_wide(dy))[0, ..., tf.newaxis]
+    images = tf.pad(_in_one(x), [[0, 0], margin, margin, [0, 0]])
+    kernels = _in_one(dy)[0, ..., tf.newaxis]
     sums = tf.nn.depthwise_conv2d(images, kernels, STRIDES, "VALID")
-    sums = tf.reduce_sum(tf.reshape(sums, (side, side, -1, channels)), 2)
-    return tf.cast(sums[..., tf.newaxis], kernel.dtype)
+    return tf.reduce_sum(tf.reshape(sums, (side, side, -1, channels)), 2)[..., tf.newaxis]
 
 
 def _in_one(images):
     """Returns `(batch, height, width, channels)` as `(1, height, width, batch * channels)`.
 
-    Where there is no image, as a replica may have none of a last batch, one of zeros.
+    Where there is no image, one of zeros.
     """
     batch, height, width, _ = tf.unstack(tf.shape(images))
     none = tf.cast(tf.equal(batch, 0), tf.int32)

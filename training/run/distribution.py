@@ -21,10 +21,14 @@ so a batch holds the same images however many devices share it.
 
 import contextlib
 import dataclasses
+import importlib.metadata
+import importlib.util
 import json
 import os
 
 import keras
+
+from keras_convnext import memory
 
 from . import shell
 
@@ -108,6 +112,14 @@ def start(kind):
         DistributionError: if the backend or this machine cannot do that.
     """
     return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND()](kind)
+
+
+def keep_memory():
+    """Lets JAX keep memory from step to step on a CPU; it must not have looked for devices yet."""
+    accelerators = importlib.metadata.entry_points(group="jax_plugins")
+    on_cpu = not accelerators and importlib.util.find_spec("libtpu") is None
+    if BACKEND() == "jax" and on_cpu and not memory.jax_has_started():
+        memory.keep_freed_memory()
 
 
 def is_on_cpu():
