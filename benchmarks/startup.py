@@ -7,7 +7,8 @@ For each backend, in new processes that take turns, in seconds:
 - **import keras**, with its backend, and **import keras_convnext** after it: what the package costs
   beyond Keras; **brings along** names the packages that were not loaded before it;
 - **build**: the model with random weights;
-- **first call**: the first `predict_on_batch` of a batch, with all that is compiled for it.
+- **first step**: the first `predict_on_batch`, or `train_on_batch`, of a batch, with all that is
+  traced and compiled for it.
 
 Medians with their range. A round before the first is not counted: after it, the files are in the
 system's cache.
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.children import Failed
-from benchmarks.configuration import Configuration
+from benchmarks.configuration import TASKS, Configuration
 from benchmarks.contenders import BACKENDS
 from benchmarks.flags import pixels, positive, variant
 from benchmarks.machine import machine
@@ -30,35 +31,40 @@ from benchmarks.tables import markdown
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 UNCOUNTED = 1  # rounds
 HEAD = ("backend", "import keras", "import keras_convnext", "brings along")
-HEAD += ("build", "keras.applications", "first call", "keras.applications")
+HEAD += ("build", "keras.applications", "first step", "keras.applications")
 
 
 def main(argv=None):
-    """Returns the exit status: 1 if no backend could be measured, else 0."""
+    """Returns the exit status: 1 if no backend could be measured in a task, else 0."""
     arguments = parser().parse_args(argv)
-    beginnings, failures = measure(arguments)
     found = {
         "variant": arguments.variant,
         "batch": arguments.batch,
         "size": arguments.size,
         "rounds": arguments.rounds,
-        "backends": {
-            backend: summary(beginnings[backend], beginnings.get(f"applications-{backend}"))
-            for backend in arguments.backends
-            if backend in beginnings
-        },
-        "failures": failures,
+        "tasks": {},
         **machine("keras", "numpy", *arguments.backends),
     }
-    save_results(arguments.results, found)
-    print(table(found))
-    return int(not found["backends"])
+    for task in arguments.tasks:
+        beginnings, failures = measure(arguments, task)
+        found["tasks"][task] = {
+            "backends": {
+                backend: summary(beginnings[backend], beginnings.get(f"applications-{backend}"))
+                for backend in arguments.backends
+                if backend in beginnings
+            },
+            "failures": failures,
+        }
+        save_results(arguments.results, found)
+        print(f"{task}\n\n{table(found['tasks'][task])}\n", flush=True)
+    return int(not all(of_task["backends"] for of_task in found["tasks"].values()))
 
 
 def parser():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
+    add("--tasks", nargs="+", choices=TASKS, default=TASKS, help="default: all")
     add("--variant", type=variant, default="convnext_tiny", help="default: %(default)s")
     add("--batch", type=positive, default=8, metavar="N", help="default: %(default)s")
     add("--size", type=pixels, default=224, metavar="PIXELS", help="default: %(default)s")
@@ -67,7 +73,7 @@ def parser():
     return parser
 
 
-def measure(arguments):
+def measure(arguments, task):
     """Returns `{contender: [cost of the start, per round]}` and `{contender: failure}`."""
     from keras_convnext import VARIANTS
 
@@ -77,7 +83,7 @@ def measure(arguments):
         batch=arguments.batch,
         size=arguments.size,
         dtype="float32",
-        task="inference",
+        task=task,
     )
     names = [
         name for backend in arguments.backends for name in (backend, f"applications-{backend}")
@@ -98,7 +104,7 @@ def measure(arguments):
 
 
 def summary(ours, applications):
-    """Returns the results of one backend; `applications` may be `None`."""
+    """Returns the results of one backend and task; `applications` may be `None`."""
     seconds = lambda library: [run["imports"][library]["seconds"] for run in ours]  # noqa: E731
     packages = [run["imports"]["keras_convnext"]["packages"] for run in ours]
     return {
@@ -115,15 +121,15 @@ def _steps(prefix, runs):
     return {prefix + name: spread([run[name] for run in runs], 3) for name in names}
 
 
-def table(found):
-    """Returns the results as a Markdown table."""
+def table(of_task):
+    """Returns the results of a task as a Markdown table."""
     lines = []
     columns = ("import_keras_seconds", "import_keras_convnext_seconds", "brings_along")
     columns += ("build_seconds", "applications_build_seconds")
     columns += ("first_step_seconds", "applications_first_step_seconds")
-    for backend, of in found["backends"].items():
+    for backend, of in of_task["backends"].items():
         lines.append([backend, *(_cell(of.get(column)) for column in columns)])
-    failures = [f"- {name}: {why}" for name, why in found["failures"].items()]
+    failures = [f"- {name}: {why}" for name, why in of_task["failures"].items()]
     return "\n".join([markdown(HEAD, lines), *failures])
 
 

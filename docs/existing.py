@@ -18,6 +18,7 @@ PAGES = {
     "third_party": ("THIRD_PARTY.md", None),
     "weights": ("weights/README.md", None),
     "speed": ("benchmarks/results/speed.md", "Speed on an AMD processor"),
+    "speed_avx2": ("benchmarks/results/speed_avx2.md", "Speed on a processor without AVX-512"),
     "speed_intel": ("benchmarks/results/speed_intel.md", "Speed on an Intel processor"),
     "scaling": ("benchmarks/results/scaling.md", "Speed by the size of the images"),
     "exports": ("benchmarks/results/exports_intel.md", "ONNX files, on an Intel processor"),

@@ -17,10 +17,10 @@ def keep_freed_memory():
 
     JAX, and TensorFlow where it does not use oneDNN, allocate the memory of a step anew each time,
     and the system fills it with zeros, page by page, which shows in the time of a training step on
-    a CPU (`benchmarks/results/speed_avx2.md`). PyTorch gains nothing. The peak stays as it is;
-    between steps the process holds what it needed at most. This is for the whole process and cannot
-    be undone: call it in a script that trains, right after the imports. The trainer does so with
-    JAX on a CPU.
+    a CPU (`benchmarks/results/speed_avx2.md`). PyTorch gains nothing. The process then
+    holds what it needed at most, which may be a third more: 2.7 in place of 2.1 GB for Tiny there.
+    This is for the whole process and cannot be undone: call it in a script that trains, right after
+    the imports. The trainer does so with JAX on a CPU.
 
     Returns:
         `True`; or `False` where it does nothing, as the C library is not glibc (Linux).

@@ -313,9 +313,9 @@ def test_it_measures(tmp_path, capsys):
 def test_startup(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "UNCOUNTED", 0)
     path = tmp_path / "startup.json"
-    flags = "--variant test_convnext2 --batch 1 --size 32 --rounds 1".split()
+    flags = "--variant test_convnext2 --batch 1 --size 32 --rounds 1 --tasks inference".split()
     assert startup.main([*flags, "--backends", BACKEND, "--results", str(path)]) == 0
-    results = json.loads(path.read_text())
+    results = json.loads(path.read_text())["tasks"]["inference"]
     assert "no architecture as test_convnext2" in results["failures"][f"applications-{BACKEND}"]
     found = results["backends"][BACKEND]
     assert found["import_keras_seconds"]["median"] > 0

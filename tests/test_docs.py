@@ -45,6 +45,7 @@ REASONS = {
     "downloads weights",
     "installs packages",
     "measures for minutes",
+    "needs a new process",
     "needs a trained model",
     "needs several devices",
     "the authors' files",

@@ -270,6 +270,24 @@ def test_weights_and_averages_follow_the_published_optimizer():
         assert error < 1e-6, (name, kind, error)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of tensorflow")
+@pytest.mark.parametrize("call", ["train_on_batch", "fit"])
+@pytest.mark.parametrize("options", [{}, {"use_ema": True, "gradient_accumulation_steps": 2}])
+def test_the_first_step_is_traced_once(call, options):
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    traced = []
+    step = model.train_step
+    model.train_step = lambda data: traced.append(data) or step(data)
+    model.compile(AdamW(1e-3, **options), "mse")
+    x, y = np.ones((4, 8), "float32"), np.ones((4, 4), "float32")
+    before = numpy(model.layers[0].kernel).copy()
+    for _ in range(2):
+        getattr(model, call)(x, y, **({"verbose": 0} if call == "fit" else {}))
+    assert len(traced) == 1
+    assert np.abs(numpy(model.layers[0].kernel) - before).min() > 1e-4
+    assert all(np.abs(numpy(momentum)).min() > 0 for momentum in model.optimizer._momentums)
+
+
 CLIPPING = [
     {"global_clipnorm": 0.1},
     pytest.param({"clipnorm": 0.1}, marks=on_one_backend),

@@ -3,6 +3,7 @@
 Sources: arXiv 2201.03545, Tables 5 and 6; arXiv 1711.05101.
 """
 
+import contextlib
 import math
 import re
 
@@ -14,6 +15,30 @@ from keras_convnext.optimization.accumulation import summed_over_replicas, updat
 
 serializable = keras.saving.register_keras_serializable(package="keras_convnext")
 BACKEND = keras.backend.backend()
+
+
+@contextlib.contextmanager
+def _outside_of_the_step():
+    """A context in which TensorFlow makes variables outside of the step that it traces.
+
+    It traces a step that makes variables a second time, which doubles the time of the first step.
+    Under `tf.distribute` a strategy makes the variables.
+    """
+    if BACKEND != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+    from tensorflow.python.ops.resource_variable_ops import default_variable_creator_v2
+
+    if tf.distribute.has_strategy() or tf.executing_eagerly():
+        yield
+        return
+
+    def make(next_creator, **kwargs):  # the next one is that of the step
+        return default_variable_creator_v2(**kwargs)
+
+    with tf.init_scope(), tf.variable_creator_scope(make):
+        yield
 
 
 @serializable
@@ -127,7 +152,8 @@ class AdamW(keras.optimizers.AdamW):
     def build(self, variables):
         if self.built:
             return
-        super().build(variables)
+        with _outside_of_the_step():
+            super().build(variables)
         scales = [self._scale_of(getattr(v, "path", v.name)) for v in variables]
         if self.learning_rate_scales and not any(scales):
             raise ValueError(
