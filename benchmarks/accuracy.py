@@ -22,7 +22,8 @@ from benchmarks.medians import read_results
 from benchmarks.run import RESULTS
 
 RECIPE = "fb_in1k"  # the tag of the weights whose accuracies the paper compares with the peers'
-SHOWN = (*BACKENDS, "tensorflow-onednn", "transformers", *(f"transformers-{kind}" for kind in PEERS))
+SHOWN = (*BACKENDS, "tensorflow-onednn", "transformers")
+SHOWN += tuple(f"transformers-{kind}" for kind in PEERS)
 
 
 def main(argv=None):

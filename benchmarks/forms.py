@@ -71,7 +71,7 @@ class Form:
     tasks: tuple = TASKS
 
 
-TRAINING = ("training",)
+INFERENCE, TRAINING = ("inference",), ("training",)
 EVERYTHING = 2**62
 FORMS = {
     "none: how far equal models differ": Form(BACKENDS, {}),
@@ -88,6 +88,8 @@ FORMS = {
     "patches as a product": Form(("jax", "torch"), {"MULTIPLIES_PATCHES": False}),
     "norm": Form(("tensorflow", "torch"), {"layer_norm": _nothing}),
     "gelu with erf": Form(("jax",), {"gelu": _nothing}),
+    "gelu with erf, not erfc": Form(("tensorflow",), {"_exact": _same}),
+    "large images one by one": Form(("tensorflow",), {"IMAGE": EVERYTHING}, INFERENCE),
     "activation by XLA": Form(("tensorflow",), {"_activation": _same}, TRAINING),
 }
 
