@@ -270,6 +270,15 @@ def test_weights_and_averages_follow_the_published_optimizer():
         assert error < 1e-6, (name, kind, error)
 
 
+def test_averages_of_a_model_that_the_first_step_builds():
+    model = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(4)])
+    model.compile(AdamW(1e-3, use_ema=True, ema_momentum=1.0), "mse")
+    x, y = np.ones((4, 8), "float32"), np.ones((4, 4), "float32")
+    model.train_on_batch(x, y)
+    for weight, average in model.optimizer.averages:
+        assert np.abs(numpy(average) - numpy(weight)).max() < 2e-3
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of tensorflow")
 @pytest.mark.parametrize("call", ["train_on_batch", "fit"])
 @pytest.mark.parametrize("options", [{}, {"use_ema": True, "gradient_accumulation_steps": 2}])

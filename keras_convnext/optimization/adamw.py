@@ -18,11 +18,12 @@ BACKEND = keras.backend.backend()
 
 
 @contextlib.contextmanager
-def _outside_of_the_step():
+def _outside_of_the_step(variables):
     """A context in which TensorFlow makes variables outside of the step that it traces.
 
     It traces a step that makes variables a second time, which doubles the time of the first step.
-    Under `tf.distribute` a strategy makes the variables.
+    Under `tf.distribute` a strategy makes the variables; and where the step makes `variables`, too,
+    they have no value yet outside of it.
     """
     if BACKEND != "tensorflow":
         yield
@@ -30,7 +31,7 @@ def _outside_of_the_step():
     import tensorflow as tf
     from tensorflow.python.ops.resource_variable_ops import default_variable_creator_v2
 
-    if tf.distribute.has_strategy() or tf.executing_eagerly():
+    if tf.distribute.has_strategy() or tf.executing_eagerly() or not _have_values(variables):
         yield
         return
 
@@ -39,6 +40,17 @@ def _outside_of_the_step():
 
     with tf.init_scope(), tf.variable_creator_scope(make):
         yield
+
+
+def _have_values(variables):
+    """Returns whether variables of TensorFlow have a value outside of the step that is traced."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        if not tf.executing_eagerly():
+            return False
+        values = [v if isinstance(v, tf.Variable) else v.value for v in variables]
+        return all(isinstance(v, tf.Variable) and bool(v.is_initialized()) for v in values)
 
 
 @serializable
@@ -152,7 +164,7 @@ class AdamW(keras.optimizers.AdamW):
     def build(self, variables):
         if self.built:
             return
-        with _outside_of_the_step():
+        with _outside_of_the_step(variables):
             super().build(variables)
         scales = [self._scale_of(getattr(v, "path", v.name)) for v in variables]
         if self.learning_rate_scales and not any(scales):
