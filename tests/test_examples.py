@@ -134,6 +134,17 @@ def place(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def forgotten_classes():
+    """What an example defines and registers with Keras: other tests look at all that is there."""
+    registered = keras.saving.get_custom_objects()
+    before = set(registered)
+    yield
+    for name in set(registered) - before:
+        if registered[name].__module__ == "builtins":  # of code that is in no module
+            del registered[name]
+
+
 def short(name):
     return name.removeprefix("keras_convnext.")
 
@@ -148,7 +159,7 @@ def without_random_kernels(build):
 
 @pytest.mark.filterwarnings("ignore::keras_convnext.pretrained.download.FirstUseNotice")
 @pytest.mark.parametrize("name", [short(name) for name in PUBLIC if name not in FACTORIES])
-def test_example_runs(name, place, monkeypatch):
+def test_example_runs(name, place, forgotten_classes, monkeypatch):
     code = example_of(f"keras_convnext.{name}")
     for extra in re.findall(r'# pip install "keras-convnext\[(.+)\]"', code):
         pytest.importorskip(NEEDED[extra])

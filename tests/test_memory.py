@@ -61,5 +61,22 @@ def test_it_is_too_late_once_jax_has_started():
     import jax
 
     jax.devices()
+    assert not memory._kept
     with pytest.raises(RuntimeError, match=r"call `keep_freed_memory\(\)` before the first model"):
         memory.keep_freed_memory()
+
+
+AGAIN = """
+import keras
+from keras_convnext import keep_freed_memory
+
+first = keep_freed_memory()
+keras.ops.ones(2)
+assert keep_freed_memory() is first
+"""
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="of jax")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="of glibc")
+def test_it_may_be_called_again():
+    subprocess.run([sys.executable, "-c", AGAIN], check=True)

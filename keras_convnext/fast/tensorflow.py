@@ -16,7 +16,7 @@ from keras_convnext.fast.conditions import in_step_of_keras, own_kernel, tensorf
 
 MULTIPLIES_PATCHES = False
 STRIDES = (1, 1, 1, 1)
-IMAGE = 2**20  # numbers of an image's hidden layer, from which on it is computed by itself
+IMAGE = 2**20  # numbers of a hidden layer: an image with at least so many is computed alone
 
 
 def residual_branch(block, x, inputs, training):
@@ -56,8 +56,8 @@ def _branch(block, activation):
 def _by_images(branch, x, width):
     """Returns `branch(x)`, computed image by image where one has a large hidden layer.
 
-    Written to new memory for all images and read again it takes as much time as its products do.
-    oneDNN keeps the memory and applies the activation at once: nothing is gained there.
+    The hidden layer of a whole batch is written to new memory and read back, which takes as long as
+    its products. With oneDNN nothing is gained: it keeps memory and applies the activation at once.
     """
     pixels = math.prod(size or 0 for size in x.shape[1:-1])
     if pixels * width < IMAGE:

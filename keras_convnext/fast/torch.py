@@ -113,7 +113,7 @@ def _by_onednn(dtype):
     """Returns whether oneDNN multiplies faster than what PyTorch takes.
 
     PyTorch leaves float32 products to MKL, which on CPUs that are not Intel's does not use AVX-512.
-    oneDNN does. Without AVX-512 MKL is the faster one there too.
+    oneDNN does. Without AVX-512, MKL is faster on those CPUs as well.
     """
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
