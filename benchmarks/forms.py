@@ -77,6 +77,9 @@ FORMS = {
     "none: how far equal models differ": Form(BACKENDS, {}),
     "residual branch": Form(BACKENDS, {"residual_branch": _nothing}),
     "residual branch in pieces": Form(("torch",), {"WHOLE": EVERYTHING}),
+    "factors transposed row by row, in half precision": Form(
+        ("jax",), {"_is_wide": lambda x: True}, TRAINING
+    ),
     "gradients wait for one another": Form(("jax",), {"_after": lambda dy, x: x}, TRAINING),
     "depthwise convolution": Form(("jax", "torch"), {"depthwise_conv": _nothing}),
     "gradient of the depthwise convolution": Form(

@@ -232,8 +232,9 @@ def test_a_block_of_which_one_product_is_quantized():
     np.testing.assert_allclose(numpy(ops.cast(block(x), "float32")), expected, atol=0.1)
 
 
-def test_a_batch_of_none():
-    block, x = made((2, 4, 4, 8))
+@pytest.mark.parametrize("grn", [False, True])
+def test_a_batch_of_none(grn):
+    block, x = made((2, 4, 4, 8), grn=grn)
     assert tuple(block(x[:0], training=True).shape) == (0, 4, 4, 8)
     by_x, *by_weights = gradients(block, x[:0], np.float32(1))
     assert by_x.shape == (0, 4, 4, 8)
@@ -650,3 +651,23 @@ def test_both_modes_of_jax(training, in_pieces):
     for ours, whole in zip(each, jax.grad(total)(tensors, x), strict=True):
         size = 1e-4 * max(1, np.abs(whole).max())
         np.testing.assert_allclose(ours.sum(0), whole, atol=size)
+
+
+@only["jax"]
+def test_a_gradient_in_half_precision_may_be_transposed():
+    """XLA multiplies bfloat16 to a result in rows alone, and knows too late that columns are
+    wanted: without a layout that is told, this ends in an error on CPUs that multiply bfloat16."""
+    import jax
+
+    block = ConvNeXtBlock(dtype="mixed_bfloat16")
+    block.build((2, 7, 7, 16))
+    tensors = [variable.value for variable in block.trainable_variables]
+    x = np.random.default_rng(1).normal(size=(2, 7, 7, 16)).astype("float32")
+
+    def total(tensors):
+        return block.stateless_call(tensors, [], x, training=True)[0].astype("float32").sum()
+
+    as_they_are = jax.jit(jax.grad(total))(tensors)
+    transposed = jax.jit(lambda tensors: [g.T for g in jax.grad(total)(tensors)])(tensors)
+    for ours, theirs in zip(transposed, as_they_are, strict=True):
+        np.testing.assert_array_equal(ours.T, theirs)

@@ -8,10 +8,12 @@ them once more. Its depthwise convolution on CPUs is naive.
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental import layout
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -22,10 +24,14 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual_branch`."""
-    if block.grn or not (reads_as_one(block) and own_kernel(x)):
+    """As `fast.residual_branch`; with GRN in a training alone, where it halves the memory."""
+    if not (reads_as_one(block) and own_kernel(x)):
         return None
-    form, tensors = (block.activation, block.norm.epsilon), (_rows(x), *weights(block)[:-2])
+    pixels = math.prod(x.shape[1:-1])
+    if block.grn and not (training and pixels):
+        return None
+    grn = (pixels, block.grn.epsilon) if block.grn else None
+    form, tensors = (block.activation, block.norm.epsilon, grn), (_rows(x), *weights(block))
     rows = _trained(form)(*tensors) if training else _inferred(form, *tensors)
     return _added(rows, x, inputs)
 
@@ -69,6 +75,35 @@ def _product(a, b):
     """Returns `a @ b`, in float32 where the factors have half precision: XLA on a CPU multiplies
     bfloat16 at up to twice the speed if it need not round the result."""
     return jnp.matmul(a, b, preferred_element_type=_wide_dtype(a, b))
+
+
+def _weight_gradient(x, dy):
+    """Returns `x.T @ dy`, in the dtype of `_product`."""
+    if _is_wide(x):
+        return _product(x.T, dy)
+    if x.shape[1] <= dy.shape[1]:
+        return _by_rows(_product(_transposed(x), dy))
+    return _by_rows(_product(_transposed(dy), x)).T  # the narrower factor is transposed
+
+
+def _transposed(x):
+    """Returns the matrix `x.T`, written row by row where it has half precision.
+
+    Left to itself, XLA takes the columns of `x` as they lie. Its fast product of bfloat16 takes
+    only rows: such a product would be one of float32, in twice the time.
+    """
+    return x.T if _is_wide(x) else _by_rows(x.T)
+
+
+def _by_rows(x):
+    """Returns the matrix `x`, told to XLA to lie in memory row by row."""
+    if not hasattr(layout, "Format"):  # an older JAX, where `Layout` meant something else
+        return x
+    return layout.with_layout_constraint(x, layout.Layout((0, 1)))
+
+
+def _is_wide(x):
+    return x.dtype == _wide_dtype(x)
 
 
 # ---------------------------------------------------------------- gradients of our own
@@ -195,13 +230,17 @@ def _trained(form):
     return jax.jit(_differentiable(*(functools.partial(f, form) for f in functions)))
 
 
-def _branch(form, x, gamma, beta, w1, b1, w2, b2, scale):
-    """Returns the branch of x `(rows, channels)`, and what its gradients are computed from."""
-    activation, epsilon = form
-    hidden = _product(_normed(epsilon, x, gamma, beta), w1) + b1
-    y = _product(activation(hidden).astype(x.dtype), w2) + b2
+def _branch(form, x, gamma, beta, w1, b1, w2, b2, scale, factors, summands):
+    """Returns the branch of x `(rows, channels)`, and what its gradients are computed from.
+
+    `factors` and `summands` are gamma and beta of GRN, whose rows of an image and epsilon `form`
+    has, or `None`.
+    """
+    hidden = _product(_normed(form[1], x, gamma, beta), w1) + b1
+    y = _product(_activated(form, hidden, factors, summands).astype(x.dtype), w2) + b2
     y = (y if scale is None else y * scale).astype(x.dtype)
-    return y, (x, gamma, beta, w1, b1, w2, b2, scale, hidden.astype(x.dtype))
+    kept = x, gamma, beta, w1, b1, w2, b2, scale, factors, summands, hidden.astype(x.dtype)
+    return y, kept
 
 
 def _normed(epsilon, x, gamma, beta):
@@ -211,25 +250,39 @@ def _normed(epsilon, x, gamma, beta):
     return (wide * gamma + beta).astype(x.dtype)
 
 
+def _activated(form, hidden, factors, summands):
+    """Returns the hidden layer `(rows, channels)` after the activation and GRN."""
+    activation, _, grn = form
+    y = activation(hidden)
+    if grn is None:
+        return y
+    pixels, epsilon = grn
+    maps = y.reshape(-1, pixels, y.shape[-1])
+    norms = jnp.sqrt((maps * maps).sum(1, keepdims=True) + epsilon**2)
+    scales = 1 + factors * (norms / (norms.mean(-1, keepdims=True) + epsilon))
+    return (maps * scales + summands).reshape(y.shape)
+
+
 def _branch_gradients(form, kept, dy):
-    x, gamma, beta, w1, _, w2, b2, scale, hidden = kept
-    activation, epsilon = form
+    x, gamma, beta, w1, _, w2, b2, scale, factors, summands, hidden = kept
     x, hidden = _after(dy, x), _after(dy, hidden)
-    normed, norm_gradients = jax.vjp(functools.partial(_normed, epsilon), x, gamma, beta)
-    activated, activation_gradient = jax.vjp(activation, hidden.astype(_wide_dtype(x)))
+    normed, norm_gradients = jax.vjp(functools.partial(_normed, form[1]), x, gamma, beta)
+    activated, activation_gradients = jax.vjp(
+        functools.partial(_activated, form), hidden.astype(_wide_dtype(x)), factors, summands
+    )
     # before the layer scale, which is small, sums are large
-    dw2 = _product(activated.astype(x.dtype).T, dy)
+    dw2 = _weight_gradient(activated.astype(x.dtype), dy)
     db2, dscale = dy.sum(0, dtype=_wide_dtype(x)), None
     if scale is not None:
         # the sums over all rows of gradient times output, without the output
         dscale = (w2 * dw2).sum(0) + b2 * db2
         dw2, db2 = dw2 * scale, db2 * scale
         dy = (dy * scale).astype(dy.dtype)
-    (dhidden,) = activation_gradient(_product(dy, w2.T))
+    dhidden, dfactors, dsummands = activation_gradients(_product(dy, _transposed(w2)))
     db1, dhidden = dhidden.sum(0), dhidden.astype(x.dtype)
-    dx, dgamma, dbeta = norm_gradients(_product(dhidden, w1.T).astype(x.dtype))
-    dw1 = _product(normed.T, dhidden)
-    found = dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale
+    dx, dgamma, dbeta = norm_gradients(_product(dhidden, _transposed(w1)).astype(x.dtype))
+    dw1 = _weight_gradient(normed, dhidden)
+    found = dx, dgamma, dbeta, dw1, db1, dw2, db2, dscale, dfactors, dsummands
     pairs = zip(found, kept[:-1], strict=True)  # all but the hidden layer
     return tuple(g if k is None else g.astype(k.dtype) for g, k in pairs)
 
