@@ -31,7 +31,6 @@ def in_pieces(monkeypatch):
     if BACKEND == "torch":
         monkeypatch.setattr(fast.forms, "WHOLE", 0)
         monkeypatch.setattr(fast.forms, "ROWS", 16)
-        monkeypatch.setattr(fast.forms, "MAP", 0)
     if BACKEND == "tensorflow":  # on all processors, those too where it is not usual
         monkeypatch.setattr(fast.forms, "_has_onednn", lambda: True)
 

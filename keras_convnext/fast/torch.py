@@ -18,9 +18,8 @@ from torch.nn import functional
 from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, weights
 
 MULTIPLIES_PATCHES = True
-WHOLE = 2**23  # numbers of a hidden layer that is computed at once: up to there it pays
+WHOLE = 2**22  # numbers of a hidden layer that is computed at once: up to there it pays
 ROWS = 2048  # of a piece
-MAP = 256  # pixels of a map with GRN, from which on its passes over the hidden layer cost most
 SMALL = 2**15  # numbers of an image: up to there all are convolved with their gradients at once
 
 aten = torch.ops.aten
@@ -44,10 +43,7 @@ def residual_branch(block, x, inputs, training):
     tensors = [_rows(x), _rows(inputs), *weights(block)]
     if not own_kernel(*tensors):
         return None
-    pixels = math.prod(x.shape[1:-1])
-    if block.grn and pixels < MAP:
-        return None
-    grn = (pixels, block.grn.epsilon) if block.grn else None
+    grn = (math.prod(x.shape[1:-1]), block.grn.epsilon) if block.grn else None
     form = block.activation, activation, block.norm.epsilon, grn
     if _asks_gradients(*tensors):
         return _Branch.apply(form, *tensors).reshape(x.shape)
@@ -135,8 +131,8 @@ def _rows(x):
 
 
 def _pieces(count, width, grn):
-    rows = max(count, 1) if count * width <= WHOLE else ROWS
-    if grn:  # which looks at whole images
+    rows = max(count, 1) if count * width <= WHOLE and not grn else ROWS
+    if grn:  # which looks at whole images, several times: each time the cache should have them
         rows = max(rows // max(grn[0], 1), 1) * max(grn[0], 1)
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
