@@ -18,7 +18,7 @@ from torch.nn import functional
 from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, weights
 
 MULTIPLIES_PATCHES = True
-WHOLE = 2**22  # numbers of a hidden layer that is computed at once: up to there it pays
+WHOLE = 2**24  # bytes of a hidden layer that is computed at once: up to there it pays
 ROWS = 2048  # of a piece
 SMALL = 2**15  # numbers of an image: up to there all are convolved with their gradients at once
 
@@ -130,8 +130,9 @@ def _rows(x):
     return None if x is None else x.reshape(-1, x.shape[-1])
 
 
-def _pieces(count, width, grn):
-    rows = max(count, 1) if count * width <= WHOLE and not grn else ROWS
+def _pieces(x, width, grn):
+    count = len(x)
+    rows = ROWS if grn or count * width * x.element_size() > WHOLE else max(count, 1)
     if grn:  # which looks at whole images, several times: each time the cache should have them
         rows = max(rows // max(grn[0], 1), 1) * max(grn[0], 1)
     return [slice(start, start + rows) for start in range(0, count, rows)]
@@ -146,7 +147,7 @@ def _branch(form, x, inputs, gamma, beta, w1, b1, w2, b2, scale, factors, summan
     function, activation, epsilon, grn = form
     out = torch.empty_like(x)
     b2 = _with_summands(b2, summands, w2) if grn else b2
-    for piece in _pieces(len(x), len(w2), grn):
+    for piece in _pieces(x, len(w2), grn):
         normed = functional.layer_norm(x[piece], gamma.shape, gamma, beta, epsilon)
         if kept is None:
             activated = _activated(activation, normed, w1, b1)
@@ -202,7 +203,7 @@ def _branch_gradients(ctx, dy, x, gamma, beta, w1, b1, w2, b2, scale, factors, s
         torch.zeros_like(w, dtype=wide) for w in (gamma, beta, w1, b1, w2)
     )
     dfactors = torch.zeros_like(factors) if grn else None
-    for piece, (hidden, activated) in zip(_pieces(len(x), len(w2), grn), kept, strict=True):
+    for piece, (hidden, activated) in zip(_pieces(x, len(w2), grn), kept, strict=True):
         scaled = dy[piece] if scale is None else (dy[piece] * scale).to(x.dtype)
         dactivated = _product(scaled, w2.t())
         if grn:
