@@ -24,7 +24,8 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual_branch`; with GRN in a training alone, where it halves the memory."""
+    """As `fast.residual_branch`. With GRN it is taken in a training alone, which then needs two
+    thirds of the memory; a prediction is as fast by Keras' operations."""
     if not (reads_as_one(block) and own_kernel(x)):
         return None
     pixels = math.prod(x.shape[1:-1])

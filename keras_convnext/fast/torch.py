@@ -97,7 +97,7 @@ def _product(x, w):
 def _activated(activation, x, w, b):
     """Returns `activation(_dense(x, w, b))`."""
     in_place, _, name = activation
-    return _onednn(x, w, b, *name) if _by_onednn(x.dtype) else in_place(_dense(x, w, b))
+    return _onednn(x, w, b, *name) if _activates_at_once(x.dtype) else in_place(_dense(x, w, b))
 
 
 def _onednn(x, w, b, activation="none", approximate=""):
@@ -111,9 +111,21 @@ def _by_onednn(dtype):
     PyTorch leaves float32 products to MKL, which on CPUs that are not Intel's does not use AVX-512.
     oneDNN does. Without AVX-512, MKL is faster on those CPUs as well.
     """
+    return dtype == torch.float32 and _has_wide_onednn()
+
+
+def _activates_at_once(dtype):
+    """Returns whether oneDNN applies an activation faster than PyTorch does after the product.
+
+    In bfloat16 PyTorch takes oneDNN for products itself.
+    """
+    half = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return _by_onednn(dtype) or (half and _has_wide_onednn())
+
+
+def _has_wide_onednn():
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return both and dtype == torch.float32 and wide and not _is_intel()
+    return both and "AVX512" in torch.backends.cpu.get_cpu_capability() and not _is_intel()
 
 
 @functools.cache
