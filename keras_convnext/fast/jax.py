@@ -98,7 +98,7 @@ def _transposed(x):
 
 def _by_rows(x):
     """Returns the matrix `x`, told to XLA to lie in memory row by row."""
-    if not hasattr(layout, "Format"):  # an older JAX, where `Layout` meant something else
+    if layout.Layout is getattr(layout, "Format", layout.Layout):  # before JAX 0.7: another thing
         return x
     return layout.with_layout_constraint(x, layout.Layout((0, 1)))
 
