@@ -20,6 +20,8 @@ PAGES = {
     "speed": ("benchmarks/results/speed.md", "Speed on an AMD processor"),
     "speed_avx2": ("benchmarks/results/speed_avx2.md", "Speed on a processor without AVX-512"),
     "speed_intel": ("benchmarks/results/speed_intel.md", "Speed on an Intel processor"),
+    "peers": ("benchmarks/results/peers.md", "Swin, DeiT, ResNet-50, and gradient checkpointing"),
+    "accuracy_speed": ("benchmarks/results/accuracy_speed.md", "Accuracy and speed"),
     "scaling": ("benchmarks/results/scaling.md", "Speed by the size of the images"),
     "exports": ("benchmarks/results/exports_intel.md", "ONNX files, on an Intel processor"),
     "detection": ("benchmarks/results/detection.md", "Speed of detectors"),
