@@ -77,8 +77,8 @@ FORMS = {
     "none: how far equal models differ": Form(BACKENDS, {}),
     "residual branch": Form(BACKENDS, {"residual_branch": _nothing}),
     "residual branch in pieces": Form(("torch",), {"WHOLE": EVERYTHING}),
-    "factors transposed row by row, in half precision": Form(
-        ("jax",), {"_is_wide": lambda x: True}, TRAINING
+    "factors transposed row by row, in bfloat16": Form(
+        ("jax",), {"_reads_rows": lambda x: False}, TRAINING
     ),
     "gradients wait for one another": Form(("jax",), {"_after": lambda dy, x: x}, TRAINING),
     "depthwise convolution": Form(("jax", "torch"), {"depthwise_conv": _nothing}),

@@ -594,6 +594,32 @@ def test_numerics_can_be_checked():
 
 
 @only["torch"]
+def test_bfloat16_where_pytorch_has_no_onednn(monkeypatch):
+    import torch
+
+    block = ConvNeXtBlock(dtype="bfloat16")
+    block.build((1, 4, 4, 8))
+    randomise(block)
+    x = torch.ones((1, 4, 4, 8), dtype=torch.bfloat16)
+    with torch.no_grad():
+        expected = block(x).float()
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        monkeypatch.setattr(torch.ops, "mkldnn", None)
+        found = block(x).float()
+    np.testing.assert_allclose(found, expected, atol=0.02 * expected.abs().max().item())
+
+
+@only["torch"]
+def test_gradients_of_the_gradients_of_no_image():
+    import torch
+
+    block, x = made((2, 4, 4, 8), grn=True)
+    x = torch.tensor(x[:0], requires_grad=True)
+    (by_x,) = torch.autograd.grad(block(x, training=True).sum(), x, create_graph=True)
+    assert by_x.shape == (0, 4, 4, 8)
+
+
+@only["torch"]
 @pytest.mark.parametrize("of", ["jacobian", "hessian"])
 def test_vectorized_jacobians(of, in_pieces):
     import torch
@@ -653,13 +679,16 @@ def test_both_modes_of_jax(training, in_pieces):
 
 
 @only["jax"]
-def test_a_gradient_in_half_precision_may_be_transposed():
+@pytest.mark.parametrize("grn", [False, True])
+def test_a_gradient_in_half_precision_may_be_transposed(grn):
     """XLA multiplies bfloat16 to a result in rows alone, and knows too late that columns are
-    wanted: without a layout that is told, this ends in an error on CPUs that multiply bfloat16."""
+    wanted: without a layout that is told, this ends in an error on CPUs that multiply bfloat16.
+    An exported gradient has no such layout."""
     import jax
 
-    block = ConvNeXtBlock(dtype="mixed_bfloat16")
+    block = ConvNeXtBlock(dtype="mixed_bfloat16", grn=grn)
     block.build((2, 7, 7, 16))
+    randomise(block)
     tensors = [variable.value for variable in block.trainable_variables]
     x = np.random.default_rng(1).normal(size=(2, 7, 7, 16)).astype("float32")
 
@@ -667,6 +696,9 @@ def test_a_gradient_in_half_precision_may_be_transposed():
         return block.stateless_call(tensors, [], x, training=True)[0].astype("float32").sum()
 
     as_they_are = jax.jit(jax.grad(total))(tensors)
-    transposed = jax.jit(lambda tensors: [g.T for g in jax.grad(total)(tensors)])(tensors)
-    for ours, theirs in zip(transposed, as_they_are, strict=True):
+    transposed = jax.jit(lambda tensors: [g.T for g in jax.grad(total)(tensors)])
+    for ours, theirs in zip(transposed(tensors), as_they_are, strict=True):
         np.testing.assert_array_equal(ours.T, theirs)
+    exported = jax.export.deserialize(jax.export.export(transposed)(tensors).serialize())
+    for ours, theirs in zip(exported.call(tensors), as_they_are, strict=True):
+        np.testing.assert_allclose(ours.T, theirs, atol=0.02 * np.abs(theirs).max())

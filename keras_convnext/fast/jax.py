@@ -24,7 +24,7 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 
 def residual_branch(block, x, inputs, training):
-    """As `fast.residual_branch`. With GRN it is taken in a training alone, which then needs two
+    """As `fast.residual_branch`. With GRN it is taken in training alone, which then needs two
     thirds of the memory; a prediction is as fast by Keras' operations."""
     if not (reads_as_one(block) and own_kernel(x)):
         return None
@@ -80,7 +80,7 @@ def _product(a, b):
 
 def _weight_gradient(x, dy):
     """Returns `x.T @ dy`, in the dtype of `_product`."""
-    if _is_wide(x):
+    if not _reads_rows(x):
         return _product(x.T, dy)
     if x.shape[1] <= dy.shape[1]:
         return _by_rows(_product(_transposed(x), dy))
@@ -88,23 +88,48 @@ def _weight_gradient(x, dy):
 
 
 def _transposed(x):
-    """Returns the matrix `x.T`, written row by row where it has half precision.
+    """Returns the matrix `x.T`, written row by row where XLA's product reads rows alone.
 
-    Left to itself, XLA takes the columns of `x` as they lie. Its fast product of bfloat16 takes
-    only rows: such a product would be one of float32, in twice the time.
+    Left to itself, XLA takes the columns of `x` as they lie, and multiplies in float32 then, which
+    takes twice the time.
     """
-    return x.T if _is_wide(x) else _by_rows(x.T)
+    return _by_rows(x.T) if _reads_rows(x) else x.T
+
+
+def _reads_rows(x):
+    """Returns whether XLA's fast product of this dtype knows rows alone."""
+    return x.dtype == jnp.bfloat16
 
 
 def _by_rows(x):
     """Returns the matrix `x`, told to XLA to lie in memory row by row."""
-    if layout.Layout is getattr(layout, "Format", layout.Layout):  # before JAX 0.7: another thing
-        return x
-    return layout.with_layout_constraint(x, layout.Layout((0, 1)))
+    return _rows_in_memory.bind(x)
 
 
-def _is_wide(x):
-    return x.dtype == _wide_dtype(x)
+_rows_in_memory = Primitive("keras_convnext_rows_in_memory")
+_rows_in_memory.def_impl(lambda x: x)
+_rows_in_memory.def_abstract_eval(lambda x: x)
+
+
+def _lower_rows(context, x):
+    """As `with_layout_constraint`, which `jax.export` refuses: there nothing is told."""
+    # before JAX 0.7 `Layout` was another thing
+    known = layout.Layout is not getattr(layout, "Format", layout.Layout)
+    if not known or context.module_context.lowering_parameters.for_export:
+        return [x]
+    rows = layout.Layout(tuple(range(context.avals_in[0].ndim)))
+    constrained = mlir.lower_fun(lambda x: layout.with_layout_constraint(x, rows), False)
+    return constrained(context, x)
+
+
+def _batch_of_rows(tensors, axes):
+    x = jnp.moveaxis(tensors[0], axes[0], 0)
+    return _rows_in_memory.bind(x), 0
+
+
+ad.deflinear2(_rows_in_memory, lambda gradient, _: [_rows_in_memory.bind(gradient)])
+batching.primitive_batchers[_rows_in_memory] = _batch_of_rows
+mlir.register_lowering(_rows_in_memory, _lower_rows)
 
 
 # ---------------------------------------------------------------- gradients of our own
@@ -225,7 +250,7 @@ def _inferred(form, *tensors):
     return _branch(form, *tensors)[0]
 
 
-@functools.cache
+@functools.lru_cache(256)  # with GRN there is one for each size of a map
 def _trained(form):
     functions = _branch, _branch_gradients
     return jax.jit(_differentiable(*(functools.partial(f, form) for f in functions)))

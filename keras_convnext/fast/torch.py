@@ -18,7 +18,7 @@ from torch.nn import functional
 from keras_convnext.fast.conditions import own_kernel, portable, reads_as_one, weights
 
 MULTIPLIES_PATCHES = True
-WHOLE = 2**24  # bytes of a hidden layer that is computed at once: up to there it pays
+WHOLE = 2**24  # bytes of a hidden layer that is computed at once without GRN: up to there it pays
 ROWS = 2048  # of a piece
 SMALL = 2**15  # numbers of an image: up to there all are convolved with their gradients at once
 
@@ -119,8 +119,10 @@ def _activates_at_once(dtype):
 
     In bfloat16 PyTorch takes oneDNN for products itself.
     """
+    if not _has_wide_onednn():  # without it PyTorch has no such operations at all
+        return False
     half = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return _by_onednn(dtype) or (half and _has_wide_onednn())
+    return half or _by_onednn(dtype)
 
 
 def _has_wide_onednn():
@@ -320,7 +322,8 @@ class _Responses:
 
 
 def _scaled(activated, scales, in_place=False):
-    maps = activated.view(-1, len(activated) // len(scales), activated.shape[-1])
+    rows = len(activated) // max(len(scales), 1)
+    maps = activated.view(len(scales), rows, activated.shape[-1])
     maps = maps.mul_(scales) if in_place else (maps * scales).to(maps.dtype)
     return maps.view(activated.shape)
 
