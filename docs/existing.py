@@ -22,6 +22,7 @@ PAGES = {
     "speed_intel": ("benchmarks/results/speed_intel.md", "Speed on an Intel processor"),
     "peers": ("benchmarks/results/peers.md", "Swin, DeiT, ResNet-50, and gradient checkpointing"),
     "accuracy_speed": ("benchmarks/results/accuracy_speed.md", "Accuracy and speed"),
+    "users": ("benchmarks/results/users.md", "predict and fit on photos"),
     "scaling": ("benchmarks/results/scaling.md", "Speed by the size of the images"),
     "exports": ("benchmarks/results/exports_intel.md", "ONNX files, on an Intel processor"),
     "detection": ("benchmarks/results/detection.md", "Speed of detectors"),
