@@ -59,5 +59,6 @@ def _set():
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     done = all([library.mallopt(name, value) == 1 for name, value in SETTINGS.items()])
-    _kept.extend([True] * done)
+    if done:
+        _kept.append(True)
     return done

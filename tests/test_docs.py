@@ -116,7 +116,7 @@ def test_every_link_leads_somewhere():
             place, _, anchor = target.partition("#")
             path = (DOCS / page).parent.joinpath(place).resolve()
             name = path.relative_to(ROOT / "docs").as_posix() if DOCS in path.parents else None
-            # a page elsewhere is none of the site unless `existing.PAGES` names it
+            # a page from elsewhere is in the site only if `existing.PAGES` names it
             elsewhere = name is None and path.is_file() and path.suffix != ".md"
             assert name in known or elsewhere, f"{page}: {target}"
             assert not anchor or anchor in anchors((PAGES | made)[name]), f"{page}: {target}"

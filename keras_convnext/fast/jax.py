@@ -25,7 +25,7 @@ IMAGE_ROWS = 7  # at most, that the depthwise kernel's gradient reads at once: b
 
 def residual_branch(block, x, inputs, training):
     """As `fast.residual_branch`. With GRN it is taken in training alone, which then needs two
-    thirds of the memory; a prediction is as fast by Keras' operations."""
+    thirds of the memory; a prediction is faster by Keras' operations."""
     if not (reads_as_one(block) and own_kernel(x)):
         return None
     pixels = math.prod(x.shape[1:-1])
@@ -102,7 +102,7 @@ def _reads_rows(x):
 
 
 def _by_rows(x):
-    """Returns the matrix `x`, told to XLA to lie in memory row by row."""
+    """Returns the matrix `x`; XLA is told to keep it in memory row by row."""
     return _rows_in_memory.bind(x)
 
 
@@ -112,8 +112,8 @@ _rows_in_memory.def_abstract_eval(lambda x: x)
 
 
 def _lower_rows(context, x):
-    """As `with_layout_constraint`, which `jax.export` refuses: there nothing is told."""
-    # before JAX 0.7 `Layout` was another thing
+    """As `with_layout_constraint`; in an export, where JAX refuses that, `x` stays as it is."""
+    # before JAX 0.7 the name `Layout` stood for another class
     known = layout.Layout is not getattr(layout, "Format", layout.Layout)
     if not known or context.module_context.lowering_parameters.for_export:
         return [x]

@@ -146,9 +146,11 @@ def _rows(x):
 
 def _pieces(x, width, grn):
     count = len(x)
-    rows = ROWS if grn or count * width * x.element_size() > WHOLE else max(count, 1)
     if grn:  # which looks at whole images, several times: each time the cache should have them
-        rows = max(rows // max(grn[0], 1), 1) * max(grn[0], 1)
+        image = max(grn[0], 1)
+        rows = max(ROWS // image, 1) * image
+    else:
+        rows = max(count, 1) if count * width * x.element_size() <= WHOLE else ROWS
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
