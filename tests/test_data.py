@@ -154,6 +154,10 @@ def test_an_example_keeps_its_index_in_every_order(split):
     assert by_index(split.examples(order_seed=3, epoch=2)) == by_index(split.examples())
 
 
+def test_no_pass_waits_for_a_tuning(split):
+    assert split.examples().options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("seed", [None, 0])
 def test_a_start_equals_the_tail(split, seed):
     whole = indices(split.examples(order_seed=seed, epoch=1))
@@ -252,6 +256,12 @@ def test_the_workers_batches_make_up_the_whole(split, workers=2):
     parts = [pixels((worker, workers)) for worker in range(workers)]
     joined = [np.concatenate(several) for several in zip(*parts, strict=True)]
     _same(joined, pixels())
+
+
+def test_batches_are_not_tuned_either(arrays):
+    training = stream.batches(arrays, None, None, 8, seed=0, epoch=0)
+    for dataset in training, stream.evaluation_batches(arrays, None, 8):
+        assert dataset.options().autotune.enabled is False
 
 
 def test_class_weights_multiply(arrays):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Split:
             raise ValueError(
                 f"`start` must be between 0 and the {self.size} images, received {start}."
             )
-        return self._examples(start, part, order_seed, epoch)
+        return untuned(self._examples(start, part, order_seed, epoch))
 
     def _examples(self, start, part, order_seed, epoch):
         raise NotImplementedError
@@ -97,7 +98,7 @@ class IndexedSplit(Split):
         read = self._reader(tf)
         return tf.data.Dataset.from_tensor_slices(indices).map(
             lambda index: read(index) | {"index": index},
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=cores(),
             deterministic=True,
         )
 
@@ -203,3 +204,20 @@ def tensorflow():
         with contextlib.suppress(RuntimeError):  # it is in use, so the choice is made
             tf.config.set_visible_devices([], "GPU")
     return tf
+
+
+def untuned(dataset):
+    """Returns the `tf.data.Dataset` with the parallelism that it was built with, never tuned.
+
+    In TensorFlow 2.21 the end of an iterator may wait until the tuning has ended its turn. Turns
+    take 10 ms, 20 ms, 40 ms and so on, up to a minute: the end comes up to twice as late, at 1.27
+    s, 2.55 s or 5.11 s.
+    """
+    options = tensorflow().data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def cores():
+    """Returns the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

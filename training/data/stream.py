@@ -7,17 +7,17 @@ a grey image of weight 0 takes its place, so that all other images stay where th
 
 import contextlib
 import math
-import os
 import re
 
 from keras_convnext.preprocessing import EvalTransform, tf_decode
 
 from .bad_images import BadImages, refuse
-from .dataset import DataError, check_part, tensorflow
+from .dataset import DataError, check_part, cores, tensorflow
 
 GREY = 128
 # Bad images are looked for in chunks of this many: one by one it costs 0.2 ms per image.
 CHUNK = 16
+AHEAD = 4  # batches, at most, that are ready or being finished while the model computes
 
 
 def batches(
@@ -85,7 +85,7 @@ def batches(
         return collate(images, labels, valid, (seed, epoch, step))
 
     stream = stream.enumerate(start_step).map(
-        finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        finish, num_parallel_calls=min(AHEAD, cores()), deterministic=True
     )
     return _finished(tf, stream, count)
 
@@ -188,11 +188,12 @@ def _batched(tf, examples, prepare, batch_size, count, on_bad):
     chunks = examples.batch(size)
     # A worker may have fewer images than others, but all must have the same number of batches.
     chunks = chunks.concatenate(_no_rows(tf, examples.element_spec).repeat())
+    at_once = max(2, cores())
     chunks = chunks.take(count * chunks_per_batch).interleave(
         lambda chunk: _prepared(tf, chunk, prepare, size, on_bad),
-        cycle_length=max(2, _cores()),
+        cycle_length=at_once,
         block_length=1,
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=at_once,
         deterministic=True,
     )
     if chunks_per_batch == 1:
@@ -208,10 +209,6 @@ def _chunk_size(batch_size):
     """Returns the divisor of the batch size that is closest to CHUNK."""
     divisors = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
     return min(divisors, key=lambda size: abs(math.log(size / CHUNK)))
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _no_rows(tf, spec):
@@ -284,7 +281,7 @@ def _finished(tf, stream, count):
     # `part` says who reads what; a strategy must not guess.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     stream = stream.apply(tf.data.experimental.assert_cardinality(count))
-    return stream.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return stream.prefetch(AHEAD).with_options(options)
 
 
 # ---------------------------------------------------------------- errors

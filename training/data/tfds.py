@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import DataError, Dataset, IndexedSplit, Split, is_kept, tensorflow
+from .dataset import DataError, Dataset, IndexedSplit, Split, cores, is_kept, tensorflow, untuned
 from .listing import counted
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -357,7 +357,7 @@ class RecordSplit(Split):
             example = features.deserialize_example(record, decoders=decoders)
             return self.form.contract(tf, self.name, example, index)
 
-        return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return records.map(parse, num_parallel_calls=cores(), deterministic=True)
 
     def _ordered(self, tf, order_seed, epoch):
         """Returns a dataset of (place in the fixed order, record) in the order of an epoch."""
@@ -398,7 +398,7 @@ class RecordSplit(Split):
             stretch,
             cycle_length=at_once,
             block_length=BLOCK,
-            num_parallel_calls=min(at_once, os.cpu_count() or 1),
+            num_parallel_calls=min(at_once, cores()),
             deterministic=True,
         )
         return records.apply(tf.data.experimental.assert_cardinality(self.size))
@@ -430,7 +430,8 @@ class RecordSplit(Split):
         for stretch in self._stretches():
             file = f"The record file {os.fspath(stretch.filename)} of the split {self.name!r}"
             try:
-                count = sum(1 for _ in tf.data.TFRecordDataset(os.fspath(stretch.filename)))
+                records = untuned(tf.data.TFRecordDataset(os.fspath(stretch.filename)))
+                count = sum(1 for _ in records)
             except tf.errors.OpError as error:
                 yield f"{file} is damaged: {_core(error)}."
                 continue

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..data.dataset import DataError, tensorflow
+from ..data.dataset import DataError, tensorflow, untuned
 
 CORRUPTIONS = (
     "gaussian_noise",
@@ -257,7 +257,7 @@ def _iterate(builder, row, **kwargs):
 
     count, expected = 0, builder.info.splits[row.split].num_examples
     try:
-        dataset = builder.as_dataset(split=row.split, shuffle_files=False, **kwargs)
+        dataset = untuned(builder.as_dataset(split=row.split, shuffle_files=False, **kwargs))
         for example in dataset.as_numpy_iterator():
             count += 1
             yield example
