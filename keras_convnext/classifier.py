@@ -6,14 +6,13 @@ classify("photo.jpg")[0]      # Prediction(name='tiger_cat', probability=0.46, .
 
 import dataclasses
 import functools
-import json
 import numbers
 import os
 
 import numpy as np
 
 from keras_convnext import labels as label_sets
-from keras_convnext import named_weights, outputs
+from keras_convnext import named_weights, outputs, untrusted
 from keras_convnext.checks import integer, keywords, one_of
 from keras_convnext.named_weights import ArgumentsError
 from keras_convnext.predictions import ACTIVATIONS, Predictor, of_classes
@@ -254,7 +253,7 @@ def _transform_beside(path):
     if not file.is_file():
         return {}
     try:
-        fields = json.loads(file.read_text("utf-8"))
+        fields = untrusted.json_of(untrusted.text_of(file))
         EvalTransform(**fields)
     except (ValueError, TypeError) as error:
         raise ValueError(

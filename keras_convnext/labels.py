@@ -2,12 +2,12 @@
 
 import functools
 import importlib.resources
-import json
 import os
 import warnings
 
 import numpy as np
 
+from keras_convnext import untrusted
 from keras_convnext.checks import integer
 
 # The classes of a label set, one a line: WordNet's id, a tab, and the name that keras.applications
@@ -128,17 +128,16 @@ def read_names(path):
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"No file of names of classes at {os.fspath(path)!r}.")
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            text = file.read().strip()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: names of classes must be UTF-8 text ({error}).") from None
+    try:
+        text = untrusted.text_of(path).strip()
+    except ValueError as error:
+        raise ValueError(f"{path}: is no file of names of classes: {error}.") from None
     if not text:
         raise ValueError(f"{path}: is empty; expected are names of classes, one per line.")
     if text[0] not in "[{":
         return tuple((None, line.strip()) for line in text.splitlines())
     try:
-        return checked_names(json.loads(text))
+        return checked_names(untrusted.json_of(text))
     except ValueError as error:
         raise ValueError(
             f"{path}: {error}. Allowed: one name per line, a JSON list of names, or a JSON object "

@@ -4,16 +4,16 @@ import dataclasses
 import functools
 import importlib
 import itertools
-import json
 import os
 import zipfile
 from pathlib import Path
 
+from keras_convnext import untrusted
 from keras_convnext.pretrained import checkpoint, contents, registry, resolve
 from keras_convnext.pretrained.heads import READERS, with_article
 from keras_convnext.variants import VARIANTS, Variant
 
-CONFIG, LARGEST_CONFIG = "config.json", 2**24  # of a `.keras` file; bytes
+CONFIG = "config.json"  # of a `.keras` file
 
 
 class ArgumentsError(ValueError):
@@ -123,9 +123,10 @@ def _own_variant(path):
     """Returns the `Variant` that a `.keras` file says it is of; `None` where it does not say."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(CONFIG).file_size > LARGEST_CONFIG:
+            if archive.getinfo(CONFIG).file_size > untrusted.LARGEST:
                 return None
-            return Variant(**json.loads(archive.read(CONFIG))["config"]["variant"])
+            content = untrusted.json_of(archive.read(CONFIG))
+            return Variant(**content["config"]["variant"])
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
         return None  # another format, or another model: its tensors are asked
 

@@ -230,7 +230,7 @@ def test_the_transform_of_a_training(model, tmp_path):
     squashed = Classifier(tmp_path, transform={"resize": "squash"}).transform
     assert squashed == EvalTransform(side, resize="squash")
     given = EvalTransform(side, 0.5)
-    for content in ("", "[]", "{}", '{"size": 0}', '{"size": 8, "code": "x"}'):
+    for content in ("", "[]", "{}", '{"size": 0}', '{"size": 8, "code": "x"}', "[" * 100_000):
         file.write_text(content)
         with pytest.raises(ValueError, match="transform.json: is no transform"):
             Classifier(tmp_path)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import ConvNeXt, Variant, cli, labels
+from keras_convnext import ConvNeXt, Variant, cli, labels, untrusted
 from keras_convnext.classifier import Classifier
 from keras_convnext.cli import classifier_rows, detector_rows, upernet_rows, verify
 from keras_convnext.cli import flags as cli_flags
@@ -606,10 +606,18 @@ def test_names_from_files(tmp_path):
     ):
         path.write_text(text)
         assert labels.read_names(path) == expected
-    for text in ("", "[1, 2]", '{"0": "a", "2": "b"}', '{"0": "a"', "[[1, 2]]"):
+    refused = ("", "[1, 2]", '{"0": "a", "2": "b"}', '{"0": "a"', "[[1, 2]]", "[" * 100_000)
+    for text in refused:
         path.write_text(text)
         with pytest.raises(ValueError, match="names"):
             labels.read_names(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="names of classes: it must be UTF-8 text"):
+        labels.read_names(path)
+    with open(path, "wb") as file:
+        file.truncate(untrusted.LARGEST + 1)
+    with pytest.raises(ValueError, match="has 16777217 bytes, of which at most 16777216 are read"):
+        labels.read_names(path)
 
 
 def test_another_number_of_names_is_refused(run, small, photos, tmp_path):

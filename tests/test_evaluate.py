@@ -112,13 +112,22 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path):
 
 
 @on_one_backend
-def test_splits_of_a_folder(tmp_path):
+def test_splits_of_a_folder(tmp_path, capsys):
     run, folder = saved(tmp_path / "run"), photos(tmp_path / "p")
     (folder / "val/green/3.png").unlink()
     for split, images, top1 in (("train", 4, 0.75), ("validation", 3, 1.0), ("all", 7, 6 / 7)):
         assert evaluate.main([str(run), f"--data={folder}", f"--split={split}"]) == 0
         found = result(run / f"evaluation_p_{split}")
         assert (found["images"], found["top1"]) == (images, top1)
+    guess = "has no folder for validation: a fifth of each class is taken for it"
+    assert guess not in capsys.readouterr().err
+    for name, colour in COLOURS.items():
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for width in (50, 51):
+            Image.new("RGB", (width, 40), colour).save(tmp_path / "flat" / name / f"{width}.png")
+    for flags, said in ([], True), (["--split=all"], False):
+        assert evaluate.main([str(run), f"--data={tmp_path / 'flat'}", *flags]) == 0
+        assert (guess in capsys.readouterr().err) is said
 
 
 @on_one_backend

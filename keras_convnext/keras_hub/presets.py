@@ -7,7 +7,6 @@ published layout.
 
 import contextlib
 import functools
-import json
 import os
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import keras
 from keras_hub.src.utils.preset_utils import PresetLoader
 from keras_hub.src.utils.python_utils import classproperty
 
-from keras_convnext import named_weights
+from keras_convnext import named_weights, untrusted
 from keras_convnext.errors import first_line
 from keras_convnext.layers import NORMS
 from keras_convnext.layers.initializers import kernels_will_be_loaded
@@ -83,7 +82,7 @@ def _name_of_weights(preset):
         return preset  # which KerasHub would not read
     if named_weights.row_of(preset, any_head=True) is not None:
         return preset
-    source = download.HubFile(address["repo"], CONFIG, None, most=named_weights.LARGEST_CONFIG)
+    source = download.HubFile(address["repo"], CONFIG, None, most=untrusted.LARGEST)
     try:
         config = download.fetch([source], name=preset)
     except DownloadError:
@@ -99,9 +98,7 @@ def _is_of_keras(config):
 def _parsed(config):
     """Returns the dict in a JSON file, an empty one where there is none."""
     try:
-        if os.path.getsize(config) > named_weights.LARGEST_CONFIG:
-            return {}
-        found = json.loads(Path(config).read_text(encoding="utf-8"))
+        found = untrusted.json_of(untrusted.text_of(config))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -128,6 +128,15 @@ def order_has_changed(dataset):
     return isinstance(dataset.train, FileSplit) and names != sorted(names)
 
 
+def has_validation(data_dir):
+    """Returns whether a directory has a folder for validation. If not, `folder` divides it.
+
+    Raises:
+        DataError: as `folder`.
+    """
+    return "validation" in recognise(data_dir).splits
+
+
 def every_split(data_dir):
     """Returns all images under a directory: `{"all": FileSplit}`, or one for each folder of a
     split, under its name there, such as "train", "valid" and "test".

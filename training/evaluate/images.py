@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_convnext.cli import console
 from keras_convnext.cli.flags import UsageError
 from keras_convnext.pretrained import registry
 
 from .. import data
 from ..data import tfds
-from ..data.folder import file_split
+from ..data.folder import file_split, has_validation
 from ..run import record
 from . import subject
 
 SPLIT = "validation"  # that is measured by default
-SPLITS = ("train", "validation", "test")  # of a `Dataset`
+DIVIDED = ("train", "validation")  # made of one folder, where there is none for validation
+SPLITS = (*DIVIDED, "test")  # of a `Dataset`
 
 
 def dataset_fields(run):
@@ -58,12 +60,22 @@ def split_of(arguments):
     if os.path.isdir(arguments.data):
         if arguments.data_dir:
             raise UsageError(f"--data={arguments.data} is a directory: omit --data_dir.")
-        return _split(data.load("folder", arguments.data, upright=_upright(arguments)), name)
+        return _split_of_folder(arguments.data, name, _upright(arguments))
     if _is_prepared(arguments.data):
         return _prepared_split(
             arguments.data, arguments.data_dir, name, or_directory=arguments.data_dir is None
         )
     return _split(data.load(arguments.data, arguments.data_dir), name)
+
+
+def _split_of_folder(folder, name, upright):
+    split = _split(data.load("folder", folder, upright=upright), name)
+    if name in DIVIDED and not has_validation(folder):
+        console.say(
+            f"{folder} has no folder for validation: a fifth of each class is taken for it, as a "
+            "training does, chosen with seed 0; --split=all measures all images."
+        )
+    return split
 
 
 def _upright(arguments):
