@@ -74,7 +74,8 @@ def _ours(backend):
         _keras(
             backend,
             name=f"{backend}-call",
-            about="keras_convnext: model(x)",
+            about="keras_convnext: model(x)"
+            + ", under torch.inference_mode()" * (backend == "torch"),
             libraries=libraries,
             build="keras_models:ours",
             options={"call": True},

@@ -66,5 +66,17 @@ def _step(build, configuration, call=False):
         model.compile(keras.optimizers.AdamW(), loss)
         return functools.partial(model.train_on_batch, x, y)
     if call:
-        return lambda: keras.ops.convert_to_numpy(model(x))
+        return _calls(model, x)
     return functools.partial(model.predict_on_batch, x)
+
+
+def _calls(model, x):
+    """Returns a step that calls the model; on PyTorch, as its users do, without gradients."""
+    import keras
+
+    step = lambda: keras.ops.convert_to_numpy(model(x))  # noqa: E731
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.inference_mode()(step)
+    return step
