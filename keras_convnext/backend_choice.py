@@ -68,7 +68,7 @@ def _in_file(path):
     """Returns the backend that keras.json names, or `None`."""
     try:
         return json.loads(path.read_text()).get("backend")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -62,8 +62,8 @@ def load_model(path):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of a damaged file, or of an unknown layer, it may be any
         raise ValueError(
-            f"{path}: Keras cannot load this model: {first_line(error)} Only layers of Keras and "
-            "of keras_convnext are known here, and none that hold code."
+            f"{path}: Keras cannot load this model: {first_line(error).rstrip('.')}. Only layers "
+            "of Keras and of keras_convnext are known here, and none that hold code."
         ) from error
 
 

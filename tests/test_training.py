@@ -639,7 +639,10 @@ def test_a_folder_has_one_writer(tmp_path):
 
 
 @on_one_backend
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"config": 3, "backend": "jax"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[]", '{"config": 3, "backend": "jax"}', pytest.param("[" * 10**5, id="deep")],
+)
 def test_a_broken_record_of_somebody_else_ends_no_resume(tmp_path, content, capsys):
     config, dataset = request(f"--output={tmp_path}").config, data.load("digits")
     run = record.begin(config, dataset)

@@ -211,7 +211,8 @@ def untuned(dataset):
 
     In TensorFlow 2.21 the end of an iterator may wait until the tuning has ended its turn. Turns
     take 10 ms, 20 ms, 40 ms and so on, up to a minute: the end comes up to twice as late, at 1.27
-    s, 2.55 s or 5.11 s.
+    s, 2.55 s or 5.11 s. (What `tf.distribute` makes of it for several devices is tuned all the
+    same.)
     """
     options = tensorflow().data.Options()
     options.autotune.enabled = False

@@ -17,7 +17,7 @@ from .dataset import DataError, check_part, cores, tensorflow
 GREY = 128
 # Bad images are looked for in chunks of this many: one by one it costs 0.2 ms per image.
 CHUNK = 16
-AHEAD = 4  # batches, at most, that are ready or being finished while the model computes
+AHEAD = 4  # batches, at most, that are ready while the model computes; as many are being finished
 
 
 def batches(

@@ -73,7 +73,7 @@ def _split_of_folder(folder, name, upright):
     if name in DIVIDED and not has_validation(folder):
         console.say(
             f"{folder} has no folder for validation: a fifth of each class is taken for it, as a "
-            "training does, chosen with seed 0; --split=all measures all images."
+            "training does that is not told otherwise; --split=all takes both parts."
         )
     return split
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from keras_convnext.atomic import write_text
 from keras_convnext.environment import processor, versions
+from keras_convnext.untrusted import json_of, text_of
 from keras_convnext.version import __version__
 from keras_convnext.whole_models import BEST as BEST
 from keras_convnext.whole_models import CLASSES as CLASSES
@@ -58,7 +59,7 @@ def read_config(run):
     """
     path = Path(run) / CONFIG
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_of(text_of(path))
         return {**content, "config": dict(content["config"]), "backend": content["backend"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is not a configuration of a run ({error!r}).") from error
