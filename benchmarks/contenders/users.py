@@ -8,7 +8,7 @@ with what Keras does around its batches. Models normalise in their first layer. 
   writes it;
 - `fit`: the same with a base that learns too.
 
-`tf.data` does not tune itself: the end of a pass would wait for it, see `without_autotuning`.
+`tf.data` does not tune itself: the end of a pass would wait for it, see `untuned`.
 """
 
 from pathlib import Path
@@ -53,27 +53,16 @@ def step(build, configuration):
     data = keras.utils.image_dataset_from_directory(
         photos(configuration), image_size=size, batch_size=batch, shuffle=False, verbose=False
     )
-    data = without_autotuning(data)
+    # not before TensorFlow is there: the trainer sets what it reads of the environment
+    from training.data.dataset import untuned
+
+    data = untuned(data)
     if configuration.task == "predict":
         model = build(input_shape=(*size, 3))
         return lambda: model.predict(data, verbose=0)
     model = _with_new_head(build, (*size, 3), frozen=configuration.task == "fit-head")
     model.compile(keras.optimizers.AdamW(), "sparse_categorical_crossentropy")
     return lambda: model.fit(data, verbose=0).history["loss"][0]
-
-
-def without_autotuning(data):
-    """Returns the dataset, whose parallelism `tf.data` then does not tune while it is read.
-
-    In TensorFlow 2.21 the end of an iterator may wait for the tuning to end its turn. Turns take 10
-    ms, 20 ms, 40 ms and so on: a pass that took 0.9 s ended after 1.27 s, and one of 2.6 s after
-    5.11 s.
-    """
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return data.with_options(options)
 
 
 def _with_new_head(build, shape, frozen):

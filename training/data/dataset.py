@@ -123,6 +123,7 @@ class Dataset:
         validation: the `Split` that accuracy is reported on.
         test: a `Split` that training never uses, or None.
         summary: a sentence about what was found, for a reader before the training; may be empty.
+        divided: whether images of one folder were divided into training and validation.
 
     Raises:
         DataError: if a label is none of 0 to `len(class_names) - 1`.
@@ -134,6 +135,7 @@ class Dataset:
     validation: Split
     test: Split | None = None
     summary: str = ""
+    divided: bool = False
 
     def __post_init__(self):
         for split in (self.train, self.validation, self.test):

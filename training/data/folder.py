@@ -118,6 +118,7 @@ def folder(data_dir, validation_fraction=None, split_seed=None, class_names=None
         splits["validation"],
         splits.get("test"),
         summary=_summary(layout, splits, how),
+        divided="validation" not in layout.splits,
     )
 
 
@@ -126,15 +127,6 @@ def order_has_changed(dataset):
     sorted names as text, 10 before 2."""
     names = list(dataset.class_names)
     return isinstance(dataset.train, FileSplit) and names != sorted(names)
-
-
-def has_validation(data_dir):
-    """Returns whether a directory has a folder for validation. If not, `folder` divides it.
-
-    Raises:
-        DataError: as `folder`.
-    """
-    return "validation" in recognise(data_dir).splits
 
 
 def every_split(data_dir):

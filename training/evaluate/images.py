@@ -11,12 +11,12 @@ from keras_convnext.pretrained import registry
 
 from .. import data
 from ..data import tfds
-from ..data.folder import file_split, has_validation
+from ..data.folder import file_split
 from ..run import record
 from . import subject
 
 SPLIT = "validation"  # that is measured by default
-DIVIDED = ("train", "validation")  # made of one folder, where there is none for validation
+DIVIDED = ("train", "validation")  # what one folder may be divided into
 SPLITS = (*DIVIDED, "test")  # of a `Dataset`
 
 
@@ -60,7 +60,10 @@ def split_of(arguments):
     if os.path.isdir(arguments.data):
         if arguments.data_dir:
             raise UsageError(f"--data={arguments.data} is a directory: omit --data_dir.")
-        return _split_of_folder(arguments.data, name, _upright(arguments))
+        dataset = data.load("folder", arguments.data, upright=_upright(arguments))
+        found = _split(dataset, name)
+        _say_if_divided(dataset, name)
+        return found
     if _is_prepared(arguments.data):
         return _prepared_split(
             arguments.data, arguments.data_dir, name, or_directory=arguments.data_dir is None
@@ -68,14 +71,12 @@ def split_of(arguments):
     return _split(data.load(arguments.data, arguments.data_dir), name)
 
 
-def _split_of_folder(folder, name, upright):
-    split = _split(data.load("folder", folder, upright=upright), name)
-    if name in DIVIDED and not has_validation(folder):
+def _say_if_divided(dataset, name):
+    if dataset.divided and name in DIVIDED:
         console.say(
-            f"{folder} has no folder for validation: a fifth of each class is taken for it, as a "
-            "training does that is not told otherwise; --split=all takes both parts."
+            f"{dataset.name} has no folder for validation: a fifth of each class is taken for it, "
+            "as a training does that is not told otherwise; --split=all takes both parts."
         )
-    return split
 
 
 def _upright(arguments):
